@@ -1,0 +1,72 @@
+package handler
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"example.com/durablefunctions/handler/internal/wire"
+)
+
+// answer sends what a function's run came to, and its logs, once.
+func (s *server) answer(w http.ResponseWriter, c *call, o outcome) {
+	var body []byte
+	if o.err == nil {
+		response := wire.Response{Outputs: c.declared(o.outputs), ReturnValue: o.value, Logs: c.logs.take()}
+		if body, o.err = marshal(response); o.err != nil {
+			o.err = fmt.Errorf("an output of %s cannot be JSON: %w", c.name, o.err)
+		}
+	}
+	if o.err != nil {
+		c.logs.print(s.stdout, c.name, c.id) // the host reads no Logs from this answer
+		phrase := wire.EncodePhrase(o.kind, o.err.Error())
+		status := http.StatusInternalServerError
+		if o.kind == wire.KindNotUnderstood {
+			status = http.StatusBadRequest
+		}
+		fail(w, status, phrase)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body) // a host that hung up will ask again
+}
+
+// declared leaves out the outputs that are no binding, which the host would ignore without a word.
+func (c *call) declared(outputs map[string]any) map[string]any {
+	for name := range outputs {
+		if !slices.Contains(c.outputs, name) {
+			c.logger.Error("output is no binding of the function: declare it in function.json", "output", name)
+			delete(outputs, name)
+		}
+	}
+	return outputs
+}
+
+// refuse answers a request that no function gets to see.
+func (s *server) refuse(w http.ResponseWriter, r *http.Request, status int, message string) {
+	_ = s.errors.Handle(r.Context(), slog.NewRecord(time.Now(), slog.LevelError, "request refused: "+message, 0))
+	fail(w, status, wire.EncodePhrase(wire.KindNotUnderstood, message))
+}
+
+// fail answers with a reason phrase, the only part of a bad answer that the host reads. net/http cannot set one, so the
+// connection is taken over and closed.
+func fail(w http.ResponseWriter, status int, phrase string) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil { // a recorder, or HTTP/2
+		http.Error(w, phrase, status)
+		return
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_, err = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", status, phrase)
+	if half, ok := conn.(*net.TCPConn); ok && err == nil {
+		// Closed with a part of the request unread, the connection would be reset, and the answer lost with it.
+		_ = half.CloseWrite()
+		_, _ = io.CopyN(io.Discard, conn, defaultMaxBody)
+	}
+}
+

@@ -1,0 +1,330 @@
+package durable
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"github.com/microsoft/durabletask-go/client"
+	"golang.org/x/sync/singleflight"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// MaxPayload is how large an input or an output may be, in bytes, unless the handler's body limit allows less.
+const MaxPayload = 64 << 20
+
+// Errors of the client. Each is wrapped in one that says more.
+var (
+	ErrExists      = errors.New("an instance of that id is running")
+	ErrNotFound    = errors.New("there is no instance of that id")
+	ErrNotValid    = errors.New("the instance is in a state that does not allow this")
+	ErrUnavailable = errors.New("the host's durable endpoint does not answer")
+	ErrBadID       = errors.New("not a good instance id")
+	ErrTooLarge    = errors.New("the payload is too large")
+)
+
+// Client manages orchestrations through the host. Get it from an invocation that has a durableClient binding; it may be
+// used for as long as that invocation lasts, by several goroutines.
+type Client struct {
+	hub        *client.TaskHubGrpcClient
+	metadata   metadata.MD
+	timeout    time.Duration
+	maxPayload int
+}
+
+// binding is what the host puts into a durableClient binding.
+type binding struct {
+	TaskHubName           string
+	ConnectionName        string
+	RPCBaseURL            string `json:"rpcBaseUrl"`
+	GRPCHTTPClientTimeout string `json:"grpcHttpClientTimeout"`
+}
+
+// NewClient reads a durableClient binding's text. A payload over maxPayload bytes is refused before it is sent.
+func NewClient(text string, maxPayload int) (*Client, error) {
+	var b binding
+	if err := json.Unmarshal([]byte(text), &b); err != nil {
+		return nil, fmt.Errorf("the durableClient binding is not the JSON object that the Durable Task extension 3 sends: %w", err)
+	}
+	u, err := url.Parse(b.RPCBaseURL)
+	if err != nil || u.Host == "" {
+		return nil, fmt.Errorf("the durableClient binding's rpcBaseUrl %q is no URL; the extension bundle must be 4.x", b.RPCBaseURL)
+	}
+	conn, err := connect(u.Host)
+	if err != nil {
+		return nil, err
+	}
+	md := metadata.MD{}
+	if b.TaskHubName != "" {
+		md.Set("Durable-TaskHub", b.TaskHubName)
+	}
+	if b.ConnectionName != "" {
+		md.Set("Durable-ConnectionName", b.ConnectionName)
+	}
+	return &Client{
+		hub:        client.NewTaskHubGrpcClient(conn, backend.DefaultLogger()),
+		metadata:   md,
+		timeout:    timeSpan(b.GRPCHTTPClientTimeout, 100*time.Second),
+		maxPayload: min(maxPayload, MaxPayload),
+	}, nil
+}
+
+// maxEndpoints is how many hosts' connections are kept: the host's port changes when it restarts, and only the newest counts.
+const maxEndpoints = 4
+
+var endpoints struct {
+	sync.Mutex
+	hosts []string // oldest first
+	conns map[string]*grpc.ClientConn
+}
+
+// connect returns the one connection to the endpoint.
+func connect(host string) (*grpc.ClientConn, error) {
+	endpoints.Lock()
+	defer endpoints.Unlock()
+	if c, ok := endpoints.conns[host]; ok {
+		return c, nil
+	}
+	c, err := grpc.NewClient("passthrough:///"+host,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // the host listens on loopback without TLS
+		grpc.WithNoProxy(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(2*MaxPayload+1<<20), grpc.MaxCallSendMsgSize(MaxPayload+1<<20)))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if endpoints.conns == nil {
+		endpoints.conns = map[string]*grpc.ClientConn{}
+	}
+	endpoints.conns[host] = c
+	endpoints.hosts = append(endpoints.hosts, host)
+	if len(endpoints.hosts) > maxEndpoints {
+		_ = endpoints.conns[endpoints.hosts[0]].Close()
+		delete(endpoints.conns, endpoints.hosts[0])
+		endpoints.hosts = endpoints.hosts[1:]
+	}
+	return c, nil
+}
+
+// timeSpan reads .NET's "00:01:40", which the host sends as a JSON string inside a JSON string.
+func timeSpan(s string, otherwise time.Duration) time.Duration {
+	parts := strings.Split(strings.Trim(s, `"`), ":")
+	if len(parts) != 3 {
+		return otherwise
+	}
+	h, err1 := strconv.ParseFloat(parts[0], 64)
+	m, err2 := strconv.ParseFloat(parts[1], 64)
+	sec, err3 := strconv.ParseFloat(parts[2], 64)
+	d := time.Duration((h*3600 + m*60 + sec) * float64(time.Second))
+	if errors.Join(err1, err2, err3) != nil || d <= 0 {
+		return otherwise
+	}
+	return d
+}
+
+// Start starts an orchestration and returns its id, which is random if id is empty. The input is marshalled to JSON. A finished
+// instance of that id is replaced; a running or suspended one is ErrExists. An orchestrator name that the host does not know is
+// accepted: that instance fails.
+func (c *Client) Start(ctx context.Context, orchestrator, id string, input any) (string, error) {
+	if id == "" {
+		id = uuid.NewString()
+	}
+	if err := CheckID(id); err != nil {
+		return "", err
+	}
+	text, err := c.marshal(input)
+	if err != nil {
+		return "", fmt.Errorf("starting %s: %w", orchestrator, err)
+	}
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	_, err = c.hub.ScheduleNewOrchestration(ctx, orchestrator, api.WithInstanceID(api.InstanceID(id)), api.WithRawInput(text))
+	if err != nil {
+		return "", explain("starting", id, err)
+	}
+	return id, nil
+}
+
+var starts singleflight.Group
+
+// StartOnce starts an orchestration unless an instance of that id is there that has not failed: pending, running, suspended or completed.
+// It says whether it started one. Within this process, calls for one id are one; across processes nothing keeps two of them from both
+// starting (the host replaces a finished instance), so let the message that the id is made from be locked, as Service Bus does.
+func (c *Client) StartOnce(ctx context.Context, orchestrator, id string, input any) (started bool, err error) {
+	if err := CheckID(id); err != nil {
+		return false, err
+	}
+	v, err, _ := starts.Do(fmt.Sprint(c.metadata, id), func() (any, error) {
+		was, err := c.Query(ctx, id)
+		switch {
+		case errors.Is(err, ErrNotFound):
+		case err != nil:
+			return false, err
+		case was.RuntimeStatus != api.RUNTIME_STATUS_FAILED && was.RuntimeStatus != api.RUNTIME_STATUS_TERMINATED && was.RuntimeStatus != api.RUNTIME_STATUS_CANCELED:
+			return false, nil
+		}
+		_, err = c.Start(ctx, orchestrator, id, input)
+		if errors.Is(err, ErrExists) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return false, err
+	}
+	return v.(bool), nil
+}
+
+// Query returns the state of an instance. SerializedOutput is the result's JSON, or plain text if the instance failed or was
+// terminated.
+func (c *Client) Query(ctx context.Context, id string) (*api.OrchestrationMetadata, error) {
+	if err := CheckID(id); err != nil {
+		return nil, err
+	}
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	m, err := c.hub.FetchOrchestrationMetadata(ctx, api.InstanceID(id))
+	if err != nil {
+		return nil, explain("querying", id, err)
+	}
+	return m, nil
+}
+
+// Wait returns the state of the instance when it has ended. Only the context bounds it.
+func (c *Client) Wait(ctx context.Context, id string) (*api.OrchestrationMetadata, error) {
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		m, err := c.Query(ctx, id)
+		if err != nil || m.IsComplete() {
+			return m, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Raise sends an external event to a running instance; v is its payload.
+func (c *Client) Raise(ctx context.Context, id, event string, v any) error {
+	text, err := c.marshal(v)
+	if err != nil {
+		return fmt.Errorf("raising %s: %w", event, err)
+	}
+	return c.call(ctx, "raising an event for", id, func(ctx context.Context, id api.InstanceID) error {
+		return c.hub.RaiseEvent(ctx, id, event, api.WithRawEventData(text))
+	})
+}
+
+// Terminate ends an instance and its children at once; v becomes its output.
+func (c *Client) Terminate(ctx context.Context, id string, v any) error {
+	text, err := c.marshal(v)
+	if err != nil {
+		return fmt.Errorf("terminating %s: %w", id, err)
+	}
+	return c.call(ctx, "terminating", id, func(ctx context.Context, id api.InstanceID) error {
+		return c.hub.TerminateOrchestration(ctx, id, api.WithRawOutput(text))
+	})
+}
+
+// Suspend halts an instance until Resume.
+func (c *Client) Suspend(ctx context.Context, id, reason string) error {
+	return c.call(ctx, "suspending", id, func(ctx context.Context, id api.InstanceID) error {
+		return c.hub.SuspendOrchestration(ctx, id, reason)
+	})
+}
+
+// Resume lets a suspended instance go on.
+func (c *Client) Resume(ctx context.Context, id, reason string) error {
+	return c.call(ctx, "resuming", id, func(ctx context.Context, id api.InstanceID) error {
+		return c.hub.ResumeOrchestration(ctx, id, reason)
+	})
+}
+
+// Purge deletes all that is stored of a finished instance.
+func (c *Client) Purge(ctx context.Context, id string) error {
+	return c.call(ctx, "purging", id, func(ctx context.Context, id api.InstanceID) error {
+		return c.hub.PurgeOrchestrationState(ctx, id)
+	})
+}
+
+func (c *Client) call(ctx context.Context, doing, id string, f func(context.Context, api.InstanceID) error) error {
+	if err := CheckID(id); err != nil {
+		return err
+	}
+	bounded, cancel := c.bound(ctx)
+	defer cancel()
+	err := f(bounded, api.InstanceID(id))
+	if status.Code(err) != codes.Unknown || errors.Is(err, api.ErrInstanceNotFound) {
+		return explain(doing, id, err)
+	}
+	// The host answers "Exception was thrown by handler." to a suspend or a resume that cannot be, and says no more.
+	if _, missing := c.Query(ctx, id); missing != nil {
+		return fmt.Errorf("%s %q: %w", doing, id, missing)
+	}
+	return fmt.Errorf("%s %q: %w: %w", doing, id, ErrNotValid, err)
+}
+
+func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(metadata.NewOutgoingContext(ctx, c.metadata), c.timeout)
+}
+
+// marshal makes JSON of v: the host takes nothing else, and an absent value is null.
+func (c *Client) marshal(v any) (string, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return "", fmt.Errorf("the value cannot be JSON: %w", err)
+	}
+	if len(text) > c.maxPayload {
+		return "", fmt.Errorf("%w: %d bytes of JSON, the limit is %d", ErrTooLarge, len(text), c.maxPayload)
+	}
+	return string(text), nil
+}
+
+// explain gives the host's answer a type.
+func explain(doing, id string, err error) error {
+	kind := error(nil)
+	switch code := status.Code(err); {
+	case err == nil:
+		return nil
+	case errors.Is(err, api.ErrInstanceNotFound), code == codes.NotFound:
+		kind = ErrNotFound
+	case code == codes.AlreadyExists:
+		kind = ErrExists
+	case code == codes.FailedPrecondition:
+		kind = ErrNotValid
+	case code == codes.InvalidArgument:
+		kind = ErrBadID
+	case code == codes.ResourceExhausted:
+		kind = ErrTooLarge
+	case code == codes.Unavailable, errors.Is(err, context.DeadlineExceeded):
+		kind = ErrUnavailable
+	default:
+		return fmt.Errorf("%s %q: %w", doing, id, err)
+	}
+	return fmt.Errorf("%s %q: %w: %w", doing, id, kind, err)
+}
+
+// CheckID says whether the id is one that every storage provider takes: 1 to 100 characters, none of / \ # ? nor control
+// characters, not starting with @ (which names an entity). The host does not check: one that is too long stalls the whole task hub.
+func CheckID(id string) error {
+	bad := strings.ContainsAny(id, `/\#?`) || strings.HasPrefix(id, "@") || strings.ContainsFunc(id, unicode.IsControl)
+	if n := utf8.RuneCountInString(id); bad || n < 1 || n > 100 || !utf8.ValidString(id) {
+		return fmt.Errorf("%w: %.120q must have 1 to 100 characters, none of / \\ # ? nor control characters, and not start with @", ErrBadID, id)
+	}
+	return nil
+}

@@ -1,0 +1,44 @@
+// Package durable is what function code calls: typed activities and orchestrators, the fan-out, waiting for several
+// tasks, retries, timers, external events, logs that keep quiet in a replay, and the durable client.
+//
+// An activity is an ordinary function, an orchestrator one over durabletask-go's own context:
+//
+//	const SayHello = durable.ActivityName[string, string]("SayHello")
+//
+//	func sayHello(ctx context.Context, city string) (string, error) {
+//		return "Hello, " + city + "!", nil
+//	}
+//
+//	func Hello(ctx *task.OrchestrationContext, cities []string) ([]string, error) {
+//		var tasks []*durable.Task[string]
+//		for _, city := range cities {
+//			tasks = append(tasks, SayHello.Call(ctx, city))
+//		}
+//		return durable.WhenAll(tasks...)
+//	}
+//
+// They are registered in main, under the names of their folders:
+//
+//	app.Activity("SayHello", durable.Activity(sayHello))
+//	app.Orchestrator("Hello", durable.Orchestrator(Hello))
+//
+// # What an orchestrator may do
+//
+// It is run again from its beginning at every turn, over the history of what happened. So it must take the same course
+// every time: no clock (ctx.CurrentTimeUtc is the time), no random numbers (NewGUID), no environment, no I/O, no
+// goroutines, no iteration over maps that schedules anything. What shapes its course comes in its input. A turn that
+// schedules something else than the one before is answered with a failed orchestration that says what differs. A panic
+// of the value task.ErrTaskBlocked is how the SDK leaves an orchestrator that has to wait: a deferred function runs
+// then, too, and must not recover it.
+//
+// The tasks of this package and those of the SDK can be mixed, with one exception: wait for the events of one name
+// either with WaitForEvent or with the SDK's WaitForSingleEvent, not with both.
+//
+// # What the host does to values
+//
+// Inputs and results are JSON. Values that the host would alter on their way to and from an activity (times with an
+// offset, keys that start with $, numbers that a double does not hold, deep nesting …) travel inside a string behind a
+// marker, which is taken off before your code sees them; a function in another language on the other side sees that
+// string. Everything else travels as plain JSON. Nothing alters the inputs and outputs of orchestrations, their custom
+// status, or events.
+package durable

@@ -1,0 +1,167 @@
+package durable
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler/internal/replay"
+)
+
+// Task is a durable operation that an orchestrator has scheduled and whose result is a T.
+type Task[T any] struct {
+	*future
+}
+
+// Awaitable is a task of any type, for WhenAny.
+type Awaitable interface{ base() *future }
+
+// future is a task without its type. It may stand for several operations one after the other: the attempts and delays of a
+// retry, the parts of a long timer.
+type future struct {
+	turn   *replay.Turn
+	done   bool
+	order  int // when it ended, counted in this turn
+	result string
+	err    error
+	onDone []func()
+}
+
+func (f *future) base() *future { return f }
+
+func newFuture(ctx *task.OrchestrationContext) *future { return &future{turn: replay.Of(ctx)} }
+
+func (f *future) end(result string, err error) {
+	f.turn.Ended++
+	f.done, f.order, f.result, f.err = true, f.turn.Ended, result, err
+	for _, tell := range f.onDone {
+		tell()
+	}
+}
+
+// follow lets f end when op does.
+func (f *future) follow(op *replay.Op, name string) {
+	op.Then(func() { f.end(op.Result, taskError(name, op.Failure)) })
+}
+
+// Await waits for the task and returns its result; an absent result is the zero T. If the task failed, the error is a
+// *TaskError, for which Error() is what the function said.
+func (t *Task[T]) Await() (T, error) {
+	t.turn.Until(func() bool { return t.done })
+	return t.value()
+}
+
+func (t *Task[T]) value() (T, error) {
+	var v T
+	if t.err != nil || t.result == "" {
+		return v, t.err
+	}
+	if err := json.Unmarshal([]byte(t.result), &v); err != nil {
+		return v, fmt.Errorf("the task's result is no %T: %w", v, err)
+	}
+	return v, nil
+}
+
+// WhenAll waits for all tasks and returns their results in the order of the tasks. The error joins those of the tasks that
+// failed; the results of the others are there nevertheless.
+func WhenAll[T any](tasks ...*Task[T]) ([]T, error) {
+	results := make([]T, len(tasks))
+	var errs []error
+	for i, t := range tasks {
+		var err error
+		if results[i], err = t.Await(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return results, errors.Join(errs...)
+}
+
+// WhenAny waits for the first of the tasks to end, well or not, and returns its index: the first in the history, so that every
+// replay finds the same one. It panics if there are no tasks.
+func WhenAny(tasks ...Awaitable) int {
+	if len(tasks) == 0 {
+		panic("durable: WhenAny of no tasks")
+	}
+	winner := -1
+	tasks[0].base().turn.Until(func() bool {
+		for i, t := range tasks {
+			if f := t.base(); f.done && (winner < 0 || f.order < tasks[winner].base().order) {
+				winner = i
+			}
+		}
+		return winner >= 0
+	})
+	return winner
+}
+
+// ActivityName is the name of an activity, its function's folder, with the types of its input and result.
+type ActivityName[In, Out any] string
+
+// Call schedules the activity. It runs when the orchestrator waits; the host does not retry it, WithRetry does.
+func (name ActivityName[In, Out]) Call(ctx *task.OrchestrationContext, in In, options ...CallOption) *Task[Out] {
+	o := apply(options)
+	return call[Out](ctx, string(name), in, o, func(t *replay.Turn, input string) *replay.Op {
+		return t.Activity(string(name), input)
+	})
+}
+
+// OrchestratorName is the name of an orchestrator, its function's folder, with the types of its input and result.
+type OrchestratorName[In, Out any] string
+
+// Call runs the orchestrator as a sub-orchestration. Its instance id is unique unless WithInstanceID gives another.
+func (name OrchestratorName[In, Out]) Call(ctx *task.OrchestrationContext, in In, options ...CallOption) *Task[Out] {
+	o := apply(options)
+	return call[Out](ctx, string(name), in, o, func(t *replay.Turn, input string) *replay.Op {
+		return t.SubOrchestration(string(name), o.instanceID, input)
+	})
+}
+
+// ContinueAsNew ends this run of the orchestrator and starts it anew with that input and an empty history; return right
+// after it. Events that nobody has waited for go along.
+func (name OrchestratorName[In, Out]) ContinueAsNew(ctx *task.OrchestrationContext, in In) {
+	ctx.ContinueAsNew(in, task.WithKeepUnprocessedEvents())
+}
+
+// Start starts the orchestrator through the client; see Client.Start.
+func (name OrchestratorName[In, Out]) Start(ctx context.Context, c *Client, instanceID string, in In) (string, error) {
+	return c.Start(ctx, string(name), instanceID, in)
+}
+
+func call[Out any](ctx *task.OrchestrationContext, name string, in any, o callOptions, schedule func(*replay.Turn, string) *replay.Op) *Task[Out] {
+	t := &Task[Out]{newFuture(ctx)}
+	input, err := json.Marshal(in)
+	if err != nil {
+		t.end("", fmt.Errorf("the input of %s cannot be JSON: %w", name, err))
+		return t
+	}
+	attempt := func() *replay.Op { return schedule(t.turn, string(input)) }
+	if o.retry == nil {
+		t.follow(attempt(), name)
+	} else {
+		t.retry(*o.retry, name, attempt)
+	}
+	return t
+}
+
+// CallOption changes how an activity or a sub-orchestration is called.
+type CallOption func(*callOptions)
+
+type callOptions struct {
+	retry      *RetryPolicy
+	instanceID string
+}
+
+func apply(options []CallOption) callOptions {
+	var o callOptions
+	for _, option := range options {
+		option(&o)
+	}
+	return o
+}
+
+// WithInstanceID gives a sub-orchestration an id of its own. Mind that the host silently replaces an existing child of that id,
+// a running one too, whose work is lost.
+func WithInstanceID(id string) CallOption { return func(o *callOptions) { o.instanceID = id } }

@@ -1,0 +1,251 @@
+// Package handler is an Azure Functions custom handler for Go: it lets the Functions host run Go functions, durable
+// ones included. Orchestrators and activities are durabletask-go's; what the host's protocol wants and durabletask-go does
+// not give, happens here.
+//
+// The smallest complete app has a folder with a function.json for each function, a host.json, and this main:
+//
+//	func main() {
+//		app := handler.New()
+//		app.Trigger("Start", start)
+//		app.Orchestrator("Hello", durable.Orchestrator(hello))
+//		app.Activity("SayHello", durable.Activity(sayHello))
+//		os.Exit(app.Serve())
+//	}
+//
+//	func start(ctx context.Context, in *handler.Invocation) error {
+//		c, err := in.DurableClient("starter")
+//		if err != nil {
+//			return err
+//		}
+//		_, err = c.Start(ctx, "Hello", "", strings.Fields(in.Text("message")))
+//		return err
+//	}
+//
+// Package durable is what functions call and says what an orchestrator may do. Package local runs the same app
+// on a machine that has only Go.
+//
+// # How failures reach the host
+//
+// A function's error is answered with status 500 and the error's text in the reason phrase, under a mark of ours, so
+// that an orchestrator gets it back word for word (durable.TaskError). An orchestrator's error is an orchestration in
+// state Failed. A panic is an error, with its stack in the error log. What is wrong with a request itself (its method,
+// its name, its body) is a 4xx.
+//
+// # The deadline
+//
+// The host kills the whole process, and with it every other invocation in flight, when one of them runs past
+// functionTimeout. So each is answered a margin before that: its context is cancelled, and the answer goes out whether or not the
+// function returns. The context's Deadline tells a function how long it has.
+//
+// # Settings
+//
+//	HANDLER_MAX_BODY_BYTES   largest body of a request (default 134217728: a message of 6 MB makes a request of 18)
+//	HANDLER_DEADLINE_MARGIN  how long before functionTimeout we answer (default 10 % of it, between 1s and 30s)
+//	HANDLER_LOG_LEVEL        debug, info, warn or error: what functions log (default info)
+package handler
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler/internal/config"
+)
+
+// PortVariable is the environment variable in which the host passes the port to listen on.
+const PortVariable = "FUNCTIONS_CUSTOMHANDLER_PORT"
+
+// TriggerFunc is a function with any trigger but the durable ones. Its error fails the invocation, upon which the trigger
+// does what it does: Service Bus delivers the message again.
+type TriggerFunc func(ctx context.Context, in *Invocation) error
+
+// App is a set of functions, each registered under the name of its folder.
+type App struct {
+	functions map[string]*function
+	problems  []error
+}
+
+type function struct {
+	name         string
+	trigger      TriggerFunc
+	orchestrator task.Orchestrator
+	activity     task.Activity
+
+	binding string   // the trigger's name
+	outputs []string // the output bindings' names
+}
+
+// New returns an app without functions.
+func New() *App { return &App{functions: map[string]*function{}} }
+
+// Trigger registers a function with any trigger but the durable ones.
+func (a *App) Trigger(name string, f TriggerFunc) { a.register(&function{name: name, trigger: f}) }
+
+// Orchestrator registers a function with an orchestrationTrigger.
+func (a *App) Orchestrator(name string, f task.Orchestrator) {
+	a.register(&function{name: name, orchestrator: f})
+}
+
+// Activity registers a function with an activityTrigger.
+func (a *App) Activity(name string, f task.Activity) { a.register(&function{name: name, activity: f}) }
+
+func (a *App) register(f *function) {
+	switch {
+	case f.name == "":
+		a.problems = append(a.problems, errors.New("a function is registered without a name"))
+	case f.trigger == nil && f.orchestrator == nil && f.activity == nil:
+		a.problems = append(a.problems, fmt.Errorf("function %s is registered without code", f.name))
+	case a.functions[f.name] != nil:
+		a.problems = append(a.problems, fmt.Errorf("function %s is registered twice", f.name))
+	default:
+		a.functions[f.name] = f
+	}
+}
+
+// Options say where the app lies and where its logs go. The zero value is right under the host.
+type Options struct {
+	Root           string              // app root; default FUNCTIONS_APP_ROOT_PATH, else the working directory
+	Getenv         func(string) string // app settings; default os.Getenv
+	Environ        []string            // for AzureFunctionsJobHost__ settings; default os.Environ()
+	Stdout, Stderr io.Writer           // default os.Stdout and os.Stderr
+}
+
+func (o Options) withDefaults() Options {
+	if o.Getenv == nil {
+		o.Getenv = os.Getenv
+	}
+	if o.Environ == nil {
+		o.Environ = os.Environ()
+	}
+	o.Root = cmp.Or(o.Root, o.Getenv("FUNCTIONS_APP_ROOT_PATH"), ".")
+	if o.Stdout == nil {
+		o.Stdout = os.Stdout
+	}
+	if o.Stderr == nil {
+		o.Stderr = os.Stderr
+	}
+	return o
+}
+
+// Handler checks the functions against host.json and the function.json files and returns what serves the host's
+// requests. The error is one line that names what is wrong.
+func (a *App) Handler(o Options) (http.Handler, error) {
+	o = o.withDefaults()
+	conf, err := config.Load(o.Root, o.Environ)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.check(conf); err != nil {
+		return nil, err
+	}
+	settings, err := readSettings(o.Getenv, conf.Host)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{
+		functions: a.functions,
+		settings:  settings,
+		stdout:    o.Stdout,
+		errors:    slog.NewTextHandler(o.Stderr, nil),
+		large:     make(chan struct{}, largeBodies),
+	}
+	r := chi.NewRouter()
+	r.Get("/", func(http.ResponseWriter, *http.Request) {}) // the host's question whether we are ready: any answer will do
+	r.Post("/{function}", s.serve)
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) { s.refuse(w, r, http.StatusNotFound, "no such path: "+r.URL.Path) })
+	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		s.refuse(w, r, http.StatusMethodNotAllowed, "functions are invoked with POST, not "+r.Method)
+	})
+	return r, nil
+}
+
+// check compares what is registered with what the folders say, and takes the bindings' names over.
+func (a *App) check(conf *config.App) error {
+	if len(a.problems) > 0 {
+		return a.problems[0]
+	}
+	for _, name := range sortedKeys(a.functions) {
+		f, on := a.functions[name], conf.Functions[name]
+		if len(on.Bindings) == 0 {
+			return fmt.Errorf("function %s is registered, but there is no %s/function.json in %s", name, name, conf.Root)
+		}
+		want := map[bool]string{f.orchestrator != nil: "orchestrationTrigger", f.activity != nil: "activityTrigger"}[true]
+		durable := map[string]bool{"orchestrationtrigger": true, "activitytrigger": true, "entitytrigger": true}
+		got := on.Trigger().Type
+		if want != "" && !strings.EqualFold(want, got) || want == "" && durable[strings.ToLower(got)] {
+			return fmt.Errorf("%s/function.json has a %s, but the function is registered as %s", name, got, f.describe())
+		}
+		f.binding, f.outputs = on.Trigger().Name, on.Outputs()
+	}
+	for _, name := range sortedKeys(conf.Functions) {
+		if a.functions[name] == nil {
+			return fmt.Errorf("%s/function.json names a function that is not registered: register %s in main, or delete the folder", name, name)
+		}
+	}
+	return nil
+}
+
+func (f *function) describe() string {
+	switch {
+	case f.orchestrator != nil:
+		return "an orchestrator"
+	case f.activity != nil:
+		return "an activity"
+	}
+	return "a trigger function"
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// Serve serves the host's requests on the loopback port in PortVariable. It returns only when it cannot serve, and then 1, with one
+// line on stderr: the host takes exit code 0 as wanted, starts no new handler, and every later invocation fails.
+func (a *App) Serve() int {
+	err := a.serve(Options{}.withDefaults())
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+func (a *App) serve(o Options) error {
+	h, err := a.Handler(o)
+	if err != nil {
+		return err
+	}
+	port := o.Getenv(PortVariable)
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%s is %q, not a port: the Functions host sets it", PortVariable, port)
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		return err
+	}
+	return NewServer(h).Serve(l)
+}
+
+// NewServer returns the HTTP server to serve an app's handler with.
+func NewServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // broken connections are the host's to report
+	}
+}

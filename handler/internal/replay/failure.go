@@ -1,0 +1,109 @@
+package replay
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/microsoft/durabletask-go/backend"
+
+	"example.com/durablefunctions/handler/internal/wire"
+)
+
+// Kind says why a task failed.
+type Kind int
+
+// The kinds of failure. Failed and Panicked are failures of the work; the others are failures of the surroundings.
+const (
+	Failed           Kind = iota // the function returned an error
+	Panicked                     // the function panicked
+	DeadlineExceeded             // the function ran past our deadline or the host's functionTimeout
+	Lost                         // the handler died, was not there, or the host gave no details
+	NotUnderstood                // the host could not read the answer, or the handler the request
+	NotFound                     // the host knows no function of that name
+)
+
+// Failure is why a task failed, in the author's terms.
+type Failure struct {
+	Kind    Kind
+	Message string
+}
+
+const (
+	timeoutType  = "Microsoft.Azure.WebJobs.Host.FunctionTimeoutException"
+	requestType  = "System.Net.Http.HttpRequestException"
+	invalidType  = "System.InvalidOperationException"
+	newtonPrefix = "Newtonsoft.Json."
+)
+
+// explainActivity finds the activity's own words in the host's nested failure details, and returns details that carry
+// them on top, where the SDK's Await reads them.
+func explainActivity(name string, d *backend.TaskFailureDetails) (*Failure, *backend.TaskFailureDetails) {
+	if d == nil {
+		f := &Failure{NotFound, fmt.Sprintf("activity %q failed in the host without details: it knows no activity of that name", name)}
+		return f, &backend.TaskFailureDetails{ErrorType: "ActivityNotFound", ErrorMessage: f.Message}
+	}
+	f := classify(d)
+	d.ErrorMessage = f.Message
+	return f, d
+}
+
+func classify(d *backend.TaskFailureDetails) *Failure {
+	inner := d
+	for inner.InnerFailure != nil && inner.ErrorType != timeoutType && inner.ErrorType != requestType {
+		inner = inner.InnerFailure
+	}
+	switch {
+	case inner.ErrorType == timeoutType:
+		return &Failure{DeadlineExceeded, inner.ErrorMessage}
+	case inner.ErrorType == requestType:
+		return classifyRequest(inner)
+	case inner.ErrorType == invalidType, strings.HasPrefix(inner.ErrorType, newtonPrefix):
+		return &Failure{NotUnderstood, inner.ErrorMessage}
+	}
+	return &Failure{Failed, inner.ErrorMessage}
+}
+
+func classifyRequest(d *backend.TaskFailureDetails) *Failure {
+	phrase, ok := wire.PhraseOf(d.ErrorMessage)
+	if !ok {
+		message := d.ErrorMessage
+		if d.InnerFailure != nil {
+			message += ": " + d.InnerFailure.ErrorMessage
+		}
+		return &Failure{Lost, message}
+	}
+	kind, message, _ := wire.DecodePhrase(phrase)
+	if message == "" {
+		message = "the activity failed and gave no reason"
+	}
+	return &Failure{kindOf(kind), message}
+}
+
+func kindOf(k wire.Kind) Kind {
+	switch k {
+	case wire.KindPanic:
+		return Panicked
+	case wire.KindDeadline:
+		return DeadlineExceeded
+	case wire.KindNotUnderstood:
+		return NotUnderstood
+	}
+	return Failed
+}
+
+// explainSubOrchestration does the same for a child. What failed inside an orchestrator arrives as it was; what failed
+// in the host (an unknown name, a lost turn, an output binding) arrives without details.
+func explainSubOrchestration(name string, d *backend.TaskFailureDetails) (*Failure, *backend.TaskFailureDetails) {
+	if d == nil {
+		f := &Failure{Lost, fmt.Sprintf("sub-orchestration %q failed in the host without details: "+
+			"the host knows no orchestrator of that name, lost one of its turns, or could not send its output", name)}
+		return f, &backend.TaskFailureDetails{ErrorType: "SubOrchestrationFailed", ErrorMessage: f.Message}
+	}
+	switch d.ErrorType {
+	case panicType:
+		return &Failure{Panicked, d.ErrorMessage}, d
+	case deadlineType:
+		return &Failure{DeadlineExceeded, d.ErrorMessage}, d
+	}
+	return &Failure{Failed, d.ErrorMessage}, d
+}

@@ -1,0 +1,117 @@
+package replay
+
+import (
+	"fmt"
+
+	"github.com/microsoft/durabletask-go/backend"
+
+	"example.com/durablefunctions/handler/internal/wire"
+)
+
+// history is what the host sent, sorted into what the SDK needs for a replay and what we need to check it.
+type history struct {
+	past, new []*backend.HistoryEvent // for the SDK: what completes something, and the times
+	scheduled []*backend.HistoryEvent // what earlier turns scheduled, in order
+	outcomes  []outcome               // what completes a task or raises an event, in order
+
+	executionID string
+	suspended   bool
+}
+
+// outcome is an event of the history that completes a task (by id) or brings an external event (by name).
+type outcome struct {
+	event   *backend.HistoryEvent
+	failure *Failure
+}
+
+// sortHistory prepares a turn's events. It leaves out what carries nothing for a replay (the SDK would fail on some of
+// it), keeps what was scheduled for our own check of determinism, which also compares names, and holds back what
+// arrived while the orchestration was suspended until it is resumed, all but a termination.
+func sortHistory(turn *wire.Turn) *history {
+	h := &history{}
+	names := map[int32]string{}
+	var held []*backend.HistoryEvent
+	started := false
+	for i, e := range append(turn.Past[:len(turn.Past):len(turn.Past)], turn.New...) {
+		out := &h.past
+		if i >= len(turn.Past) {
+			out = &h.new
+		}
+		switch {
+		case e.GetExecutionSuspended() != nil:
+			h.suspended = true
+		case e.GetExecutionResumed() != nil:
+			h.suspended = false
+			*out = append(*out, held...)
+			held = nil
+		case e.GetExecutionStarted() != nil:
+			if started {
+				continue // v0.6.0 would enter the orchestrator a second time
+			}
+			started = true
+			h.executionID = executionID(turn.InstanceID, e)
+			*out = append(*out, e)
+		case e.GetTaskScheduled() != nil:
+			names[e.EventId] = e.GetTaskScheduled().Name
+			h.scheduled = append(h.scheduled, e)
+		case e.GetSubOrchestrationInstanceCreated() != nil:
+			names[e.EventId] = e.GetSubOrchestrationInstanceCreated().Name
+			h.scheduled = append(h.scheduled, e)
+		case e.GetTimerCreated() != nil:
+			h.scheduled = append(h.scheduled, e)
+		case e.GetExecutionTerminated() != nil:
+			*out = append(*out, e)
+		case matters(e):
+			if h.suspended {
+				held = append(held, e)
+			} else {
+				*out = append(*out, e)
+			}
+		}
+	}
+	for _, events := range [][]*backend.HistoryEvent{h.past, h.new} {
+		for _, e := range events {
+			h.addOutcome(e, names)
+		}
+	}
+	return h
+}
+
+// matters says whether the SDK needs the event for a replay. What is not listed (orchestratorCompleted, eventSent,
+// genericEvent of a rewound orchestration, historyState, kinds yet unknown) carries nothing.
+func matters(e *backend.HistoryEvent) bool {
+	return e.GetOrchestratorStarted() != nil || e.GetTaskCompleted() != nil || e.GetTaskFailed() != nil ||
+		e.GetSubOrchestrationInstanceCompleted() != nil || e.GetSubOrchestrationInstanceFailed() != nil ||
+		e.GetTimerFired() != nil || e.GetEventRaised() != nil
+}
+
+// addOutcome lists the event if it completes something. Markers come off results, and a failure gets details that say
+// in the author's terms what happened: v0.6.0 takes a failure without details for a success.
+func (h *history) addOutcome(e *backend.HistoryEvent, names map[int32]string) {
+	o := outcome{event: e}
+	switch {
+	case e.GetTaskCompleted() != nil:
+		if r := e.GetTaskCompleted().Result; r != nil {
+			r.Value = string(wire.DecodeValue([]byte(r.Value)))
+		}
+	case e.GetTaskFailed() != nil:
+		f := e.GetTaskFailed()
+		o.failure, f.FailureDetails = explainActivity(names[f.TaskScheduledId], f.FailureDetails)
+	case e.GetSubOrchestrationInstanceFailed() != nil:
+		f := e.GetSubOrchestrationInstanceFailed()
+		o.failure, f.FailureDetails = explainSubOrchestration(names[f.TaskScheduledId], f.FailureDetails)
+	case e.GetSubOrchestrationInstanceCompleted() != nil, e.GetTimerFired() != nil, e.GetEventRaised() != nil:
+	default:
+		return
+	}
+	h.outcomes = append(h.outcomes, o)
+}
+
+// executionID is unique to each run of an instance: a continue-as-new and a new start have another one. The second
+// field of the turn, which should hold it, is empty.
+func executionID(instanceID string, e *backend.HistoryEvent) string {
+	if id := e.GetExecutionStarted().GetOrchestrationInstance().GetExecutionId().GetValue(); id != "" {
+		return id
+	}
+	return fmt.Sprintf("%s@%d", instanceID, e.GetTimestamp().AsTime().UnixNano())
+}

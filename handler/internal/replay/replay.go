@@ -1,0 +1,241 @@
+// Package replay runs one turn of an orchestration: it gives durabletask-go's executor a history that it can take, and
+// the host a list of actions that it can take. Between the two it mends what v0.6.0 gets wrong; the comments say what.
+package replay
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"github.com/microsoft/durabletask-go/task"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"example.com/durablefunctions/handler/internal/wire"
+	"example.com/durablefunctions/handler/payload"
+)
+
+// MaxCustomStatus is how long a custom status may be, in bytes as UTF-16: a longer one fails the orchestration in the
+// host.
+const MaxCustomStatus = 16384
+
+// Failure types of our own, as they stand in FailureDetails.ErrorType.
+const (
+	panicType    = "OrchestratorPanic"
+	deadlineType = "OrchestratorDeadlineExceeded"
+	nondetType   = "NonDeterministic"
+)
+
+// Result is the answer to a turn.
+type Result struct {
+	*backend.ExecutionResults
+	Outputs map[string]any // of the output bindings; only when this turn completes the orchestration
+}
+
+// Run replays the orchestrator over the turn's history and returns what it wants done. It never panics, and whatever
+// the orchestrator does is an answer: what it gets wrong is a completion in state FAILED.
+func Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger) Result {
+	h := sortHistory(turn)
+	t := &Turn{
+		Logger:      logger,
+		ExecutionID: h.executionID,
+		Outputs:     map[string]any{},
+		outcomes:    h.outcomes,
+		ops:         map[int32]*Op{},
+		waits:       map[string][]*Op{},
+		buffered:    map[string][]string{},
+	}
+	results, err := t.execute(turn.InstanceID, h, orchestrator)
+	if err != nil {
+		return Result{ExecutionResults: Fail(turn.InstanceID, panicType, err.Error())}
+	}
+	if err := checkDeterminism(h.scheduled, results); err != nil {
+		logger.Error(err.Error())
+		return Result{ExecutionResults: Fail(turn.InstanceID, nondetType, err.Error())}
+	}
+	completed := tidy(h, results)
+	setCustomStatus(results, logger)
+	r := Result{ExecutionResults: results}
+	if completed {
+		r.Outputs = t.Outputs
+	}
+	return r
+}
+
+// execute runs the SDK's executor. A panic that is not the SDK's own signal is contained here, and with it whatever
+// state the SDK was left in.
+func (t *Turn) execute(instanceID string, h *history, orchestrator task.Orchestrator) (results *backend.ExecutionResults, err error) {
+	registry := task.NewTaskRegistry()
+	_ = registry.AddOrchestratorN("*", func(ctx *task.OrchestrationContext) (any, error) {
+		t.Context = ctx
+		turns.Store(ctx, t)
+		result, err := orchestrator(ctx)
+		if t.blocked {
+			panic(task.ErrTaskBlocked) // the orchestrator recovered the signal that it must let pass
+		}
+		return result, err
+	})
+	defer func() {
+		turns.Delete(t.Context)
+		if p := recover(); p != nil {
+			t.Logger.Error("orchestrator panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return task.NewTaskExecutor(registry).ExecuteOrchestrator(context.Background(), api.InstanceID(instanceID), h.past, h.new)
+}
+
+// checkDeterminism compares what earlier turns scheduled with what the orchestrator scheduled now, and takes it off the
+// actions. The events were kept from the SDK, which compares no names and panics at some differences.
+func checkDeterminism(scheduled []*backend.HistoryEvent, results *backend.ExecutionResults) error {
+	actions := results.Response.Actions
+	byID := make(map[int32]int, len(actions))
+	for i, a := range actions {
+		byID[a.Id] = i
+	}
+	for _, e := range scheduled {
+		was, now := describeEvent(e), "nothing"
+		i, ok := byID[e.EventId]
+		if ok {
+			a := actions[i]
+			switch {
+			case a.GetScheduleTask() != nil:
+				now = fmt.Sprintf("activity %q", a.GetScheduleTask().Name)
+			case a.GetCreateSubOrchestration() != nil:
+				now = fmt.Sprintf("sub-orchestration %q", a.GetCreateSubOrchestration().Name)
+			case a.GetCreateTimer() != nil:
+				now = "a timer"
+			case a.GetCompleteOrchestration() != nil:
+				c := a.GetCompleteOrchestration()
+				now = "the orchestration's end"
+				if d := c.FailureDetails; d != nil {
+					now += " (" + d.ErrorMessage + ")"
+				}
+			}
+		}
+		if was != now {
+			return fmt.Errorf("nondeterministic orchestrator: action %d was %s in an earlier turn and is %s now; "+
+				"an orchestration in flight must be replayed by code that schedules the same, in the same order", e.EventId, was, now)
+		}
+		actions[i] = nil
+	}
+	results.Response.Actions = slices.DeleteFunc(actions, isNil)
+	return nil
+}
+
+func isNil[T any](p *T) bool { return p == nil }
+
+func describeEvent(e *backend.HistoryEvent) string {
+	if s := e.GetTaskScheduled(); s != nil {
+		return fmt.Sprintf("activity %q", s.Name)
+	}
+	if s := e.GetSubOrchestrationInstanceCreated(); s != nil {
+		return fmt.Sprintf("sub-orchestration %q", s.Name)
+	}
+	return "a timer"
+}
+
+// tidy makes the actions fit for the host: sorted (they come from a Go map), nothing behind the first completion, ids
+// for children, inputs that are JSON and that the host does not alter. It says whether the orchestration completed.
+func tidy(h *history, results *backend.ExecutionResults) bool {
+	resp := results.Response
+	slices.SortFunc(resp.Actions, byID)
+	completed := false
+	for i, a := range resp.Actions {
+		if c := a.GetCompleteOrchestration(); c != nil {
+			resp.Actions = resp.Actions[:i+1]
+			completed = c.OrchestrationStatus == api.RUNTIME_STATUS_COMPLETED
+			break
+		}
+	}
+	if last := len(resp.Actions) - 1; h.suspended &&
+		(last < 0 || resp.Actions[last].GetCompleteOrchestration().GetOrchestrationStatus() != api.RUNTIME_STATUS_TERMINATED) {
+		resp.Actions = nil // a suspended orchestration does nothing; what it wants now comes again when it is resumed
+		return false
+	}
+	for _, a := range resp.Actions {
+		if d := a.GetCompleteOrchestration().GetFailureDetails(); d != nil {
+			d.ErrorMessage = strings.ToValidUTF8(d.ErrorMessage, "\uFFFD") // protobuf refuses anything else
+		}
+		if s := a.GetScheduleTask(); s != nil {
+			s.Input = activityInput(s.Input)
+		}
+		if c := a.GetCreateSubOrchestration(); c != nil {
+			if c.InstanceId == "" {
+				c.InstanceId = fmt.Sprintf("%s:%x", h.executionID, a.Id)
+			}
+			if c.Input.GetValue() == "" {
+				c.Input = wrapperspb.String("null")
+			}
+		}
+	}
+	return completed
+}
+
+func byID[A interface{ GetId() int32 }](a, b A) int { return cmp.Compare(a.GetId(), b.GetId()) }
+
+func activityInput(in *wrapperspb.StringValue) *wrapperspb.StringValue {
+	if in.GetValue() == "" {
+		return wrapperspb.String("null")
+	}
+	if safe, err := wire.EncodeValue([]byte(in.Value)); err == nil {
+		return wrapperspb.String(string(safe))
+	}
+	return in // not JSON: the host says so
+}
+
+// setCustomStatus makes the status one that the host takes: none when none was set (the SDK always sends one, and the
+// empty string would show), JSON, and not too long.
+func setCustomStatus(results *backend.ExecutionResults, logger *slog.Logger) {
+	resp := results.Response
+	status := resp.CustomStatus.GetValue()
+	if status == "" {
+		resp.CustomStatus = nil
+		return
+	}
+	if !json.Valid([]byte(status)) {
+		quoted, _ := json.Marshal(status)
+		status = string(quoted)
+	}
+	if n := payload.UTF16Len(status); n > MaxCustomStatus {
+		logger.Error("the custom status is too long and was left out", "bytes", n, "limit", MaxCustomStatus)
+		status = fmt.Sprintf(`"the custom status was left out: %d bytes as UTF-16, the host takes %d"`, n, MaxCustomStatus)
+	}
+	resp.CustomStatus = wrapperspb.String(status)
+}
+
+// Fail answers a turn with a completion in state FAILED.
+func Fail(instanceID, errorType, message string) *backend.ExecutionResults {
+	registry := task.NewTaskRegistry()
+	_ = registry.AddOrchestratorN("*", func(*task.OrchestrationContext) (any, error) {
+		return nil, errors.New(strings.ToValidUTF8(message, "\uFFFD"))
+	})
+	results, _ := task.NewTaskExecutor(registry).ExecuteOrchestrator(context.Background(), api.InstanceID(instanceID), nil, startOnly)
+	results.Response.Actions[0].GetCompleteOrchestration().FailureDetails.ErrorType = errorType
+	results.Response.CustomStatus = nil
+	return results
+}
+
+// FailDeadline answers a turn whose orchestrator did not return in time.
+func FailDeadline(instanceID string, limit time.Duration) *backend.ExecutionResults {
+	return Fail(instanceID, deadlineType, fmt.Sprintf("the orchestrator's turn ran for %s, the limit: "+
+		"an orchestrator only schedules work and must not do any itself", limit))
+}
+
+// A history of nothing but a start. durabletask-go does not export the event's type.
+var startOnly = func() []*backend.HistoryEvent {
+	e := &backend.HistoryEvent{}
+	if err := protojson.Unmarshal([]byte(`{"executionStarted":{}}`), e); err != nil {
+		panic(err)
+	}
+	return []*backend.HistoryEvent{e}
+}()

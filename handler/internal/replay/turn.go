@@ -1,0 +1,205 @@
+package replay
+
+import (
+	"log/slog"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/microsoft/durabletask-go/task"
+)
+
+// Turn is the state of the turn that an orchestrator is running in. The toolkit builds its tasks on it.
+//
+// Everything here happens in the order of the history, which is what makes a replay take the same course: Step moves
+// the SDK to the next event that completes one of our operations, and tells that operation. What the orchestrator
+// called directly on the SDK is none of ours, and the SDK completes it itself.
+type Turn struct {
+	Context     *task.OrchestrationContext
+	Logger      *slog.Logger
+	ExecutionID string
+	Outputs     map[string]any
+	GUIDs       int // how many deterministic GUIDs were made
+	Ended       int // how many tasks have ended
+
+	outcomes []outcome
+	next     int  // index into outcomes
+	blocked  bool // the history ended before what the orchestrator waits for
+	ops      map[int32]*Op
+	waits    map[string][]*Op    // waits for an external event by upper-case name, oldest first
+	buffered map[string][]string // events that nobody waits for yet
+}
+
+// Op is one durable operation: an activity, a sub-orchestration, a timer or the wait for an external event.
+type Op struct {
+	Done     bool
+	Result   string // JSON text, empty if there is none
+	Failure  *Failure
+	then     func()
+	kind     opKind
+	raw      task.Task
+	canceled bool
+}
+
+type opKind int
+
+const (
+	activity opKind = iota
+	subOrchestration
+	timer
+	event
+)
+
+var turns sync.Map // *task.OrchestrationContext → *Turn
+
+// Of returns the state of the turn that ctx belongs to. It panics where there is none: the toolkit only works for
+// orchestrators that the handler or the test kit runs.
+func Of(ctx *task.OrchestrationContext) *Turn {
+	t, ok := turns.Load(ctx)
+	if !ok {
+		panic("durable: this orchestrator does not run under the custom handler or durabletest")
+	}
+	return t.(*Turn)
+}
+
+// Activity schedules an activity. An empty input means none.
+func (t *Turn) Activity(name, input string) *Op {
+	return t.add(activity, func() task.Task { return t.Context.CallActivity(name, task.WithRawActivityInput(input)) })
+}
+
+// SubOrchestration schedules a child. An empty id is filled in after the turn.
+func (t *Turn) SubOrchestration(name, id, input string) *Op {
+	return t.add(subOrchestration, func() task.Task {
+		return t.Context.CallSubOrchestrator(name, task.WithRawSubOrchestratorInput(input), task.WithSubOrchestrationInstanceID(id))
+	})
+}
+
+// Timer schedules a timer.
+func (t *Turn) Timer(d time.Duration) *Op {
+	return t.add(timer, func() task.Task { return t.Context.CreateTimer(d) })
+}
+
+func (t *Turn) add(kind opKind, schedule func() task.Task) *Op {
+	id := nextID(t.Context)
+	op := &Op{kind: kind, raw: schedule()}
+	t.ops[id] = op
+	return op
+}
+
+// Event waits for the next external event of that name (its case does not matter) that no older wait takes.
+func (t *Turn) Event(name string) *Op {
+	key := strings.ToUpper(name)
+	op := &Op{kind: event}
+	if early := t.buffered[key]; len(early) > 0 {
+		t.buffered[key] = early[1:]
+		t.take(name)
+		op.complete(early[0], nil)
+		return op
+	}
+	t.waits[key] = append(t.waits[key], op)
+	return op
+}
+
+// Cancel ends the wait for an event: it takes none any more.
+func (op *Op) Cancel() { op.canceled = true }
+
+// take consumes the oldest event of that name in the SDK too, which moves the SDK up to it.
+func (t *Turn) take(name string) { _ = t.Context.WaitForSingleEvent(name, -1).Await(nil) }
+
+// Until steps through the history until done says so. If the history ends before, the turn ends here: the SDK's
+// task.ErrTaskBlocked goes up through the orchestrator as a panic, which nothing may recover.
+func (t *Turn) Until(done func() bool) {
+	for !done() {
+		if !t.step() {
+			// An event that never comes: the SDK takes up the rest of the history (a termination above all) and blocks.
+			t.blocked = true
+			t.take("\x00")
+		}
+	}
+}
+
+// step tells the next outcome in the history to the operation it belongs to.
+func (t *Turn) step() bool {
+	for t.next < len(t.outcomes) {
+		o := t.outcomes[t.next]
+		t.next++
+		if r := o.event.GetEventRaised(); r != nil {
+			if t.raise(r.Name, r.Input.GetValue()) {
+				return true
+			}
+			continue
+		}
+		id, kind, result := completion(o)
+		op := t.ops[id]
+		if op == nil || op.Done || op.kind != kind {
+			continue // the SDK's own, or left over from before a continue-as-new
+		}
+		delete(t.ops, id)
+		_ = op.raw.Await(nil)
+		op.complete(result, o.failure)
+		return true
+	}
+	return false
+}
+
+func (t *Turn) raise(name, input string) bool {
+	key := strings.ToUpper(name)
+	for len(t.waits[key]) > 0 {
+		op := t.waits[key][0]
+		t.waits[key] = t.waits[key][1:]
+		if op.canceled {
+			continue
+		}
+		t.take(name)
+		op.complete(input, nil)
+		return true
+	}
+	t.buffered[key] = append(t.buffered[key], input)
+	return false
+}
+
+func (op *Op) complete(result string, failure *Failure) {
+	op.Done, op.Result, op.Failure = true, result, failure
+	if op.then != nil {
+		op.then()
+	}
+}
+
+// Then calls f when the operation is done, before anything later in the history is looked at.
+func (op *Op) Then(f func()) {
+	op.then = f
+	if op.Done {
+		f()
+	}
+}
+
+func completion(o outcome) (id int32, kind opKind, result string) {
+	e := o.event
+	switch {
+	case e.GetTaskCompleted() != nil:
+		return e.GetTaskCompleted().TaskScheduledId, activity, e.GetTaskCompleted().Result.GetValue()
+	case e.GetTaskFailed() != nil:
+		return e.GetTaskFailed().TaskScheduledId, activity, ""
+	case e.GetSubOrchestrationInstanceCompleted() != nil:
+		c := e.GetSubOrchestrationInstanceCompleted()
+		return c.TaskScheduledId, subOrchestration, c.Result.GetValue()
+	case e.GetSubOrchestrationInstanceFailed() != nil:
+		return e.GetSubOrchestrationInstanceFailed().TaskScheduledId, subOrchestration, ""
+	}
+	return e.GetTimerFired().GetTimerId(), timer, ""
+}
+
+// The SDK numbers what an orchestrator schedules and tells nobody the number. Reading it is what lets the toolkit find
+// an operation's outcome in the history, beside operations that the orchestrator called on the SDK directly.
+var sequenceNumber = func() []int {
+	f, ok := reflect.TypeFor[task.OrchestrationContext]().FieldByName("sequenceNumber")
+	if !ok {
+		panic("durabletask-go's OrchestrationContext has no sequenceNumber any more")
+	}
+	return f.Index
+}()
+
+func nextID(ctx *task.OrchestrationContext) int32 {
+	return int32(reflect.ValueOf(ctx).Elem().FieldByIndex(sequenceNumber).Int())
+}

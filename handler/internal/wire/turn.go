@@ -1,0 +1,126 @@
+package wire
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+)
+
+// Turn is what the host sends of an orchestration: its whole history, the part that past turns have seen and the events
+// that are new.
+type Turn struct {
+	InstanceID string
+	Past, New  []*backend.HistoryEvent
+}
+
+// ErrWithheld says that the host left the past out of a turn, as it may with extended sessions. To replay it would run
+// the whole orchestration again.
+var ErrWithheld = errors.New("the turn has neither a past nor a start: the host withheld the history (extended sessions must be off)")
+
+// durabletask-go does not export the message type, but registers it.
+var turnRequest = mustFind("OrchestratorRequest")
+
+func mustFind(name protoreflect.FullName) protoreflect.MessageType {
+	t, err := protoregistry.GlobalTypes.FindMessageByName(name)
+	if err != nil {
+		panic(fmt.Sprintf("durabletask-go registers no message %s: %v", name, err))
+	}
+	return t
+}
+
+// DecodeTurn reads the orchestration trigger's value: base64 of a protobuf OrchestratorRequest.
+func DecodeTurn(text string) (*Turn, error) {
+	raw, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, fmt.Errorf("the orchestration trigger's value is not base64: %w", err)
+	}
+	m := turnRequest.New()
+	if err := proto.Unmarshal(raw, m.Interface()); err != nil {
+		return nil, fmt.Errorf("the orchestration trigger's value is no OrchestratorRequest: %w", err)
+	}
+	fields := turnRequest.Descriptor().Fields()
+	turn := &Turn{
+		InstanceID: m.Get(fields.ByName("instanceId")).String(),
+		Past:       events(m.Get(fields.ByName("pastEvents")).List()),
+		New:        events(m.Get(fields.ByName("newEvents")).List()),
+	}
+	if turn.InstanceID == "" {
+		return nil, errors.New("the turn names no instance")
+	}
+	if len(turn.Past) == 0 && !hasStart(turn.New) {
+		return nil, ErrWithheld
+	}
+	return turn, nil
+}
+
+func hasStart(events []*backend.HistoryEvent) bool {
+	for _, e := range events {
+		if e.GetExecutionStarted() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func events(list protoreflect.List) []*backend.HistoryEvent {
+	out := make([]*backend.HistoryEvent, list.Len())
+	for i := range out {
+		out[i] = list.Get(i).Message().Interface().(*backend.HistoryEvent)
+	}
+	return out
+}
+
+// EncodeTurn is the reverse of DecodeTurn, for hosts.
+func EncodeTurn(t *Turn) (string, error) {
+	m := turnRequest.New()
+	fields := turnRequest.Descriptor().Fields()
+	m.Set(fields.ByName("instanceId"), protoreflect.ValueOfString(t.InstanceID))
+	appendEvents(m.Mutable(fields.ByName("pastEvents")).List(), t.Past)
+	appendEvents(m.Mutable(fields.ByName("newEvents")).List(), t.New)
+	raw, err := proto.Marshal(m.Interface())
+	if err != nil {
+		return "", err
+	}
+	return base64.StdEncoding.EncodeToString(raw), nil
+}
+
+func appendEvents(list protoreflect.List, events []*backend.HistoryEvent) {
+	for _, e := range events {
+		list.Append(protoreflect.ValueOfMessage(e.ProtoReflect()))
+	}
+}
+
+// EncodeActions returns the answer to a turn as the JSON string that the host wants as ReturnValue.
+func EncodeActions(results *backend.ExecutionResults) ([]byte, error) {
+	raw, err := proto.Marshal(results.Response)
+	if err != nil {
+		return nil, err
+	}
+	n := base64.StdEncoding.EncodedLen(len(raw))
+	out := make([]byte, n+2)
+	out[0], out[n+1] = '"', '"'
+	base64.StdEncoding.Encode(out[1:], raw)
+	return out, nil
+}
+
+// DecodeActions is the reverse of EncodeActions, without the quotes, for hosts and tests.
+func DecodeActions(text string) (*backend.ExecutionResults, error) {
+	raw, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, err
+	}
+	results := &backend.ExecutionResults{}
+	results.Response = newOf(results.Response)
+	if err := proto.Unmarshal(raw, results.Response); err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// newOf makes a value of a type that durabletask-go does not export, from a nil pointer to it.
+func newOf[T any](*T) *T { return new(T) }

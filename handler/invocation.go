@@ -1,0 +1,59 @@
+package handler
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/internal/invocation"
+	"example.com/durablefunctions/handler/internal/wire"
+)
+
+// Invocation is what the host sends a trigger function.
+type Invocation struct {
+	Function string // the folder's name
+	ID       string // the host's id of this invocation
+
+	data, metadata map[string]json.RawMessage
+	maxPayload     int
+}
+
+// Text returns the text of a trigger's or input binding's value: a string as it is, anything else as JSON. It is empty
+// if there is no such binding.
+func (in *Invocation) Text(binding string) string { return wire.Text(in.data[binding]) }
+
+// Metadata returns the text of a property of the trigger, such as MessageId, and whether it is there. Its case does not matter.
+//
+// Do not trust it: the host copies the properties of a message that is a JSON object over its own, so whoever
+// wrote the message may have written this.
+func (in *Invocation) Metadata(name string) (string, bool) {
+	if raw, ok := in.metadata[name]; ok {
+		return wire.Text(raw), true
+	}
+	for key, raw := range in.metadata {
+		if strings.EqualFold(key, name) {
+			return wire.Text(raw), true
+		}
+	}
+	return "", false
+}
+
+// DurableClient returns the client of a durableClient binding.
+func (in *Invocation) DurableClient(binding string) (*durable.Client, error) {
+	raw, ok := in.data[binding]
+	if !ok {
+		return nil, fmt.Errorf("function %s has no binding %q: declare a durableClient in its function.json", in.Function, binding)
+	}
+	return durable.NewClient(wire.Text(raw), in.maxPayload)
+}
+
+// SetOutput sets the value of an output binding of the trigger function or activity that ctx belongs to. The host sends nothing for a value
+// that is null, one message per element for an array, and takes a string that happens to be valid base64 for bytes: send
+// an object. For orchestrators there is durable.SetOutput.
+func SetOutput(ctx context.Context, binding string, v any) { invocation.Of(ctx).SetOutput(binding, v) }
+
+// Log returns the log of the invocation that ctx belongs to; it is durable.Log.
+func Log(ctx context.Context) *slog.Logger { return durable.Log(ctx) }

@@ -1,0 +1,31 @@
+// Package deps keeps go.mod whole while the packages are being written; it goes away.
+package deps
+
+import (
+	_ "github.com/alecthomas/kong"
+	_ "github.com/go-chi/chi/v5"
+	_ "github.com/go-chi/chi/v5/middleware"
+	_ "github.com/gofrs/flock"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/google/uuid"
+	_ "github.com/hashicorp/go-retryablehttp"
+	_ "github.com/microsoft/durabletask-go/api"
+	_ "github.com/microsoft/durabletask-go/backend"
+	_ "github.com/microsoft/durabletask-go/backend/sqlite"
+	_ "github.com/microsoft/durabletask-go/client"
+	_ "github.com/microsoft/durabletask-go/task"
+	_ "github.com/schollz/progressbar/v3"
+	_ "github.com/sendgrid/sendgrid-go"
+	_ "github.com/sendgrid/sendgrid-go/helpers/mail"
+	_ "github.com/tailscale/hujson"
+	_ "go.opentelemetry.io/otel/propagation"
+	_ "go.opentelemetry.io/otel/trace"
+	_ "go.uber.org/goleak"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sync/semaphore"
+	_ "golang.org/x/term"
+	_ "google.golang.org/grpc"
+	_ "google.golang.org/protobuf/encoding/protojson"
+	_ "google.golang.org/protobuf/proto"
+	_ "modernc.org/sqlite"
+)
