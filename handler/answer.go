@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,7 +24,7 @@ func (s *server) answer(w http.ResponseWriter, c *call, o outcome) {
 	}
 	if o.err != nil {
 		c.logs.print(s.stdout, c.name, c.id) // the host reads no Logs from this answer
-		phrase := wire.EncodePhrase(o.kind, o.err.Error())
+		phrase := wire.EncodePhrase(cmp.Or(o.kind, wire.KindFailed), o.err.Error())
 		status := http.StatusInternalServerError
 		if o.kind == wire.KindNotUnderstood {
 			status = http.StatusBadRequest
@@ -69,4 +70,3 @@ func fail(w http.ResponseWriter, status int, phrase string) {
 		_, _ = io.CopyN(io.Discard, conn, defaultMaxBody)
 	}
 }
-

@@ -165,7 +165,9 @@ func (a *App) Handler(o Options) (http.Handler, error) {
 	r := chi.NewRouter()
 	r.Get("/", func(http.ResponseWriter, *http.Request) {}) // the host's question whether we are ready: any answer will do
 	r.Post("/{function}", s.serve)
-	r.NotFound(func(w http.ResponseWriter, r *http.Request) { s.refuse(w, r, http.StatusNotFound, "no such path: "+r.URL.Path) })
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		s.refuse(w, r, http.StatusNotFound, "no such path: "+r.URL.Path)
+	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, http.StatusMethodNotAllowed, "functions are invoked with POST, not "+r.Method)
 	})

@@ -52,15 +52,9 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, http.StatusNotFound, fmt.Sprintf("no function %q is registered", chi.URLParam(r, "function")))
 		return
 	}
-	body, release, err := s.readBody(w, r)
-	defer release()
-	if err != nil {
-		s.refuse(w, r, statusOf(err), err.Error())
-		return
-	}
 	c := &call{function: f, id: r.Header.Get("X-Azure-Functions-InvocationId"), logs: &logs{}}
-	if err := json.Unmarshal(body, &c.request); err != nil {
-		s.refuse(w, r, http.StatusBadRequest, fmt.Sprintf("the body of the request to %s is no invocation: %v", f.name, err))
+	if err := s.readRequest(w, r, &c.request); err != nil {
+		s.refuse(w, r, statusOf(err), fmt.Sprintf("request to %s: %v", f.name, err))
 		return
 	}
 	c.logger = newLogger(c.logs, s.settings.level, s.errors, slog.String("function", f.name), slog.String("invocation", c.id))
@@ -182,7 +176,6 @@ func marshal(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// errTooLarge and errBody are what is wrong with a body.
 var errTooLarge = errors.New("the body of the request is too large")
 
 func statusOf(err error) int {
@@ -192,30 +185,32 @@ func statusOf(err error) int {
 	return http.StatusBadRequest
 }
 
-// readBody reads a body that is as large as the settings allow at most. The host never says how large one is (it sends
+// readRequest reads a body that is as large as the settings allow at most. The host never says how large one is (it sends
 // chunks), so each may grow to largeBody beside any number of others, and only a few may grow beyond it at the same time.
-func (s *server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
-	release = func() {}
+func (s *server) readRequest(w http.ResponseWriter, r *http.Request, request *wire.Request) error {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // a recorder has no deadlines
 	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
 
 	var b bytes.Buffer
-	_, err = io.CopyN(&b, r.Body, min(largeBody, s.settings.maxBody+1))
+	_, err := io.CopyN(&b, r.Body, min(largeBody, s.settings.maxBody+1))
 	if err == nil && s.settings.maxBody > largeBody {
 		select {
 		case s.large <- struct{}{}:
-			release = func() { <-s.large }
+			defer func() { <-s.large }()
 		case <-r.Context().Done():
-			return nil, release, r.Context().Err()
+			return r.Context().Err()
 		}
 		_, err = io.CopyN(&b, r.Body, s.settings.maxBody+1-largeBody)
 	}
 	switch {
 	case err == nil:
-		return nil, release, fmt.Errorf("%w: the limit is %d bytes (setting HANDLER_MAX_BODY_BYTES)", errTooLarge, s.settings.maxBody)
+		return fmt.Errorf("%w: the limit is %d bytes (setting HANDLER_MAX_BODY_BYTES)", errTooLarge, s.settings.maxBody)
 	case !errors.Is(err, io.EOF):
-		return nil, release, fmt.Errorf("the body of the request broke off: %w", err)
+		return fmt.Errorf("the body broke off: %w", err)
 	}
-	return b.Bytes(), release, nil
+	if err := json.Unmarshal(b.Bytes(), request); err != nil {
+		return fmt.Errorf("the body is no invocation: %w", err)
+	}
+	return nil
 }

@@ -1,0 +1,88 @@
+package myclientfunction
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Message is what the queue brings: records, or the batch that they are in.
+type Message struct {
+	RecordIds []string // each once, in the order of their first mention
+	Batch     string   // empty if there are RecordIds
+}
+
+// wholeNumber is an id that was sent as a number. Its digits are the id.
+var wholeNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+
+// Parse reads a message of at most limit bytes: {"RecordIds": ["C-001", 17]} or {"Batch": "2026-11"}. The case of the names does not
+// matter, null counts as absent, and other fields are ignored.
+func Parse(text string, limit int) (Message, error) {
+	if len(text) > limit {
+		return Message{}, fmt.Errorf("the message has %d bytes; the limit is %d (setting MESSAGE_MAX_BYTES)", len(text), limit)
+	}
+	var fields struct{ RecordIds, Batch json.RawMessage }
+	if err := json.Unmarshal([]byte(text), &fields); err != nil {
+		var wrong *json.UnmarshalTypeError
+		if errors.As(err, &wrong) {
+			return Message{}, fmt.Errorf(`the message is a JSON %s; it must be an object such as {"RecordIds": ["C-001"]}`, wrong.Value)
+		}
+		return Message{}, fmt.Errorf("the message is not JSON: %w", err)
+	}
+	ids, batch := given(fields.RecordIds), given(fields.Batch)
+	switch {
+	case ids && batch:
+		return Message{}, errors.New("the message has both RecordIds and Batch; it must have one of them")
+	case ids:
+		return parseIDs(fields.RecordIds)
+	case batch:
+		return parseBatch(fields.Batch)
+	}
+	return Message{}, errors.New("the message has neither RecordIds nor Batch")
+}
+
+func given(raw json.RawMessage) bool { return len(raw) > 0 && !bytes.Equal(raw, []byte("null")) }
+
+func parseIDs(raw json.RawMessage) (Message, error) {
+	var items []json.RawMessage
+	if json.Unmarshal(raw, &items) != nil {
+		return Message{}, errors.New("the message's RecordIds must be an array of strings or whole numbers")
+	}
+	m := Message{RecordIds: make([]string, 0, len(items))}
+	seen := make(map[string]bool, len(items))
+	for i, item := range items {
+		id, err := parseID(item)
+		if err != nil {
+			return Message{}, fmt.Errorf("the message's RecordIds[%d] %w", i, err)
+		}
+		if !seen[id] {
+			seen[id] = true
+			m.RecordIds = append(m.RecordIds, id)
+		}
+	}
+	return m, nil
+}
+
+func parseID(raw json.RawMessage) (string, error) {
+	var id string
+	switch {
+	case wholeNumber.Match(raw):
+		return string(raw), nil
+	case json.Unmarshal(raw, &id) != nil || bytes.Equal(raw, []byte("null")):
+		return "", fmt.Errorf("is %.40s; it must be a string or a whole number", raw)
+	case strings.TrimSpace(id) == "":
+		return "", errors.New("is empty")
+	}
+	return id, nil
+}
+
+func parseBatch(raw json.RawMessage) (Message, error) {
+	var m Message
+	if json.Unmarshal(raw, &m.Batch) != nil || strings.TrimSpace(m.Batch) == "" {
+		return Message{}, errors.New("the message's Batch must be a non-empty string")
+	}
+	return m, nil
+}

@@ -1,0 +1,164 @@
+// Package myclientfunction is the client function MyClientFunction: a queue message starts MyOrchestration.
+//
+// Service Bus delivers a message at least once. So the orchestration's instance id is made from the message's id and its text, and an
+// instance that runs or has completed counts as started. The host replaces a finished instance when asked to start its id; so within this process
+// query and start are one step, and between processes it is Service Bus' lock on the message that lets only one
+// of them handle it at a time.
+//
+// # Settings
+//
+// They are read here and travel in the orchestration's input, so that a change does not touch orchestrations in flight.
+//
+//	AlertEmailTo                 who is mailed about failures; empty: nobody
+//	AlertEmailFrom               the mail's sender (default no-reply@mycompany.co.nz)
+//	PROCESS_ATTEMPTS             attempts at a record whose activity was lost (default 3)
+//	PROCESS_RETRY_INTERVAL       before the second attempt, doubled for each one after (default 5s)
+//	MAIL_ATTEMPTS                attempts at the mail (default 3)
+//	MAIL_RETRY_INTERVAL          as above (default 10s)
+//	MESSAGE_MAX_BYTES            largest message (default 262144; Service Bus Premium allows more)
+package myclientfunction
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	myorchestration "example.com/durablefunctions/MyOrchestration"
+	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/payload"
+)
+
+// Records finds the records of a batch. Put your own source here; crm.Store is the one of this app.
+type Records interface {
+	Records(ctx context.Context, batch string) ([]string, error)
+}
+
+// Settings are what the app settings say.
+type Settings struct {
+	Input           myorchestration.Input // all but the records
+	MaxMessageBytes int
+}
+
+// ReadSettings reads the app settings. The error names the one that is wrong.
+func ReadSettings(getenv func(string) string) (Settings, error) {
+	s := Settings{MaxMessageBytes: 256 << 10}
+	s.Input.AlertEmailTo = getenv("AlertEmailTo")
+	s.Input.AlertEmailFrom = getenv("AlertEmailFrom")
+	r := reader{getenv: getenv}
+	r.number("MESSAGE_MAX_BYTES", &s.MaxMessageBytes)
+	r.number("PROCESS_ATTEMPTS", &s.Input.Attempts)
+	r.number("MAIL_ATTEMPTS", &s.Input.MailAttempts)
+	r.seconds("PROCESS_RETRY_INTERVAL", &s.Input.RetryIntervalSeconds)
+	r.seconds("MAIL_RETRY_INTERVAL", &s.Input.MailRetryIntervalSeconds)
+	return s, r.err
+}
+
+// reader reads settings that may be absent, up to the first that is wrong.
+type reader struct {
+	getenv func(string) string
+	err    error
+}
+
+func (r *reader) number(name string, v *int) {
+	text := r.getenv(name)
+	if text == "" || r.err != nil {
+		return
+	}
+	if n, err := strconv.Atoi(text); err == nil && n > 0 {
+		*v = n
+	} else {
+		r.err = fmt.Errorf("setting %s is %q: it must be a whole number above 0", name, text)
+	}
+}
+
+func (r *reader) seconds(name string, v *float64) {
+	text := r.getenv(name)
+	if text == "" || r.err != nil {
+		return
+	}
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		*v = d.Seconds()
+	} else {
+		r.err = fmt.Errorf("setting %s is %q: it must be a duration above 0, such as 5s", name, text)
+	}
+}
+
+// New returns the function.
+func New(records Records, settings Settings) handler.TriggerFunc {
+	return func(ctx context.Context, in *handler.Invocation) error {
+		text := in.Text("myQueueItem")
+		log := handler.Log(ctx)
+		log.Info("Started MyClientFunction;Go Queue trigger function received: " + shorten(text))
+
+		message, err := Parse(text, settings.MaxMessageBytes)
+		if err != nil {
+			return err
+		}
+		ids, err := resolve(ctx, records, message)
+		if err != nil {
+			return err
+		}
+		if len(ids) == 0 {
+			log.Info("The message names no records: nothing is started.")
+			return nil
+		}
+		input := settings.Input
+		input.RecordIds = ids
+		compressed, err := input.Compress()
+		if err != nil {
+			return err
+		}
+		if n := payload.UTF16Len(compressed); n > 64<<10 {
+			log.Warn("The orchestration's input is over 64 KB: the Durable Task extension moves it to a blob.", "bytes", n)
+		}
+		client, err := in.DurableClient("starter")
+		if err != nil {
+			return err
+		}
+		messageID, _ := in.Metadata("MessageId")
+		id := InstanceID(messageID, text)
+		started, err := client.StartOnce(ctx, string(myorchestration.Name), id, compressed)
+		if err != nil {
+			return err
+		}
+		if !started {
+			log.Info("Orchestration was started by an earlier delivery of this message.", "instance", id)
+			return nil
+		}
+		log.Info("Started orchestration.", "instance", id, "records", len(ids))
+		return nil
+	}
+}
+
+func resolve(ctx context.Context, records Records, m Message) ([]string, error) {
+	if m.Batch == "" {
+		return m.RecordIds, nil
+	}
+	return records.Records(ctx, m.Batch)
+}
+
+// InstanceID returns the id of the orchestration that a message starts: the same for the same message id and text, so that neither another
+// message under a forged id nor the same text sent twice on purpose is taken for a second delivery. Without a message id it
+// is random.
+func InstanceID(messageID, text string) string {
+	if messageID == "" {
+		return uuid.NewString()
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(messageID), messageID, text))
+	return hex.EncodeToString(sum[:16])
+}
+
+// shorten keeps a long message out of the log.
+func shorten(text string) string {
+	const limit = 1000
+	if len(text) <= limit {
+		return text
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(text[:limit], ""), len(text))
+}

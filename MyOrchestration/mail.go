@@ -1,0 +1,90 @@
+package myorchestration
+
+import (
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"strings"
+
+	"github.com/microsoft/durabletask-go/task"
+	"github.com/sendgrid/sendgrid-go/helpers/mail"
+
+	"example.com/durablefunctions/handler/durable"
+)
+
+// mailBinding is the sendGrid output in function.json.
+const mailBinding = "mail"
+
+// maxMailed is how many failed records a mail lists.
+const maxMailed = 100
+
+// Alert is what a mail says, and to whom.
+type Alert struct {
+	To, From                 string
+	InstanceId               string
+	Total, Succeeded, Failed int
+	Failures                 []Failure // the first of them
+}
+
+// alert has the failures mailed and says what came of it.
+func alert(ctx *task.OrchestrationContext, in Input, out *Output) string {
+	log := durable.ReplayLog(ctx)
+	if in.AlertEmailTo == "" {
+		log.Error("no mail is sent: the setting AlertEmailTo was empty when the orchestration was started")
+		return MailNone
+	}
+	a := &Alert{
+		To: in.AlertEmailTo, From: in.AlertEmailFrom,
+		InstanceId: string(ctx.ID),
+		Total:      out.Total, Succeeded: out.Succeeded, Failed: out.Failed,
+		Failures: out.Failures[:min(maxMailed, len(out.Failures))],
+	}
+	_, err := Name.Call(ctx, part{Alert: a}, durable.WithRetry(durable.RetryPolicy{
+		Attempts:      in.MailAttempts,
+		FirstInterval: seconds(in.MailRetryIntervalSeconds),
+		Backoff:       2,
+	})).Await()
+	if err != nil {
+		log.Error("the mail could not be sent", "attempts", in.MailAttempts, "error", err.Error())
+		return MailFailed
+	}
+	return MailSent
+}
+
+// runPart runs the orchestrator as a sub-orchestration of itself.
+func runPart(ctx *task.OrchestrationContext, input json.RawMessage) error {
+	var p part
+	if err := json.Unmarshal(input, &p); err != nil || p.Alert == nil {
+		return fmt.Errorf("the input of MyOrchestration is neither a compressed string nor a part of its own work: %.100s", input)
+	}
+	durable.SetOutput(ctx, mailBinding, message(p.Alert))
+	return nil
+}
+
+// message builds the mail, the JSON that SendGrid's v3 API takes.
+func message(a *Alert) *mail.SGMailV3 {
+	var html strings.Builder
+	if err := body.Execute(&html, a); err != nil {
+		panic(err) // the template and its data are ours
+	}
+	m := mail.NewV3Mail()
+	m.SetFrom(mail.NewEmail("", a.From))
+	m.Subject = "MyOrchestration Failure"
+	p := mail.NewPersonalization()
+	p.AddTos(mail.NewEmail("", a.To))
+	m.AddPersonalizations(p)
+	m.AddContent(mail.NewContent("text/html", html.String()))
+	return m
+}
+
+// More is how many failed records the mail does not list.
+func (a *Alert) More() int { return a.Failed - len(a.Failures) }
+
+var body = template.Must(template.New("mail").Parse(`<p>Bugger, something went wrong.</p>
+<p>Orchestration {{.InstanceId}}: {{.Total}} records, {{.Succeeded}} succeeded, {{.Failed}} failed.</p>
+<table>
+<tr><th>Record</th><th>Error</th></tr>
+{{range .Failures}}<tr><td>{{.RecordId}}</td><td>{{.ErrorMessage}}</td></tr>
+{{end}}</table>
+{{with .More}}<p>… and {{.}} more.</p>
+{{end}}`))

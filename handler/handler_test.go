@@ -1,0 +1,523 @@
+package handler_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/microsoft/durabletask-go/task"
+	"go.opentelemetry.io/otel/trace"
+
+	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/durable"
+)
+
+const (
+	triggerJSON  = `{"bindings":[{"name":"item","type":"queueTrigger","direction":"in","queueName":"q"},{"name":"starter","type":"durableClient","direction":"in"},{"name":"out","type":"queue","direction":"out"}]}`
+	orchJSON     = `{"bindings":[{"name":"context","type":"orchestrationTrigger","direction":"in"},{"name":"mail","type":"queue","direction":"out"}]}`
+	activityJSON = `{"bindings":[{"name":"input","type":"activityTrigger","direction":"in"},{"name":"side","type":"queue","direction":"out"}]}`
+)
+
+// appRoot writes an app root.
+func appRoot(t testing.TB, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	if _, ok := files["host.json"]; !ok {
+		files["host.json"] = `{"version":"2.0","customHandler":{"description":{"defaultExecutablePath":"app"}}}`
+	}
+	for name, text := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// syncBuffer is a bytes.Buffer that a server may write to while a test reads.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// host is the host's side: a server of the app, and what it wrote.
+type host struct {
+	t              *testing.T
+	url            string
+	stdout, stderr syncBuffer
+}
+
+func start(t *testing.T, app *handler.App, files map[string]string, settings map[string]string) *host {
+	t.Helper()
+	h := &host{t: t}
+	handle, err := app.Handler(handler.Options{
+		Root:   appRoot(t, files),
+		Getenv: func(name string) string { return settings[name] }, Environ: []string{},
+		Stdout: &h.stdout, Stderr: &h.stderr,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = handler.NewServer(handle)
+	server.Start()
+	t.Cleanup(server.Close)
+	h.url = server.URL
+	return h
+}
+
+// answer is what the host reads of an answer.
+type answer struct {
+	status      int
+	phrase      string
+	contentType string
+	body        string
+	Outputs     map[string]json.RawMessage
+	Logs        []string
+	ReturnValue json.RawMessage
+}
+
+func (h *host) post(function, body string) answer {
+	h.t.Helper()
+	// The host sends chunks: a reader of unknown length makes net/http do so too.
+	req, err := http.NewRequest("POST", h.url+"/"+function, io.MultiReader(strings.NewReader(body)))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json; charset=utf-8")
+	req.Header.Set("X-Azure-Functions-InvocationId", "inv-1")
+	return h.do(req)
+}
+
+func (h *host) do(req *http.Request) answer {
+	h.t.Helper()
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	_, phrase, _ := strings.Cut(res.Status, " ")
+	a := answer{status: res.StatusCode, phrase: phrase, contentType: res.Header.Get("Content-Type"), body: string(body)}
+	if res.StatusCode == http.StatusOK && req.Method == "POST" {
+		if err := json.Unmarshal(body, &a); err != nil {
+			h.t.Fatalf("answer %q: %v", body, err)
+		}
+		if a.contentType != "application/json" {
+			h.t.Errorf("Content-Type %q: the host takes application/json only", a.contentType)
+		}
+	}
+	return a
+}
+
+// twice encodes a string as the host does.
+func twice(s string) string {
+	once, _ := json.Marshal(s)
+	again, _ := json.Marshal(string(once))
+	return string(again)
+}
+
+func activityBody(input string) string {
+	return fmt.Sprintf(`{"Data":{"input":%s},"Metadata":{"instanceId":"\"i-1\"","sys":{"MethodName":"Work"}}}`, twice(input))
+}
+
+func activityApp(f task.Activity) *handler.App {
+	app := handler.New()
+	app.Activity("Work", f)
+	return app
+}
+
+func TestDecodingByWhatIsThere(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ data, want string }{
+		"string":             {twice("hello"), "hello"},
+		"empty string":       {twice(""), ""},
+		"JSON in a string":   {twice(`{"a":1}`), `{"a":1}`},
+		"number in a string": {twice("42"), "42"},
+		"quoted string":      {twice(`"x"`), `"x"`},
+		"unicode, escapes":   {twice("ü\n\"\\\u2028😀"), "ü\n\"\\\u2028😀"},
+		"bytes":              {`"aGVsbG8="`, "aGVsbG8="},
+		"absent blob":        {`"null"`, "null"},
+		"object":             {`{"a": [1]}`, `{"a": [1]}`},
+		"array":              {`"[1,2]"`, "[1,2]"},
+		"number":             {`"5"`, "5"},
+		"not a literal":      {`"\"open"`, `"open`},
+		"null":               {`null`, "null"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := make(chan string, 1)
+			app := handler.New()
+			app.Trigger("T", func(_ context.Context, in *handler.Invocation) error {
+				got <- in.Text("item")
+				return nil
+			})
+			h := start(t, app, map[string]string{"T/function.json": triggerJSON}, nil)
+			if a := h.post("T", `{"Data":{"item":`+c.data+`},"Metadata":{}}`); a.status != 200 {
+				t.Fatalf("answer %+v", a)
+			}
+			if text := <-got; text != c.want {
+				t.Errorf("got %q, want %q", text, c.want)
+			}
+		})
+	}
+}
+
+// The host copies a message's properties over Metadata: the function is chosen by the path all the same.
+func TestForgedMetadata(t *testing.T) {
+	t.Parallel()
+	app := handler.New()
+	app.Trigger("T", func(_ context.Context, in *handler.Invocation) error {
+		id, _ := in.Metadata("messageid")
+		if in.Function != "T" || in.ID != "inv-1" || id != "evil" {
+			return fmt.Errorf("function %q, id %q, message %q", in.Function, in.ID, id)
+		}
+		return nil
+	})
+	app.Activity("Work", durable.Activity(func(context.Context, any) (any, error) { return nil, errors.New("the wrong function") }))
+	h := start(t, app, map[string]string{"T/function.json": triggerJSON, "Work/function.json": activityJSON}, nil)
+	for _, sys := range []string{`"\"True\""`, `{"MethodName":"Work"}`, `null`, `[1]`} {
+		body := `{"Data":{"item":` + twice("x") + `},"Metadata":{"sys":` + sys + `,"SYS":` + sys + `,"MethodName":"\"Work\"","MessageId":"\"evil\"","instanceId":{"a":1},"Id":"\"evil\"","DequeueCount":"\"99\""}}`
+		if a := h.post("T", body); a.status != 200 {
+			t.Errorf("sys %s: %d %s", sys, a.status, a.phrase)
+		}
+	}
+}
+
+func TestActivity(t *testing.T) {
+	t.Parallel()
+	echo := durable.Activity(func(_ context.Context, in json.RawMessage) (json.RawMessage, error) { return in, nil })
+	for name, c := range map[string]struct {
+		f      task.Activity
+		input  string
+		status int
+		value  string // of a good answer
+		phrase string // in a bad one
+	}{
+		"object":     {f: echo, input: `{"RecordId":"7"}`, status: 200, value: `{"RecordId":"7"}`},
+		"null input": {f: echo, input: "null", status: 200, value: "null"},
+		"HTML":       {f: echo, input: `"<b>&"`, status: 200, value: `"<b>&"`},
+		"no result":  {f: func(task.ActivityContext) (any, error) { return nil, nil }, input: "1", status: 200, value: "null"},
+		"error":      {f: func(task.ActivityContext) (any, error) { return nil, errors.New("card declined: 42") }, input: "1", status: 500, phrase: "card declined: 42"},
+		"panic":      {f: func(task.ActivityContext) (any, error) { panic("boom") }, input: "1", status: 500, phrase: "panic: boom"},
+		"nil map":    {f: func(task.ActivityContext) (any, error) { var m map[string]int; m["x"] = 1; return m, nil }, input: "1", status: 500, phrase: "nil map"},
+		"goexit":     {f: func(task.ActivityContext) (any, error) { runtime.Goexit(); return nil, nil }, input: "1", status: 500, phrase: "goroutine"},
+		"no JSON":    {f: func(task.ActivityContext) (any, error) { return make(chan int), nil }, input: "1", status: 500, phrase: "cannot be JSON"},
+		"bad input":  {f: durable.Activity(func(context.Context, int) (int, error) { return 1, nil }), input: `"text"`, status: 500, phrase: "input is no int"},
+		"newline":    {f: func(task.ActivityContext) (any, error) { return nil, errors.New("one\r\ntwo\x00") }, input: "1", status: 500, phrase: "one"},
+		"long error": {f: func(task.ActivityContext) (any, error) { return nil, errors.New(strings.Repeat("é", 100_000)) }, input: "1", status: 500, phrase: "é"},
+		"no words":   {f: func(task.ActivityContext) (any, error) { return nil, errors.New("") }, input: "1", status: 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := start(t, activityApp(c.f), map[string]string{"Work/function.json": activityJSON}, nil)
+			for range 2 { // the process lives on
+				a := h.post("Work", activityBody(c.input))
+				if a.status != c.status || string(a.ReturnValue) != c.value || !strings.Contains(a.phrase, c.phrase) {
+					t.Errorf("answer %d %.200q %s, want %d %q %s", a.status, a.phrase, a.ReturnValue, c.status, c.phrase, c.value)
+				}
+			}
+		})
+	}
+}
+
+func TestPanicIsLoggedOnceWithItsStack(t *testing.T) {
+	t.Parallel()
+	h := start(t, activityApp(func(task.ActivityContext) (any, error) { panic("boom") }), map[string]string{"Work/function.json": activityJSON}, nil)
+	h.post("Work", activityBody("1"))
+	if log := h.stderr.String(); strings.Count(log, "function panicked") != 1 || !strings.Contains(log, "handler_test.go") ||
+		!strings.Contains(log, "function=Work") || !strings.Contains(log, "invocation=inv-1") {
+		t.Errorf("stderr: %s", log)
+	}
+}
+
+// A result with a property named like an output binding would be taken for that output.
+func TestResultIsNoOutput(t *testing.T) {
+	t.Parallel()
+	h := start(t, activityApp(func(task.ActivityContext) (any, error) { return map[string]int{"side": 1}, nil }),
+		map[string]string{"Work/function.json": activityJSON}, nil)
+	if a := h.post("Work", activityBody("1")); !bytes.HasPrefix(a.ReturnValue, []byte(`"`)) {
+		t.Errorf("ReturnValue %s is an object with an output's name", a.ReturnValue)
+	}
+}
+
+func TestOutputs(t *testing.T) {
+	t.Parallel()
+	app := handler.New()
+	app.Trigger("T", func(ctx context.Context, _ *handler.Invocation) error {
+		handler.SetOutput(ctx, "out", map[string]int{"n": 1})
+		handler.SetOutput(ctx, "nope", 1)
+		return nil
+	})
+	h := start(t, app, map[string]string{"T/function.json": triggerJSON}, nil)
+	a := h.post("T", `{"Data":{},"Metadata":{}}`)
+	if len(a.Outputs) != 1 || string(a.Outputs["out"]) != `{"n":1}` || !strings.Contains(h.stderr.String(), "output=nope") {
+		t.Errorf("outputs %s, stderr %s", a.Outputs, h.stderr.String())
+	}
+}
+
+func TestLogs(t *testing.T) {
+	t.Parallel()
+	fail := false
+	app := handler.New()
+	app.Trigger("T", func(ctx context.Context, _ *handler.Invocation) error {
+		log := handler.Log(ctx).With("k", "v").WithGroup("g")
+		log.Info("an info", "n", 1)
+		log.Debug("a debug")
+		log.Error("an error", "n", 2)
+		if fail {
+			return errors.New("no")
+		}
+		return nil
+	})
+	h := start(t, app, map[string]string{"T/function.json": triggerJSON}, nil)
+	a := h.post("T", `{"Data":{},"Metadata":{}}`)
+	if want := `level=INFO msg="an info" k=v g.n=1`; len(a.Logs) != 1 || a.Logs[0] != want {
+		t.Errorf("Logs %q, want %q", a.Logs, want)
+	}
+	if log := h.stderr.String(); strings.Count(log, `msg="an error" function=T invocation=inv-1 k=v g.n=2`) != 1 || strings.Contains(log, "an info") {
+		t.Errorf("stderr %q", log)
+	}
+	if h.stdout.String() != "" {
+		t.Errorf("stdout %q", h.stdout.String())
+	}
+	// The host does not read the Logs of a bad answer: they go to stdout instead.
+	fail = true
+	h.post("T", `{"Data":{},"Metadata":{}}`)
+	if log := h.stdout.String(); strings.Count(log, `msg="an info"`) != 1 || !strings.Contains(log, "invocation=inv-1") {
+		t.Errorf("stdout %q", log)
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	t.Parallel()
+	h := start(t, activityApp(func(task.ActivityContext) (any, error) { return 1, nil }),
+		map[string]string{"Work/function.json": activityJSON}, map[string]string{"HANDLER_MAX_BODY_BYTES": "1000"})
+	for name, c := range map[string]struct {
+		method, path, body string
+		status             int
+		phrase             string
+	}{
+		"ready?":         {"GET", "/", "", 200, ""},
+		"GET":            {"GET", "/Work", "", 405, "POST"},
+		"PUT":            {"PUT", "/Work", "{}", 405, "POST"},
+		"unknown":        {"POST", "/Nope", "{}", 404, "Nope"},
+		"other case":     {"POST", "/work", "{}", 404, "work"},
+		"deep path":      {"POST", "/Work/x", "{}", 404, "/Work/x"},
+		"not JSON":       {"POST", "/Work", "hello", 400, "no invocation"},
+		"truncated JSON": {"POST", "/Work", `{"Data":{"inp`, 400, "no invocation"},
+		"array":          {"POST", "/Work", `[]`, 400, "no invocation"},
+		"empty":          {"POST", "/Work", ``, 400, "no invocation"},
+		"too large":      {"POST", "/Work", strings.Repeat(" ", 1001), 413, "limit is 1000"},
+		"largest":        {"POST", "/Work", activityBody("1") + strings.Repeat(" ", 1000-len(activityBody("1"))), 200, ""},
+		"injection":      {"POST", "/a%0d%0aX-Evil:1", "{}", 404, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req, err := http.NewRequest(c.method, h.url+c.path, strings.NewReader(c.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.StatusCode != c.status || !strings.Contains(res.Status, c.phrase) || res.Header.Get("X-Evil") != "" {
+				t.Errorf("answer %s, want %d %q", res.Status, c.status, c.phrase)
+			}
+		})
+	}
+}
+
+// A function that sleeps through the deadline is answered before the host would kill the process; others go on.
+func TestDeadline(t *testing.T) {
+	t.Parallel()
+	asleep, wake := make(chan time.Time, 1), make(chan struct{})
+	t.Cleanup(func() { close(wake) })
+	app := handler.New()
+	app.Activity("Work", func(ctx task.ActivityContext) (any, error) {
+		var s string
+		_ = ctx.GetInput(&s)
+		if s == "sleep" {
+			deadline, _ := ctx.Context().Deadline()
+			asleep <- deadline
+			<-wake
+		}
+		return s, nil
+	})
+	app.Orchestrator("Orch", func(*task.OrchestrationContext) (any, error) { <-wake; return nil, nil })
+	h := start(t, app, map[string]string{"Work/function.json": activityJSON, "Orch/function.json": orchJSON,
+		"host.json": `{"version":"2.0","functionTimeout":"00:00:02"}`}, map[string]string{"HANDLER_DEADLINE_MARGIN": "1500ms"})
+
+	slow := make(chan answer, 1)
+	go func() { slow <- h.post("Work", activityBody(`"sleep"`)) }()
+	if left := time.Until(<-asleep); left <= 0 || left > 500*time.Millisecond {
+		t.Errorf("the context's deadline is in %s, want at most 500ms", left)
+	}
+	if a := h.post("Work", activityBody(`"quick"`)); a.status != 200 {
+		t.Errorf("an invocation beside the sleeping one: %d %s", a.status, a.phrase)
+	}
+	if a := <-slow; a.status != 500 || !strings.Contains(a.phrase, "ran for 500ms, the limit") {
+		t.Errorf("the sleeping one: %d %s", a.status, a.phrase)
+	}
+	if a := h.post("Orch", `{"Data":{"context":`+twice(firstTurn)+`},"Metadata":{}}`); a.status != 200 || len(a.ReturnValue) < 10 {
+		t.Errorf("a sleeping orchestrator: %d %s %s", a.status, a.phrase, a.ReturnValue)
+	}
+}
+
+// firstTurn is a recorded first turn of an instance of Orch.
+const firstTurn = "CgVjLWZhbiIbCP///////////wESDAiPko3YBhC8nOHlAXIAImwI////////////ARILCI+SjdgGEOTIq28aUgoET3JjaBoZChd7Im1vZGUiOiJmYW5vdXQiLCJuIjozfSIvCgVjLWZhbhImCiRiMGQ5ZDQzYi05MTYwLTQyNDgtYTIwOC1jMGM5ODVkYjFiZTkqBQoDCIgOOjkKLEh0dHBEZWZhdWx0QXN5bmNSZXF1ZXN0U2xlZXBUaW1lTWlsbGlzZWNvbmRzEgkRAAAAAABM3UA6EgoMSW5jbHVkZVN0YXRlEgIgAToXChFJc0V4dGVuZGVkU2Vzc2lvbhICIAA6MAojRXh0ZW5kZWRTZXNzaW9uSWRsZVRpbWVvdXRJblNlY29uZHMSCREAAAAAAAAAAA=="
+
+func TestTraceparentIsTheParent(t *testing.T) {
+	t.Parallel()
+	got := make(chan trace.SpanContext, 1)
+	h := start(t, activityApp(func(ctx task.ActivityContext) (any, error) {
+		got <- trace.SpanContextFromContext(ctx.Context())
+		return nil, nil
+	}), map[string]string{"Work/function.json": activityJSON}, nil)
+	req, _ := http.NewRequest("POST", h.url+"/Work", strings.NewReader(activityBody("1")))
+	req.Header.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	h.do(req)
+	if sc := <-got; sc.TraceID().String() != "0af7651916cd43dd8448eb211c80319c" || sc.SpanID().String() != "b7ad6b7169203331" || !sc.IsSampled() {
+		t.Errorf("span context %+v", sc)
+	}
+}
+
+func TestBadTurns(t *testing.T) {
+	t.Parallel()
+	app := handler.New()
+	app.Orchestrator("Orch", func(*task.OrchestrationContext) (any, error) { return nil, nil })
+	h := start(t, app, map[string]string{"Orch/function.json": orchJSON}, nil)
+	for name, value := range map[string]string{
+		"absent": `null`, "not base64": twice("a?b"), "bad byte": twice(firstTurn[:40] + "*" + firstTurn[41:]),
+		"truncated": twice(firstTurn[:60]), "withheld": twice("CgNhYmM="), "no instance": twice(""),
+	} {
+		a := h.post("Orch", `{"Data":{"context":`+value+`},"Metadata":{}}`)
+		if a.status != 400 || a.phrase == "Bad Request" {
+			t.Errorf("%s: %d %q, want a 400 that says why", name, a.status, a.phrase)
+		}
+	}
+}
+
+func TestWrongSetUp(t *testing.T) {
+	t.Parallel()
+	nothing := func(task.ActivityContext) (any, error) { return nil, nil }
+	orchestrate := func(*task.OrchestrationContext) (any, error) { return nil, nil }
+	for name, c := range map[string]struct {
+		register func(*handler.App)
+		files    map[string]string
+		settings map[string]string
+		want     string
+	}{
+		"no function.json": {register: func(a *handler.App) { a.Activity("Work", nothing) }, want: "Work/function.json"},
+		"not registered":   {files: map[string]string{"Work/function.json": activityJSON}, want: "not registered"},
+		"twice":            {register: func(a *handler.App) { a.Activity("Work", nothing); a.Orchestrator("Work", orchestrate) }, want: "twice"},
+		"no name":          {register: func(a *handler.App) { a.Activity("", nothing) }, want: "without a name"},
+		"no code":          {register: func(a *handler.App) { a.Activity("Work", nil) }, want: "without code"},
+		"wrong trigger":    {register: func(a *handler.App) { a.Orchestrator("Work", orchestrate) }, files: map[string]string{"Work/function.json": activityJSON}, want: "registered as an orchestrator"},
+		"trigger function": {register: func(a *handler.App) {
+			a.Trigger("Work", func(context.Context, *handler.Invocation) error { return nil })
+		}, files: map[string]string{"Work/function.json": activityJSON}, want: "registered as a trigger function"},
+		"bad host.json":     {files: map[string]string{"host.json": `{"version":`}, want: "host.json"},
+		"bad function.json": {files: map[string]string{"Work/function.json": `{]`}, want: "function.json"},
+		"extended sessions": {files: map[string]string{"host.json": `{"version":"2.0","extensions":{"durableTask":{"extendedSessionsEnabled":true}}}`}, want: "extendedSessionsEnabled"},
+		"bad setting":       {settings: map[string]string{"HANDLER_MAX_BODY_BYTES": "lots"}, want: "HANDLER_MAX_BODY_BYTES"},
+		"bad level":         {settings: map[string]string{"HANDLER_LOG_LEVEL": "loud"}, want: "HANDLER_LOG_LEVEL"},
+		"margin too large":  {settings: map[string]string{"HANDLER_DEADLINE_MARGIN": "1h"}, want: "HANDLER_DEADLINE_MARGIN"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			app := handler.New()
+			if c.register != nil {
+				c.register(app)
+			}
+			if c.files == nil {
+				c.files = map[string]string{}
+			}
+			_, err := app.Handler(handler.Options{Root: appRoot(t, c.files), Environ: []string{}, Getenv: func(n string) string { return c.settings[n] }})
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error %v, want one line with %q", err, c.want)
+			}
+		})
+	}
+}
+
+// 200 invocations at once, clients that hang up, a body that never ends: nothing is left behind.
+func TestUnderLoad(t *testing.T) {
+	release := make(chan struct{})
+	h := start(t, activityApp(func(ctx task.ActivityContext) (any, error) {
+		select {
+		case <-release:
+		case <-ctx.Context().Done():
+		}
+		return 1, nil
+	}), map[string]string{"Work/function.json": activityJSON}, nil)
+	before := runtime.NumGoroutine()
+
+	hung, hangUp := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			ctx := context.Background()
+			if i%4 == 0 {
+				ctx = hung
+			}
+			req, _ := http.NewRequestWithContext(ctx, "POST", h.url+"/Work", strings.NewReader(activityBody("1")))
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				if ctx == hung {
+					return
+				}
+				t.Error(err)
+				return
+			}
+			defer res.Body.Close()
+			if res.StatusCode != 200 {
+				t.Error(res.Status)
+			}
+		})
+	}
+	time.Sleep(50 * time.Millisecond)
+	hangUp()
+	time.Sleep(50 * time.Millisecond)
+	close(release)
+	wg.Wait()
+	http.DefaultClient.CloseIdleConnections()
+	for range 100 {
+		if runtime.NumGoroutine() <= before+5 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+}

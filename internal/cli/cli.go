@@ -1,0 +1,167 @@
+// Package cli is the commands of the binary when no Functions host has started it. They run the app's functions on the local host.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/local"
+	"example.com/durablefunctions/internal/crm"
+)
+
+// Exit codes.
+const (
+	exitOK       = 0 // all records succeeded, or nothing to process
+	exitFailed   = 1 // accepted, and a record failed or the orchestration did not complete
+	exitRejected = 2 // nothing was accepted: usage, bad message, unknown batch, configuration, data directory, port
+)
+
+// NewApp makes the app whose functions are run, with its data in a directory.
+type NewApp func(dataDir string) (*handler.App, error)
+
+type commands struct {
+	Process processCommand `cmd:"" help:"Deliver a file as one message, wait for its orchestration and print what came of it."`
+	Start   startCommand   `cmd:"" help:"Stay up like func start and take messages over HTTP."`
+	Import  importCommand  `cmd:"" help:"Import records from a CSV file (columns RecordId,Batch,Name,Email)."`
+}
+
+// environment is what a command runs in.
+type environment struct {
+	ctx            context.Context
+	newApp         NewApp
+	stdout, stderr io.Writer
+}
+
+// exit is an error that chooses the exit code.
+type exit struct {
+	code int
+	error
+}
+
+// Main runs the command that args name and returns the exit code.
+func Main(args []string, newApp NewApp) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+
+	var c commands
+	parser, err := kong.New(&c,
+		kong.Name("app"),
+		kong.Description("Durable Functions in Go: a message in, every record processed in an activity of its own, failures mailed. "+
+			"Started by the Functions host, this binary is its custom handler; these commands run the same functions on this machine."),
+		kong.UsageOnError())
+	if err != nil {
+		panic(err) // the commands above are wrong
+	}
+	run, err := parser.Parse(args)
+	if err == nil {
+		err = run.Run(&environment{ctx: ctx, newApp: newApp, stdout: os.Stdout, stderr: os.Stderr})
+	}
+	var e exit
+	switch {
+	case err == nil:
+		return exitOK
+	case !errors.As(err, &e):
+		e = exit{exitRejected, err}
+	}
+	if e.error != nil {
+		fmt.Fprintln(os.Stderr, "app:", strings.ReplaceAll(e.Error(), "\n", " "))
+	}
+	return e.code
+}
+
+// dataFlag is shared by all commands.
+type dataFlag struct {
+	Data string `help:"Directory for all that is kept." default:".local" placeholder:"DIR"`
+}
+
+// open starts the local host on the app in the working directory. Functions' errors go to errs, their other lines nowhere: verbose
+// hears them.
+func (e *environment) open(data string, errs io.Writer, onInstance func(local.Instance), verbose func(function, line string)) (*local.Host, error) {
+	settings, err := local.Settings(".")
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range settings {
+		if _, set := os.LookupEnv(name); !set {
+			if err := os.Setenv(name, value); err != nil {
+				return nil, fmt.Errorf("local.settings.json: %w", err)
+			}
+		}
+	}
+	app, err := e.newApp(data)
+	if err != nil {
+		return nil, err
+	}
+	h, err := app.Handler(handler.Options{Root: ".", Stdout: io.Discard, Stderr: errs})
+	if err != nil {
+		return nil, err
+	}
+	return local.Open(e.ctx, local.Options{
+		Root:       ".",
+		DataDir:    data,
+		Handler:    h,
+		Settings:   os.Getenv,
+		Environ:    os.Environ(),
+		Logger:     slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		OnInstance: onInstance,
+		OnConsole:  verbose,
+	})
+}
+
+// closeHost stops the host within a bounded time. What is unfinished is taken up by the next one.
+func closeHost(h *local.Host) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = h.Close(ctx)
+}
+
+type importCommand struct {
+	dataFlag
+	File string `arg:"" help:"CSV file, or - for standard input."`
+}
+
+func (c *importCommand) Run(e *environment) error {
+	if url := os.Getenv("CRM_BASE_URL"); url != "" {
+		return errors.New("CRM_BASE_URL is set: records are in that CRM, not in a database that can be imported into")
+	}
+	in, err := open(c.File)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	path := os.Getenv("CRM_DATABASE")
+	if path == "" {
+		path = filepath.Join(c.Data, "crm.db")
+	}
+	store, err := crm.OpenSQLite(path)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	n, err := store.Import(e.ctx, in)
+	if err != nil {
+		return fmt.Errorf("%s: nothing was imported: %w", c.File, err)
+	}
+	fmt.Fprintf(e.stdout, "%d records imported into %s\n", n, path)
+	return nil
+}
+
+func open(file string) (io.ReadCloser, error) {
+	if file == "-" {
+		return io.NopCloser(os.Stdin), nil
+	}
+	return os.Open(file)
+}

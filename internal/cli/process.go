@@ -1,0 +1,336 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	myclientfunction "example.com/durablefunctions/MyClientFunction"
+	myorchestration "example.com/durablefunctions/MyOrchestration"
+	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/local"
+)
+
+const clientFunction = "MyClientFunction"
+
+type processCommand struct {
+	dataFlag
+	JSON bool   `name:"json" help:"Print one JSON object instead of the summary."`
+	File string `arg:"" help:"File with the message, or - for standard input."`
+}
+
+// report is what --json prints.
+type report struct {
+	InstanceID    *string                 `json:"instanceId"`    // null: nothing to process
+	RuntimeStatus *string                 `json:"runtimeStatus"` // null: nothing to process
+	Output        *myorchestration.Output `json:"output"`        // null: the orchestration did not complete
+	Error         string                  `json:"error,omitempty"`
+	Mails         []mailReport            `json:"mails"` // those that succeeded
+	ElapsedMs     int64                   `json:"elapsedMs"`
+
+	elapsed time.Duration
+	failed  []local.Mail
+}
+
+type mailReport struct {
+	To      string  `json:"to"`
+	Subject string  `json:"subject"`
+	Path    *string `json:"path"` // null: sent
+}
+
+func (c *processCommand) Run(e *environment) error {
+	begun := time.Now()
+	message, err := c.read()
+	if err != nil {
+		return err
+	}
+	display := newDisplay(e.stderr)
+	h, err := e.open(c.Data, display, display.instance, func(string, string) {})
+	if err != nil {
+		return err
+	}
+	defer closeHost(h)
+	run, err := takeRun(c.Data, message)
+	if err != nil {
+		return err
+	}
+	if run.continued {
+		fmt.Fprintf(display, "continuing the unfinished run of this message, instance %s\n", run.instanceID)
+	}
+	display.watch(run.instanceID)
+	instance, err := run.deliver(e.ctx, h)
+	display.close()
+	if err != nil {
+		return err
+	}
+	r, err := newReport(e.ctx, h, instance, time.Since(begun))
+	if err != nil {
+		return err
+	}
+	if err := r.print(e.stdout, c.JSON); err != nil {
+		return exit{exitFailed, err} // the run stays unfinished: the next call prints
+	}
+	if err := run.finish(); err != nil {
+		return exit{exitFailed, err}
+	}
+	if r.Output == nil || r.Output.Failed > 0 {
+		return exit{code: exitFailed}
+	}
+	return nil
+}
+
+// read reads the message and has the client function's own parser check it.
+func (c *processCommand) read() (string, error) {
+	in, err := open(c.File)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	settings, err := myclientfunction.ReadSettings(os.Getenv)
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(io.LimitReader(in, int64(settings.MaxMessageBytes)+1))
+	if err == nil {
+		_, err = myclientfunction.Parse(string(text), settings.MaxMessageBytes)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", c.File, err)
+	}
+	return string(text), nil
+}
+
+// run is one processing of a message, from its first delivery until its result was printed. It is kept in a file, so that an interrupted
+// one is continued: the same message id makes the same instance id.
+type run struct {
+	file, message, messageID, instanceID string
+	continued                            bool
+}
+
+func takeRun(data, message string) (*run, error) {
+	key := sha256.Sum256([]byte(message))
+	r := &run{file: filepath.Join(data, "runs", hex.EncodeToString(key[:])), message: message}
+	id, err := os.ReadFile(r.file)
+	switch {
+	case err == nil:
+		r.messageID, r.continued = strings.TrimSpace(string(id)), true
+	case errors.Is(err, os.ErrNotExist):
+		r.messageID = uuid.NewString()
+		err = writeFile(r.file, r.messageID)
+	}
+	r.instanceID = myclientfunction.InstanceID(r.messageID, message)
+	return r, err
+}
+
+// writeFile writes a whole file or none.
+func writeFile(path, text string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".tmp", []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+func (r *run) finish() error { return os.Remove(r.file) }
+
+// deliver delivers the message, unless an earlier call has and its orchestration has ended since, and waits for the orchestration's end. It returns nil if
+// the message started none.
+func (r *run) deliver(ctx context.Context, h *local.Host) (*local.Instance, error) {
+	instance, err := h.Instance(ctx, r.instanceID)
+	if err != nil && !errors.Is(err, api.ErrInstanceNotFound) {
+		return nil, err
+	}
+	if err != nil {
+		err = h.Invoke(ctx, clientFunction, local.Message{ID: r.messageID, Body: []byte(r.message), DeliveryCount: 1, EnqueuedAt: time.Now()})
+		if err != nil {
+			return nil, r.rejected(ctx, h, err)
+		}
+	}
+	instance, err = h.Wait(ctx, r.instanceID)
+	switch {
+	case err == nil:
+		return &instance, nil
+	case errors.Is(err, api.ErrInstanceNotFound):
+		return nil, nil
+	case ctx.Err() != nil:
+		return nil, exit{exitFailed, fmt.Errorf("interrupted: the same command again continues instance %s", r.instanceID)}
+	}
+	return nil, exit{exitFailed, err}
+}
+
+// rejected is the error of a message that the function did not take. Nothing is kept of it.
+func (r *run) rejected(ctx context.Context, h *local.Host, err error) error {
+	if _, missing := h.Instance(ctx, r.instanceID); missing == nil {
+		return exit{exitFailed, err}
+	}
+	var failed *local.InvocationError
+	if errors.As(err, &failed) {
+		err = errors.New(failed.Reason)
+	}
+	return errors.Join(err, r.finish())
+}
+
+func newReport(ctx context.Context, h *local.Host, instance *local.Instance, elapsed time.Duration) (*report, error) {
+	r := &report{Mails: []mailReport{}, ElapsedMs: elapsed.Milliseconds(), elapsed: elapsed}
+	if instance == nil {
+		r.Output = &myorchestration.Output{Failures: []myorchestration.Failure{}, Mail: myorchestration.MailNone}
+		return r, nil
+	}
+	status := statusName(instance.Status)
+	r.InstanceID, r.RuntimeStatus = &instance.ID, &status
+	if instance.Status != api.RUNTIME_STATUS_COMPLETED {
+		r.Error = instance.Output
+		if r.Error == "" {
+			r.Error = "the orchestration ended without a reason"
+		}
+	} else if err := json.Unmarshal([]byte(instance.Output), &r.Output); err != nil {
+		return nil, exit{exitFailed, fmt.Errorf("the result of instance %s is not MyOrchestration's: %w", instance.ID, err)}
+	}
+	mails, err := h.Mails(ctx, instance.ID)
+	if err != nil {
+		return nil, exit{exitFailed, err}
+	}
+	for _, m := range mails {
+		if m.Failed {
+			r.failed = append(r.failed, m)
+			continue
+		}
+		sent := mailReport{To: strings.Join(m.To, ", "), Subject: m.Subject}
+		if m.Path != "" {
+			sent.Path = &m.Path
+		}
+		r.Mails = append(r.Mails, sent)
+	}
+	return r, nil
+}
+
+// statusName is the status as the host's HTTP API spells it.
+func statusName(s api.OrchestrationStatus) string {
+	name := strings.TrimPrefix(s.String(), "ORCHESTRATION_STATUS_")
+	return name[:1] + strings.ToLower(name[1:])
+}
+
+// shown is how many failed records the summary lists.
+const shown = 20
+
+func (r *report) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(r)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name string, format string, args ...any) {
+		fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+	}
+	if r.InstanceID == nil {
+		row("Nothing to process", "the message names no records")
+		return t.Flush()
+	}
+	row("Instance", "%s", *r.InstanceID)
+	row("Status", "%s", *r.RuntimeStatus)
+	if r.Output == nil {
+		row("Error", "%s", r.Error)
+	} else {
+		row("Records", "%d in all, %d succeeded, %d failed", r.Output.Total, r.Output.Succeeded, r.Output.Failed)
+		for i, f := range r.Output.Failures {
+			if i == shown {
+				row("", "… and %d more (--json lists them all)", len(r.Output.Failures)-shown)
+				break
+			}
+			row("Failed", "%s: %s", f.RecordId, oneLine(f.ErrorMessage))
+		}
+	}
+	for _, m := range r.Mails {
+		if m.Path != nil {
+			row("Mail", "to %s written to %s (no SendGridKey is set)", m.To, *m.Path)
+		} else {
+			row("Mail", "sent to %s", m.To)
+		}
+	}
+	for _, m := range r.failed {
+		row("Mail failed", "%s; kept in %s", oneLine(m.Reason), m.Path)
+	}
+	row("Elapsed", "%s", r.elapsed.Round(time.Millisecond))
+	return t.Flush()
+}
+
+// oneLine keeps what a record says from breaking, or colouring, the terminal.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// display is the progress bar and, above it, what is written to stderr. Without a terminal there is no bar.
+type display struct {
+	w        io.Writer
+	terminal bool
+
+	mu  sync.Mutex
+	id  string
+	bar *progressbar.ProgressBar
+}
+
+func newDisplay(w io.Writer) *display {
+	f, ok := w.(*os.File)
+	return &display{w: w, terminal: ok && term.IsTerminal(int(f.Fd()))}
+}
+
+func (d *display) watch(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.id = id
+}
+
+// instance shows the instance's progress.
+func (d *display) instance(i local.Instance) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var p durable.Progress
+	if !d.terminal || i.ID != d.id || json.Unmarshal([]byte(i.CustomStatus), &p) != nil || p.Total == 0 {
+		return
+	}
+	if d.bar == nil {
+		d.bar = progressbar.NewOptions(p.Total, progressbar.OptionSetWriter(d.w), progressbar.OptionSetDescription("records"),
+			progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
+	}
+	_ = d.bar.Set(p.Completed)
+}
+
+func (d *display) Write(p []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.bar != nil {
+		_ = d.bar.Clear()
+	}
+	return d.w.Write(p)
+}
+
+func (d *display) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.bar != nil {
+		_ = d.bar.Finish()
+		d.bar = nil
+	}
+	d.id = ""
+}
