@@ -1,0 +1,325 @@
+package tests
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestProcessSucceeds(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	r := run(t, nil, "", "process", "--data", data, "--json", "samples/october.json")
+	rep := parseReport(t, r)
+	if r.code != 0 || *rep.RuntimeStatus != "Completed" || rep.Output.Total != 120 || rep.Output.Succeeded != 120 ||
+		rep.Output.Failed != 0 || len(rep.Output.Failures) != 0 || rep.Output.Mail != "none" || len(rep.Mails) != 0 || rep.ElapsedMs == nil {
+		t.Errorf("exit code %d, report %s, stderr %s", r.code, r.stdout, r.stderr)
+	}
+	if !strings.Contains(r.stdout, `"Failures":[]`) || r.stderr != "" {
+		t.Errorf("stdout %s, stderr %q", r.stdout, r.stderr)
+	}
+	if n := query(t, filepath.Join(data, "crm.db"), "SELECT count(*) FROM customers WHERE batch = '2026-10' AND processed_count = 1"); n != 120 {
+		t.Errorf("%d records were processed once, want 120", n)
+	}
+}
+
+func TestProcessMailsFailures(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	r := run(t, nil, "", "process", "--data", data, "--json", "samples/november.json")
+	rep := parseReport(t, r)
+	if r.code != 1 || rep.Output.Total != 120 || rep.Output.Failed != len(rep.Output.Failures) || rep.Output.Failed < 3 ||
+		rep.Output.Succeeded+rep.Output.Failed != 120 || rep.Output.Mail != "sent" || len(rep.Mails) != 1 {
+		t.Fatalf("exit code %d, report %s, stderr %s", r.code, r.stdout, r.stderr)
+	}
+	if want := fmt.Sprintf("%d tasks failed.", rep.Output.Failed); strings.Count(r.stderr, want) != 1 {
+		t.Errorf("stderr has not once %q: %s", want, r.stderr)
+	}
+	m := rep.Mails[0]
+	if m.To != "ops@example.com" || m.Subject != "MyOrchestration Failure" || m.Path == nil {
+		t.Fatalf("mail %+v", m)
+	}
+	text, err := os.ReadFile(filepath.Join(root, *m.Path))
+	if filepath.IsAbs(*m.Path) {
+		text, err = os.ReadFile(*m.Path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mail struct {
+		From             struct{ Email string }
+		Subject          string
+		Personalizations []struct{ To []struct{ Email string } }
+		Content          []struct{ Type, Value string }
+	}
+	if err := json.Unmarshal(text, &mail); err != nil {
+		t.Fatal(err)
+	}
+	if mail.From.Email != "no-reply@mycompany.co.nz" || len(mail.Content) != 1 || mail.Content[0].Type != "text/html" {
+		t.Errorf("mail %s", text)
+	}
+	for _, want := range append([]string{*rep.InstanceID, "120 records"}, rep.Output.Failures[0].RecordId) {
+		if !strings.Contains(mail.Content[0].Value, want) {
+			t.Errorf("the mail does not say %q: %s", want, mail.Content[0].Value)
+		}
+	}
+	// The same file again is a new run, with a new instance and a mail of its own.
+	again := parseReport(t, run(t, nil, "", "process", "--data", data, "--json", "samples/november.json"))
+	if *again.InstanceID == *rep.InstanceID || len(again.Mails) != 1 || *again.Mails[0].Path == *m.Path {
+		t.Errorf("second run: %+v", again)
+	}
+}
+
+func TestProcessSummary(t *testing.T) {
+	t.Parallel()
+	r := run(t, nil, `{"recordids": ["C-001", "C-001", 17, "<nobody>\u001b[31m"], "RecordId": 1, "sys": {}, "MessageId": "forged"}`,
+		"process", "--data", t.TempDir(), "-")
+	if r.code != 1 {
+		t.Errorf("exit code %d", r.code)
+	}
+	for _, want := range []string{"Instance", "Completed", "3 in all, 1 succeeded, 2 failed", "17: ", "<nobody>", "written to ", "Elapsed"} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("the summary does not say %q:\n%s", want, r.stdout)
+		}
+	}
+	if strings.Contains(r.stdout, "\x1b") {
+		t.Errorf("a record's text colours the terminal: %q", r.stdout)
+	}
+}
+
+func TestNothingToProcess(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	r := run(t, nil, `{"RecordIds": []}`, "process", "--data", data, "--json", "-")
+	rep := parseReport(t, r)
+	if r.code != 0 || rep.InstanceID != nil || rep.Output == nil || rep.Output.Total != 0 || rep.Output.Failed != 0 || len(rep.Mails) != 0 {
+		t.Errorf("exit code %d, report %s", r.code, r.stdout)
+	}
+	if r := run(t, nil, `{"RecordIds": []}`, "process", "--data", data, "-"); r.code != 0 || !strings.Contains(r.stdout, "Nothing to process") {
+		t.Errorf("exit code %d, stdout %q", r.code, r.stdout)
+	}
+}
+
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	unwritable := write(t, filepath.Join(t.TempDir(), "a file"), "")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	csv := write(t, filepath.Join(t.TempDir(), "bad.csv"), "RecordId,Batch,Name\nX,Y,Z\n")
+
+	for name, c := range map[string]struct {
+		args  []string
+		env   []string
+		stdin string
+		want  string
+	}{
+		"not JSON":         {args: []string{"process", "-"}, stdin: "hello", want: "not JSON"},
+		"empty":            {args: []string{"process", "-"}, want: "not JSON"},
+		"array":            {args: []string{"process", "-"}, stdin: "[1]", want: "array"},
+		"neither":          {args: []string{"process", "-"}, stdin: `{"RecordIds":null}`, want: "neither"},
+		"both":             {args: []string{"process", "-"}, stdin: `{"RecordIds":[1],"batch":"2026-10"}`, want: "both"},
+		"empty id":         {args: []string{"process", "-"}, stdin: `{"RecordIds":["C-001",""]}`, want: "RecordIds[1] is empty"},
+		"fraction":         {args: []string{"process", "-"}, stdin: `{"RecordIds":[1.5]}`, want: "RecordIds[0] is 1.5"},
+		"null id":          {args: []string{"process", "-"}, stdin: `{"RecordIds":[null]}`, want: "RecordIds[0] is null"},
+		"ids no array":     {args: []string{"process", "-"}, stdin: `{"RecordIds":"C-001"}`, want: "array"},
+		"empty batch":      {args: []string{"process", "-"}, stdin: `{"Batch":""}`, want: "non-empty string"},
+		"batch no string":  {args: []string{"process", "-"}, stdin: `{"Batch":5}`, want: "non-empty string"},
+		"too large":        {args: []string{"process", "-"}, stdin: `{"RecordIds":["` + strings.Repeat("x", 256<<10) + `"]}`, want: "limit is 262144"},
+		"setting":          {args: []string{"process", "-"}, stdin: `{"RecordIds":[1,2,3]}`, env: []string{"MESSAGE_MAX_BYTES=10"}, want: "limit is 10 "},
+		"bad setting":      {args: []string{"process", "-"}, stdin: `{"RecordIds":[1]}`, env: []string{"MAIL_ATTEMPTS=many"}, want: "MAIL_ATTEMPTS"},
+		"unknown batch":    {args: []string{"process", "-"}, stdin: `{"Batch":"1999-01"}`, want: "1999-01"},
+		"no file":          {args: []string{"process", "no such file"}, want: "no such file"},
+		"no argument":      {args: []string{"process"}, want: "<file>"},
+		"unknown command":  {args: []string{"frobnicate"}, want: "frobnicate"},
+		"data directory":   {args: []string{"process", "--data", unwritable, "-"}, stdin: `{"RecordIds":[1]}`, want: unwritable},
+		"port in use":      {args: []string{"start", "--port", port}, want: port},
+		"no port":          {args: []string{"start", "--port", "99999"}, want: "99999"},
+		"bad CSV":          {args: []string{"import", csv}, want: "mail"},
+		"CRM elsewhere":    {args: []string{"import", csv}, env: []string{"CRM_BASE_URL=https://crm.example.com"}, want: "CRM_BASE_URL"},
+		"CRM no URL":       {args: []string{"process", "-"}, stdin: `{"RecordIds":[1]}`, env: []string{"CRM_BASE_URL=crm.example.com"}, want: "CRM_BASE_URL"},
+		"extended session": {args: []string{"process", "-"}, stdin: `{"RecordIds":[1]}`, env: []string{"AzureFunctionsJobHost__extensions__durableTask__extendedSessionsEnabled=true"}, want: "extendedSessionsEnabled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := c.args
+			if !strings.Contains(strings.Join(args, " "), "--data") && len(args) > 1 {
+				args = append([]string{args[0], "--data", t.TempDir()}, args[1:]...)
+			}
+			r := run(t, c.env, c.stdin, args...)
+			if r.code != 2 || r.stdout != "" || !strings.Contains(r.stderr, c.want) {
+				t.Errorf("exit code %d, stdout %q, stderr %q; want 2, nothing, and %q", r.code, r.stdout, r.stderr, c.want)
+			}
+			if strings.Count(strings.TrimSpace(r.stderr), "\n") > 0 {
+				t.Errorf("stderr has more than one line: %q", r.stderr)
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	r := run(t, nil, "", "--help")
+	for _, want := range []string{"process", "start", "import"} {
+		if r.code != 0 || !strings.Contains(r.stdout, want) {
+			t.Errorf("exit code %d, no %q in %s", r.code, want, r.stdout)
+		}
+	}
+}
+
+// manyRecords imports n records of batch "many" and returns the data directory.
+func manyRecords(t *testing.T, n int) string {
+	t.Helper()
+	data := t.TempDir()
+	var csv strings.Builder
+	csv.WriteString("RecordId,Batch,Name,Email\n")
+	for i := range n {
+		fmt.Fprintf(&csv, "M-%d,many,Somebody,somebody%d@example.com\n", i, i)
+	}
+	file := write(t, filepath.Join(data, "many.csv"), csv.String())
+	if r := run(t, nil, "", "import", "--data", data, file); r.code != 0 || !strings.Contains(r.stdout, fmt.Sprint(n)) {
+		t.Fatalf("import: %+v", r)
+	}
+	return data
+}
+
+func TestKilledRunIsContinued(t *testing.T) {
+	t.Parallel()
+	const n = 2000
+	data := manyRecords(t, n)
+	message := write(t, filepath.Join(data, "message.json"), `{"Batch": "many"}`)
+
+	cmd := command(context.Background(), nil, "process", "--data", data, message)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitForRecords(t, data, n/10)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	done := processed(t, data)
+	if done >= n {
+		t.Fatalf("killed too late: all %d records were processed", done)
+	}
+
+	r := run(t, nil, "", "process", "--data", data, "--json", message)
+	rep := parseReport(t, r)
+	if r.code != 0 || rep.Output.Total != n || rep.Output.Succeeded != n || !strings.Contains(r.stderr, "continuing") {
+		t.Errorf("exit code %d, report %.300s, stderr %s", r.code, r.stdout, r.stderr)
+	}
+	if once := query(t, filepath.Join(data, "crm.db"), "SELECT count(*) FROM customers WHERE batch = 'many' AND processed_count = 1"); once != n {
+		t.Errorf("%d of %d records were processed once", once, n)
+	}
+	// What was finished and printed is not continued.
+	if r := run(t, nil, "", "process", "--data", data, "--json", message); strings.Contains(r.stderr, "continuing") {
+		t.Errorf("a finished run is continued: %s", r.stderr)
+	}
+}
+
+func processed(t *testing.T, data string) int {
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(data, "crm.db")+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var n int
+	if err := db.QueryRow("SELECT count(*) FROM customers WHERE processed_count > 0").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func waitForRecords(t *testing.T, data string, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); processed(t, data) < n; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %d records were processed within a minute", n)
+		}
+	}
+}
+
+// server is a running start command.
+type server struct {
+	url, data string
+	out       *lockedBuffer
+}
+
+func startServer(t *testing.T, data string, env ...string) *server {
+	t.Helper()
+	port := freePort(t)
+	s := &server{url: "http://127.0.0.1:" + port, data: data, out: &lockedBuffer{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := command(ctx, env, "start", "--data", data, "--port", port)
+	cmd.Stdout, cmd.Stderr = s.out, s.out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cancel(); _ = cmd.Wait() })
+	s.waitFor(t, "Messages go to")
+	return s
+}
+
+func (s *server) waitFor(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.out.String(), text); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("start has not printed %q: %s", text, s.out.String())
+		}
+	}
+}
+
+func (s *server) post(t *testing.T, function, contentType, body string) int {
+	t.Helper()
+	req, err := http.NewRequest("POST", s.url+"/admin/functions/"+function, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	return res.StatusCode
+}
+
+func TestStart(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir())
+	for _, want := range []string{"MyClientFunction: serviceBusTrigger", "MyOrchestration: orchestrationTrigger", "ProcessActivity: activityTrigger"} {
+		s.waitFor(t, want)
+	}
+	for _, c := range []struct {
+		function, contentType, body string
+		want                        int
+	}{
+		{clientFunction, "application/json", `{"input":"{\"Batch\":\"2026-10\"}"}`, 202},
+		{clientFunction, "application/json", `{"input":{"Batch":"2026-10"}}`, 400},
+		{clientFunction, "application/json", `[]`, 400},
+		{clientFunction, "application/json", `nonsense`, 400},
+		{clientFunction, "", `{"input":"x"}`, 415},
+		{"Nope", "application/json", `{"input":"x"}`, 404},
+	} {
+		if got := s.post(t, c.function, c.contentType, c.body); got != c.want {
+			t.Errorf("POST %s %q: %d, want %d", c.function, c.body, got, c.want)
+		}
+	}
+	s.waitFor(t, "started")
+	s.waitFor(t, "completed: 120 records, 120 succeeded, 0 failed, mail none")
+}
+
+const clientFunction = "MyClientFunction"

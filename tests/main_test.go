@@ -1,0 +1,148 @@
+// Package tests drives the built binary from outside: through its commands, as a user does, and over its port, as the
+// Functions host does.
+package tests
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	_ "modernc.org/sqlite" // to look into the data directory
+)
+
+// executable is the built binary, root its app root.
+var executable, root string
+
+func TestMain(m *testing.M) {
+	code, err := build(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func build(m *testing.M) (int, error) {
+	dir, err := os.MkdirTemp("", "tests")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	if root, err = filepath.Abs(".."); err != nil {
+		return 1, err
+	}
+	executable = filepath.Join(dir, "app")
+	if runtime.GOOS == "windows" {
+		executable += ".exe"
+	}
+	cmd := exec.Command("go", "build", "-o", executable, ".")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return 1, fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return m.Run(), nil
+}
+
+// command prepares the binary with the environment of a developer's shell: none of the app's settings, but those given.
+func command(ctx context.Context, env []string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, executable, args...)
+	cmd.Dir = root
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "SystemRoot", "TEMP", "TMP", "USERPROFILE", "GOCOVERDIR"} {
+		if v, ok := os.LookupEnv(name); ok {
+			cmd.Env = append(cmd.Env, name+"="+v)
+		}
+	}
+	cmd.Env = append(cmd.Env, env...)
+	return cmd
+}
+
+// result is what a command came to.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+func run(t *testing.T, env []string, stdin string, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := command(ctx, env, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// report is what process --json prints.
+type report struct {
+	InstanceID    *string `json:"instanceId"`
+	RuntimeStatus *string `json:"runtimeStatus"`
+	Output        *output `json:"output"`
+	Error         string  `json:"error"`
+	Mails         []struct {
+		To, Subject string
+		Path        *string
+	} `json:"mails"`
+	ElapsedMs *int64 `json:"elapsedMs"`
+}
+
+type output struct {
+	Total, Succeeded, Failed int
+	Failures                 []struct{ RecordId, ErrorMessage string }
+	Mail                     string
+}
+
+func parseReport(t *testing.T, r result) report {
+	t.Helper()
+	var rep report
+	d := json.NewDecoder(strings.NewReader(r.stdout))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&rep); err != nil {
+		t.Fatalf("stdout %q is no report: %v (stderr %s)", r.stdout, err, r.stderr)
+	}
+	if d.More() {
+		t.Errorf("stdout holds more than the report: %q", r.stdout)
+	}
+	return rep
+}
+
+// query reads one number from a SQLite file of the data directory.
+func query(t *testing.T, path, statement string) int {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var n int
+	if err := db.QueryRow(statement).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func write(t *testing.T, path, text string) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
