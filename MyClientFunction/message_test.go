@@ -1,0 +1,112 @@
+package myclientfunction
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		text  string
+		ids   []string
+		batch string
+		err   string
+	}{
+		"strings and numbers": {text: `{"RecordIds":["C-001",17,-3,12345678901234567890]}`, ids: []string{"C-001", "17", "-3", "12345678901234567890"}},
+		"each once":           {text: `{"RecordIds":["a",1,"a","1",1]}`, ids: []string{"a", "1"}},
+		"none":                {text: `{"RecordIds":[]}`, ids: []string{}},
+		"batch":               {text: `{"Batch":"2026-11"}`, batch: "2026-11"},
+		"any case":            {text: `{"recordIDS":["a"],"BATCH":null}`, ids: []string{"a"}},
+		"null is absent":      {text: `{"RecordIds":null,"Batch":"b"}`, batch: "b"},
+		"other fields":        {text: `{"sys":{},"MessageId":1,"RecordId":"x","Batch":"b","Data":[]}`, batch: "b"},
+		"white space":         {text: " \n{ \"Batch\" : \"b\" }\n", batch: "b"},
+		"escapes":             {text: `{"RecordIds":["\u0043-001","C-001"]}`, ids: []string{"C-001"}},
+		"not JSON":            {text: `C-001`, err: "not JSON"},
+		"truncated":           {text: `{"RecordIds":["a"`, err: "not JSON"},
+		"two values":          {text: `{"Batch":"b"}{}`, err: "not JSON"},
+		"string":              {text: `"{}"`, err: "JSON string"},
+		"null":                {text: `null`, err: "neither"},
+		"neither":             {text: `{}`, err: "neither"},
+		"both":                {text: `{"RecordIds":[],"Batch":"b"}`, err: "both"},
+		"ids are an object":   {text: `{"RecordIds":{"a":1}}`, err: "array"},
+		"empty id":            {text: `{"RecordIds":["a"," "]}`, err: "RecordIds[1] is empty"},
+		"null id":             {text: `{"RecordIds":[null]}`, err: "RecordIds[0] is null"},
+		"fraction":            {text: `{"RecordIds":[1.5]}`, err: "RecordIds[0] is 1.5"},
+		"exponent":            {text: `{"RecordIds":[1e3]}`, err: "RecordIds[0] is 1e3"},
+		"bool":                {text: `{"RecordIds":[true]}`, err: "RecordIds[0] is true"},
+		"empty batch":         {text: `{"Batch":" "}`, err: "non-empty"},
+		"batch is a number":   {text: `{"Batch":202611}`, err: "string"},
+		"too large":           {text: `{"Batch":"` + strings.Repeat("b", 1000) + `"}`, err: "1012 bytes; the limit is 1000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, err := Parse(c.text, 1000)
+			switch {
+			case c.err != "":
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("error %v, want %q", err, c.err)
+				}
+			case err != nil || !slices.Equal(m.RecordIds, c.ids) || m.Batch != c.batch:
+				t.Errorf("got %+v, %v", m, err)
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{`{"RecordIds":["C-001",17]}`, `{"Batch":"2026-11"}`, `{"RECORDIDS":[null],"batch":""}`, `[]`, ``, `{"RecordIds":["\ud800"]}`} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		m, err := Parse(text, 1<<16)
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") && !strings.Contains(text, "\n") {
+				t.Errorf("error of several lines: %q", err)
+			}
+			return
+		}
+		if (m.Batch == "") == (m.RecordIds == nil) {
+			t.Errorf("%q: %+v has both or neither", text, m)
+		}
+		seen := map[string]bool{}
+		for _, id := range m.RecordIds {
+			if strings.TrimSpace(id) == "" || seen[id] {
+				t.Errorf("%q: id %q is empty or twice", text, id)
+			}
+			seen[id] = true
+		}
+	})
+}
+
+func TestInstanceID(t *testing.T) {
+	t.Parallel()
+	same := InstanceID("m", "text")
+	if same != InstanceID("m", "text") || len(same) != 32 {
+		t.Errorf("id %q", same)
+	}
+	seen := map[string]bool{same: true}
+	for _, other := range []string{InstanceID("m", "text2"), InstanceID("m2", "text"), InstanceID("mt", "ext"), InstanceID("", "text"), InstanceID("", "text")} {
+		if seen[other] {
+			t.Errorf("id %q twice", other)
+		}
+		seen[other] = true
+	}
+}
+
+func TestReadSettings(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{"PROCESS_ATTEMPTS": "5", "MAIL_RETRY_INTERVAL": "1500ms", "AlertEmailTo": "ops@example.com", "MESSAGE_MAX_BYTES": "100"}
+	s, err := ReadSettings(func(n string) string { return env[n] })
+	if err != nil || s.Input.Attempts != 5 || s.Input.MailRetryIntervalSeconds != 1.5 || s.Input.AlertEmailTo != "ops@example.com" || s.MaxMessageBytes != 100 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, bad := range []string{"PROCESS_ATTEMPTS=0", "MAIL_ATTEMPTS=x", "MAIL_RETRY_INTERVAL=5", "PROCESS_RETRY_INTERVAL=-1s", "MESSAGE_MAX_BYTES=-1"} {
+		name, value, _ := strings.Cut(bad, "=")
+		_, err := ReadSettings(func(n string) string { return map[string]string{name: value}[n] })
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: error %v, want one that names it", bad, err)
+		}
+	}
+}
