@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -520,4 +521,38 @@ func TestUnderLoad(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+}
+
+// Bodies in flight are bounded: large ones wait for each other, small ones wait for nobody.
+func TestLargeBodiesWait(t *testing.T) {
+	t.Parallel()
+	h := start(t, activityApp(func(task.ActivityContext) (any, error) { return 1, nil }), map[string]string{"Work/function.json": activityJSON}, nil)
+	large := strings.Repeat(" ", 2<<20)
+	stalled := make([]net.Conn, 4)
+	for i := range stalled {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		stalled[i] = conn
+		if _, err := fmt.Fprintf(conn, "POST /Work HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", 1<<30, large); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(100 * time.Millisecond) // the handler has read what there is
+	waiting := make(chan answer, 1)
+	go func() { waiting <- h.post("Work", activityBody("1")+large) }()
+	if a := h.post("Work", activityBody("1")); a.status != 200 {
+		t.Errorf("a small body beside the large ones: %d", a.status)
+	}
+	select {
+	case a := <-waiting:
+		t.Errorf("a fifth large body did not wait: %d", a.status)
+	case <-time.After(100 * time.Millisecond):
+	}
+	stalled[0].Close()
+	if a := <-waiting; a.status != 200 {
+		t.Errorf("the fifth large body after one has gone: %d %s", a.status, a.phrase)
+	}
 }

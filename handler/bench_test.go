@@ -1,0 +1,182 @@
+package handler_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"github.com/microsoft/durabletask-go/task"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/durable"
+)
+
+func serve(b *testing.B, app *handler.App, files map[string]string) http.Handler {
+	b.Helper()
+	h, err := app.Handler(handler.Options{Root: appRoot(b, files), Getenv: func(string) string { return "" }, Environ: []string{}, Stdout: io.Discard, Stderr: io.Discard})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return h
+}
+
+func invoke(b *testing.B, h http.Handler, function string, body []byte) {
+	r := httptest.NewRequest("POST", "/"+function, bytes.NewReader(body))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		b.Fatalf("answer %d %s", w.Code, w.Body)
+	}
+}
+
+// BenchmarkActivity is what the handler adds to an activity.
+func BenchmarkActivity(b *testing.B) {
+	type in struct{ RecordId, JobId string }
+	app := handler.New()
+	app.Activity("Work", durable.Activity(func(context.Context, in) (bool, error) { return true, nil }))
+	h := serve(b, app, map[string]string{"Work/function.json": activityJSON})
+	body := []byte(activityBody(`{"RecordId":"C-001","JobId":"0123456789abcdef"}`))
+	b.ReportAllocs()
+	for b.Loop() {
+		invoke(b, h, "Work", body)
+	}
+}
+
+const records = 1000
+
+func fanOut(ctx *task.OrchestrationContext) (any, error) {
+	tasks := make([]task.Task, records)
+	for i := range tasks {
+		tasks[i] = ctx.CallActivity("Work", task.WithActivityInput(i))
+	}
+	for _, t := range tasks {
+		if err := t.Await(nil); err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
+// history is that of fanOut when all but the last of its activities are done, and the last one's result is new.
+func history(b *testing.B) (past, news [][]byte) {
+	event := func(text string) []byte {
+		e := &backend.HistoryEvent{}
+		if err := protojson.Unmarshal([]byte(text), e); err != nil {
+			b.Fatal(err)
+		}
+		raw, err := proto.Marshal(e)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return raw
+	}
+	const at = `"timestamp":"2026-11-23T01:02:03.456Z"`
+	past = append(past, event(`{"eventId":-1,`+at+`,"orchestratorStarted":{}}`),
+		event(`{"eventId":-1,`+at+`,"executionStarted":{"name":"Orch","orchestrationInstance":{"instanceId":"i","executionId":"e"}}}`))
+	for i := range records {
+		past = append(past, event(fmt.Sprintf(`{"eventId":%d,%s,"taskScheduled":{"name":"Work"}}`, i, at)))
+	}
+	past = append(past, event(`{"eventId":-1,`+at+`,"orchestratorCompleted":{}}`))
+	for i := range records {
+		done := event(fmt.Sprintf(`{"eventId":-1,%s,"taskCompleted":{"taskScheduledId":%d,"result":"{\"Success\":true}"}}`, at, i))
+		if i == records-1 {
+			return past, [][]byte{event(`{"eventId":-1,` + at + `,"orchestratorStarted":{}}`), done}
+		}
+		past = append(past, done)
+	}
+	panic("unreachable")
+}
+
+func turnBody(past, news [][]byte) []byte {
+	var request []byte
+	request = protowire.AppendString(protowire.AppendTag(request, 1, protowire.BytesType), "i")
+	for field, events := range map[protowire.Number][][]byte{3: past, 4: news} {
+		for _, e := range events {
+			request = protowire.AppendBytes(protowire.AppendTag(request, field, protowire.BytesType), e)
+		}
+	}
+	return []byte(`{"Data":{"context":` + twice(base64.StdEncoding.EncodeToString(request)) + `},"Metadata":{"sys":{"MethodName":"Orch"}}}`)
+}
+
+// BenchmarkTurn is an orchestrator turn of 1,000 past activities through ServeHTTP, with the SDK's own tasks and with the toolkit's, against the bare
+// unmarshal, executor and marshal of the same bytes.
+func BenchmarkTurn(b *testing.B) {
+	past, news := history(b)
+	body := turnBody(past, news)
+	orchestrators := map[string]task.Orchestrator{
+		"sdk": fanOut,
+		"toolkit": durable.Orchestrator(func(ctx *task.OrchestrationContext, _ any) (int, error) {
+			return len(durable.FanOut(ctx, durable.ActivityName[int, json.RawMessage]("Work"), make([]int, records), nil)), nil
+		}),
+	}
+	for name, o := range orchestrators {
+		b.Run(name, func(b *testing.B) {
+			app := handler.New()
+			app.Orchestrator("Orch", o)
+			h := serve(b, app, map[string]string{"Orch/function.json": orchJSON})
+			b.ReportAllocs()
+			for b.Loop() {
+				invoke(b, h, "Orch", body)
+			}
+		})
+	}
+	b.Run("bare", func(b *testing.B) {
+		registry := task.NewTaskRegistry()
+		_ = registry.AddOrchestratorN("*", fanOut)
+		executor := task.NewTaskExecutor(registry)
+		var request struct{ Data struct{ Context string } }
+		if err := json.Unmarshal(body, &request); err != nil {
+			b.Fatal(err)
+		}
+		raw, err := base64.StdEncoding.DecodeString(strings.Trim(request.Data.Context, `"`))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			m := bareRequest()
+			if err := proto.Unmarshal(raw, m); err != nil {
+				b.Fatal(err)
+			}
+			old, fresh := bareEvents(m)
+			results, err := executor.ExecuteOrchestrator(context.Background(), api.InstanceID("i"), old, fresh)
+			if err != nil || len(results.Response.Actions) != 1 {
+				b.Fatal(err, results)
+			}
+			if _, err := proto.Marshal(results.Response); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+var orchestratorRequest, _ = protoregistry.GlobalTypes.FindMessageByName("OrchestratorRequest")
+
+func bareRequest() proto.Message { return orchestratorRequest.New().Interface() }
+
+func bareEvents(m proto.Message) (old, fresh []*backend.HistoryEvent) {
+	fields := orchestratorRequest.Descriptor().Fields()
+	read := func(name protoreflect.Name) []*backend.HistoryEvent {
+		list := m.ProtoReflect().Get(fields.ByName(name)).List()
+		events := make([]*backend.HistoryEvent, list.Len())
+		for i := range events {
+			events[i] = list.Get(i).Message().Interface().(*backend.HistoryEvent)
+		}
+		return events
+	}
+	return read("pastEvents"), read("newEvents")
+}
