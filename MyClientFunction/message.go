@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -51,19 +52,23 @@ func parseIDs(raw json.RawMessage) (Message, error) {
 	if json.Unmarshal(raw, &items) != nil {
 		return Message{}, errors.New("the message's RecordIds must be an array of strings or whole numbers")
 	}
-	m := Message{RecordIds: make([]string, 0, len(items))}
-	seen := make(map[string]bool, len(items))
+	ids := make([]string, len(items))
 	for i, item := range items {
-		id, err := parseID(item)
-		if err != nil {
+		var err error
+		if ids[i], err = parseID(item); err != nil {
 			return Message{}, fmt.Errorf("the message's RecordIds[%d] %w", i, err)
 		}
-		if !seen[id] {
-			seen[id] = true
-			m.RecordIds = append(m.RecordIds, id)
-		}
 	}
-	return m, nil
+	return Message{RecordIds: unique(ids)}, nil
+}
+
+// unique keeps the first mention of each id.
+func unique(ids []string) []string {
+	seen := make(map[string]bool, len(ids))
+	return slices.DeleteFunc(ids, func(id string) bool {
+		defer func() { seen[id] = true }()
+		return seen[id]
+	})
 }
 
 func parseID(raw json.RawMessage) (string, error) {

@@ -140,7 +140,8 @@ func resolve(ctx context.Context, records Records, m Message) ([]string, error) 
 	if m.Batch == "" {
 		return m.RecordIds, nil
 	}
-	return records.Records(ctx, m.Batch)
+	ids, err := records.Records(ctx, m.Batch)
+	return unique(ids), err
 }
 
 // InstanceID returns the id of the orchestration that a message starts: the same for the same message id and text, so that neither another

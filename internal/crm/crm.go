@@ -1,0 +1,97 @@
+// Package crm is the record store: which records a batch holds, and the processing of one record.
+//
+// [Open] chooses a store by the app's settings: a CRM behind REST when CRM_BASE_URL is set ([REST]), else a SQLite file
+// with a sample of made-up customers ([SQLite]). To connect another system, implement [Store]: three methods.
+//
+//	store, err := crm.Open(os.Getenv, ".local/crm.db")
+//	if err != nil {
+//		return err
+//	}
+//	defer store.Close()
+//	ids, err := store.Records(ctx, "2026-11")
+//	if err != nil {
+//		return err
+//	}
+//	for _, id := range ids {
+//		err := store.Process(ctx, jobID, id)
+//		if failed, ok := errors.AsType[*crm.RecordError](err); ok {
+//			log.Print(failed) // this record failed, the rest go on
+//		} else if err != nil {
+//			return err // the store failed: try again later
+//		}
+//	}
+package crm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// Store is what the functions need of a CRM; implement it to connect another system. Its methods are called by many
+// goroutines at once.
+type Store interface {
+	// Records returns the ids of a batch in a stable order. The error wraps [ErrNoBatch], and names the batch, when
+	// there is no such batch.
+	Records(ctx context.Context, batch string) ([]string, error)
+
+	// Process validates, normalises and stamps one record, once per job: the same record of the same job again, also
+	// at the same time, changes nothing and returns the same outcome. A failure of this record is a [*RecordError];
+	// any other error is a failure of the surroundings, after which the call may be repeated.
+	Process(ctx context.Context, jobID, recordID string) error
+
+	// Close releases what the store holds.
+	Close() error
+}
+
+// ErrNoBatch is wrapped by the error of [Store.Records] for a batch that the store does not know.
+var ErrNoBatch = errors.New("no such batch")
+
+// RecordError says why one record could not be processed. To process it again in the same job would not help.
+type RecordError struct {
+	RecordID string
+	Reason   string // a predicate, such as "is not in the store"
+}
+
+// Error returns the id and the reason as one line.
+func (e *RecordError) Error() string {
+	return "record " + oneLine(e.RecordID, 100) + " " + e.Reason
+}
+
+// Open returns the store that the settings name: [REST] at CRM_BASE_URL, with CRM_TOKEN as its bearer token; without
+// CRM_BASE_URL [SQLite] in the file CRM_DATABASE, and without that in defaultPath. getenv is [os.Getenv] or a test's.
+func Open(getenv func(string) string, defaultPath string) (Store, error) {
+	if base := strings.TrimSpace(getenv("CRM_BASE_URL")); base != "" {
+		store, err := NewREST(base, getenv("CRM_TOKEN"))
+		if err != nil {
+			return nil, fmt.Errorf("settings CRM_BASE_URL and CRM_TOKEN: %w", err)
+		}
+		return store, nil
+	}
+	path := getenv("CRM_DATABASE")
+	if path == "" {
+		path = defaultPath
+	}
+	store, err := OpenSQLite(path)
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
+}
+
+// oneLine makes text from outside fit for an error: one line, no control characters, at most limit characters.
+func oneLine(text string, limit int) string {
+	printable := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "�"))
+	runes := []rune(strings.Join(strings.Fields(printable), " "))
+	if len(runes) > limit {
+		return string(runes[:limit-1]) + "…"
+	}
+	return string(runes)
+}

@@ -1,0 +1,287 @@
+package crm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/hashicorp/go-retryablehttp"
+)
+
+const (
+	maxAttempts     = 4
+	firstRetryWait  = 500 * time.Millisecond // doubled for each further one
+	maxRetryWait    = 30 * time.Second       // however long Retry-After asks for
+	attemptTimeout  = 30 * time.Second       // for one answer, its body included
+	maxResponseBody = 16 << 20               // bytes
+	maxRefusal      = 500                    // characters of the CRM's words in an error
+)
+
+// REST is a [Store] behind two calls of a REST API:
+//
+//	GET  {base}/batches/{batch}/records  →  200 {"RecordIds": ["C-001", 17, …]}, or 404: no such batch
+//	POST {base}/records/{id}/process     {"JobId": …}  →  2xx, or 4xx: this record failed
+//
+// The POST has the header "Idempotency-Key: {JobId}/{RecordId}", by which the CRM tells a repeated call. The words of a
+// 4xx answer, plain text or the "message", "error" or "title" of a JSON object, go into the [*RecordError].
+//
+// The statuses 429 and 5xx and failed connections are tried again, 4 attempts in all, after waits that grow
+// from half a second or that Retry-After asks for (30 seconds at most). Redirects are not followed: one could carry the
+// token to another host.
+type REST struct {
+	base   string // without a slash at its end
+	host   string
+	token  string
+	client *retryablehttp.Client
+}
+
+// NewREST returns the store at baseURL, an absolute http or https URL. The token goes with each request as bearer; it
+// may be empty.
+func NewREST(baseURL, token string) (*REST, error) {
+	base, err := url.Parse(strings.TrimSpace(baseURL))
+	switch {
+	case err != nil: // not named: it holds the URL, which may hold a password
+		return nil, errors.New("the base URL is not a URL; it must look like https://crm.example.com/api")
+	case base.Scheme != "http" && base.Scheme != "https", base.Hostname() == "":
+		return nil, errors.New("the base URL must be absolute and begin with http:// or https://")
+	case base.User != nil, base.RawQuery != "", base.ForceQuery, base.Fragment != "":
+		return nil, errors.New("the base URL must have no user, query or fragment; a secret belongs in the token")
+	}
+	token = strings.TrimSpace(token)
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, errors.New("the token holds characters that a header cannot carry")
+	}
+	return &REST{base: strings.TrimRight(base.String(), "/"), host: base.Host, token: token, client: newClient()}, nil
+}
+
+func newClient() *retryablehttp.Client {
+	client := retryablehttp.NewClient()
+	client.Logger = nil
+	client.RetryMax = maxAttempts - 1
+	client.RetryWaitMin = firstRetryWait
+	client.RetryWaitMax = maxRetryWait
+	client.Backoff = boundedBackoff
+	client.CheckRetry = func(ctx context.Context, resp *http.Response, err error) (bool, error) {
+		if err == nil && ctx.Err() == nil && resp.StatusCode == http.StatusNotImplemented {
+			return true, nil // the library's policy leaves it out of the 5xx
+		}
+		return retryablehttp.DefaultRetryPolicy(ctx, resp, err)
+	}
+	client.ErrorHandler = giveUp
+	client.HTTPClient.Timeout = attemptTimeout
+	client.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if transport, ok := client.HTTPClient.Transport.(*http.Transport); ok {
+		transport.MaxIdleConnsPerHost = transport.MaxIdleConns // all go to one host
+	}
+	return client
+}
+
+// Records implements [Store], in the CRM's order.
+func (r *REST) Records(ctx context.Context, batch string) ([]string, error) {
+	noBatch := fmt.Errorf("batch %q: %w", oneLine(batch, 100), ErrNoBatch)
+	if !addressable(batch) {
+		return nil, noBatch
+	}
+	got, err := r.do(ctx, http.MethodGet, "/batches/"+url.PathEscape(batch)+"/records", "", nil)
+	switch {
+	case err != nil:
+		return nil, err
+	case got.status == http.StatusNotFound:
+		return nil, noBatch
+	case !got.ok():
+		return nil, r.refused(got)
+	}
+	ids, err := recordIDs(got.body)
+	if err != nil {
+		return nil, fmt.Errorf("crm at %s: the answer for batch %q: %w", r.host, oneLine(batch, 100), err)
+	}
+	return ids, nil
+}
+
+// Process implements [Store]. That a record is processed once per job is the CRM's work, by the Idempotency-Key.
+func (r *REST) Process(ctx context.Context, jobID, recordID string) error {
+	if !addressable(jobID) {
+		return fmt.Errorf("crm at %s: the job id %q cannot be part of a request", r.host, oneLine(jobID, 100))
+	}
+	if !addressable(recordID) {
+		return &RecordError{RecordID: recordID, Reason: "has an id that cannot be part of a URL"}
+	}
+	body, err := json.Marshal(struct{ JobId string }{jobID})
+	if err != nil {
+		return err
+	}
+	got, err := r.do(ctx, http.MethodPost, "/records/"+url.PathEscape(recordID)+"/process", jobID+"/"+recordID, body)
+	switch {
+	case err != nil:
+		return err
+	case got.ok():
+		return nil
+	case got.status >= 400 && got.status < 500:
+		return &RecordError{RecordID: recordID, Reason: "was refused by the CRM: " + r.words(got)}
+	}
+	return r.refused(got)
+}
+
+// Close closes idle connections.
+func (r *REST) Close() error {
+	r.client.HTTPClient.CloseIdleConnections()
+	return nil
+}
+
+// addressable tells whether s can be a segment of the path and part of a header. A dot or two would name another path.
+func addressable(s string) bool {
+	return s != "" && s != "." && s != ".." && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// answer is what the CRM said, the last time that it was asked.
+type answer struct {
+	status int
+	body   []byte
+}
+
+func (a answer) ok() bool { return a.status >= 200 && a.status < 300 }
+
+// do asks the CRM, several times if need be. An error is one of the surroundings; any status that is not worth another
+// attempt is an answer.
+func (r *REST) do(ctx context.Context, method, path, idempotencyKey string, body []byte) (answer, error) {
+	var content any // a nil []byte would be an empty body
+	if body != nil {
+		content = body
+	}
+	req, err := retryablehttp.NewRequestWithContext(ctx, method, r.base+path, content)
+	if err != nil {
+		return answer{}, fmt.Errorf("crm at %s: %w", r.host, err)
+	}
+	req.Header.Set("Accept", "application/json")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if idempotencyKey != "" {
+		req.Header.Set("Idempotency-Key", idempotencyKey)
+	}
+	if r.token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.token)
+	}
+	var got answer
+	req.SetResponseHandler(func(resp *http.Response) (err error) { // here, a cut body is another attempt
+		defer resp.Body.Close()
+		got.status = resp.StatusCode
+		got.body, err = io.ReadAll(io.LimitReader(resp.Body, maxResponseBody+1))
+		return err
+	})
+	if _, err := r.client.Do(req); err != nil {
+		return answer{}, fmt.Errorf("crm at %s: %w", r.host, withoutURL(err))
+	}
+	if len(got.body) > maxResponseBody {
+		return answer{}, fmt.Errorf("crm at %s: the answer is larger than %d bytes", r.host, maxResponseBody)
+	}
+	return got, nil
+}
+
+// boundedBackoff is the library's, which waits as long as Retry-After says, with an upper bound.
+func boundedBackoff(min, max time.Duration, attempt int, resp *http.Response) time.Duration {
+	wait := retryablehttp.DefaultBackoff(min, max, attempt, resp)
+	if wait < 0 || wait > max { // below zero: seconds that are too many for a Duration
+		return max
+	}
+	return wait
+}
+
+// giveUp says what the last attempt came to.
+func giveUp(resp *http.Response, err error, attempts int) (*http.Response, error) {
+	if resp != nil {
+		resp.Body.Close()
+		if err == nil {
+			err = fmt.Errorf("status %s", statusText(resp.StatusCode))
+		}
+	}
+	return nil, fmt.Errorf("no good answer in %d attempts, the last: %w", attempts, withoutURL(err))
+}
+
+// withoutURL takes off the URL that net/http puts before an error: the host is named already.
+func withoutURL(err error) error {
+	if failure, ok := err.(*url.Error); ok {
+		return failure.Err
+	}
+	return err
+}
+
+// refused is the error for an answer that is neither good nor about one record.
+func (r *REST) refused(got answer) error {
+	hint := ""
+	switch {
+	case got.status >= 300 && got.status < 400:
+		hint = "; redirects are not followed: set CRM_BASE_URL to where it leads"
+	case got.status == http.StatusUnauthorized, got.status == http.StatusForbidden:
+		hint = "; check CRM_TOKEN"
+	}
+	return fmt.Errorf("crm at %s: %s%s", r.host, r.words(got), hint)
+}
+
+// words are the status and what the CRM says about it, without the token should it be repeated there.
+func (r *REST) words(got answer) string {
+	text := message(got.body)
+	if r.token != "" {
+		text = strings.ReplaceAll(text, r.token, "(token)")
+	}
+	text = oneLine(text, maxRefusal)
+	if text == "" {
+		return "status " + statusText(got.status)
+	}
+	return fmt.Sprintf("%s (status %s)", text, statusText(got.status))
+}
+
+// message is the text of an error's body: of the usual fields of a JSON object the first that is there, else all of it.
+func message(body []byte) string {
+	var fields struct{ Message, Error, Title any }
+	if json.Unmarshal(body, &fields) == nil {
+		for _, field := range []any{fields.Message, fields.Error, fields.Title} {
+			if text, ok := field.(string); ok && text != "" {
+				return text
+			}
+		}
+	}
+	return string(body)
+}
+
+func statusText(status int) string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
+}
+
+// recordIDs reads {"RecordIds":[…]}: strings or whole numbers.
+func recordIDs(body []byte) ([]string, error) {
+	var list struct{ RecordIds []json.RawMessage }
+	if err := json.Unmarshal(body, &list); err != nil {
+		return nil, fmt.Errorf("it is not {\"RecordIds\":[…]}: %w", err)
+	}
+	if list.RecordIds == nil {
+		return nil, errors.New("it has no RecordIds")
+	}
+	ids := make([]string, len(list.RecordIds))
+	for i, raw := range list.RecordIds {
+		id, ok := recordID(raw)
+		if !ok {
+			return nil, fmt.Errorf("RecordIds[%d] is %s, not a string or a whole number", i, oneLine(string(raw), 100))
+		}
+		ids[i] = id
+	}
+	return ids, nil
+}
+
+// recordID takes a number as it is written, for an id may be longer than the numbers of any type.
+func recordID(raw json.RawMessage) (id string, ok bool) {
+	if raw[0] == '"' {
+		err := json.Unmarshal(raw, &id)
+		return id, err == nil && id != ""
+	}
+	number := string(raw)
+	digits := strings.TrimPrefix(number, "-")
+	return number, strings.Trim(digits, "0123456789") == ""
+}
