@@ -7,6 +7,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -23,7 +24,7 @@ func main() {
 	if os.Getenv(handler.PortVariable) == "" {
 		os.Exit(cli.Main(os.Args[1:], functions))
 	}
-	app, err := functions(filepath.Join(os.Getenv("FUNCTIONS_APP_ROOT_PATH"), ".local"))
+	app, _, err := functions(filepath.Join(os.Getenv("FUNCTIONS_APP_ROOT_PATH"), ".local"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -31,19 +32,19 @@ func main() {
 	os.Exit(app.Serve())
 }
 
-// functions is the app: which functions there are, and what they work on. Unless the settings say otherwise, records lie in dataDir.
-func functions(dataDir string) (*handler.App, error) {
+// functions is the app: which functions there are, and the records that they work on. Unless the settings say otherwise, these lie in dataDir.
+func functions(dataDir string) (*handler.App, io.Closer, error) {
 	settings, err := myclientfunction.ReadSettings(os.Getenv)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	records, err := crm.Open(os.Getenv, filepath.Join(dataDir, "crm.db"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	app := handler.New()
 	app.Trigger("MyClientFunction", myclientfunction.New(records, settings))
 	app.Orchestrator("MyOrchestration", durable.Orchestrator(myorchestration.Run))
 	app.Activity("ProcessActivity", durable.Activity(processactivity.New(records)))
-	return app, nil
+	return app, records, nil
 }

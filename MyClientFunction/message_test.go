@@ -82,12 +82,30 @@ func FuzzParse(f *testing.F) {
 
 func TestInstanceID(t *testing.T) {
 	t.Parallel()
-	same := InstanceID("m", "text")
-	if same != InstanceID("m", "text") || len(same) != 32 {
+	id := func(text string, metadata ...string) string {
+		return InstanceID(text, func(name string) (string, bool) {
+			for i := 0; i < len(metadata); i += 2 {
+				if metadata[i] == name {
+					return metadata[i+1], true
+				}
+			}
+			return "", false
+		})
+	}
+	forged := `{"messageID":"evil","Batch":"b"}`
+	same := id("text", "MessageId", "m")
+	if same != id("text", "MessageId", "m", "SequenceNumber", "2") || len(same) != 32 {
 		t.Errorf("id %q", same)
 	}
+	if id(forged, "MessageId", "evil", "SequenceNumber", "7") != id(forged, "MessageId", "evil", "SequenceNumber", "7") {
+		t.Error("a second delivery of a message with a forged id has another id")
+	}
 	seen := map[string]bool{same: true}
-	for _, other := range []string{InstanceID("m", "text2"), InstanceID("m2", "text"), InstanceID("mt", "ext"), InstanceID("", "text"), InstanceID("", "text")} {
+	for _, other := range []string{
+		id("text2", "MessageId", "m"), id("text", "MessageId", "m2"), id("ext", "MessageId", "mt"),
+		id(forged, "MessageId", "evil", "SequenceNumber", "7"), id(forged, "MessageId", "evil", "SequenceNumber", "8"),
+		id(forged, "MessageId", "evil"), id(forged, "MessageId", "evil"), id("text"), id("text", "MessageId", ""),
+	} {
 		if seen[other] {
 			t.Errorf("id %q twice", other)
 		}

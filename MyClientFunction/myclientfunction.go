@@ -1,6 +1,6 @@
 // Package myclientfunction is the client function MyClientFunction: a queue message starts MyOrchestration.
 //
-// Service Bus delivers a message at least once. So the orchestration's instance id is made from the message's id and its text, and an
+// Service Bus delivers a message at least once. So the orchestration's instance id is made from the message's id and its text (see InstanceID), and an
 // instance that runs or has completed counts as started. The host replaces a finished instance when asked to start its id; so within this process
 // query and start are one step, and between processes it is Service Bus' lock on the message that lets only one
 // of them handle it at a time.
@@ -22,6 +22,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -121,8 +122,7 @@ func New(records Records, settings Settings) handler.TriggerFunc {
 		if err != nil {
 			return err
 		}
-		messageID, _ := in.Metadata("MessageId")
-		id := InstanceID(messageID, text)
+		id := InstanceID(text, in.Metadata)
 		started, err := client.StartOnce(ctx, string(myorchestration.Name), id, compressed)
 		if err != nil {
 			return err
@@ -144,15 +144,32 @@ func resolve(ctx context.Context, records Records, m Message) ([]string, error) 
 	return unique(ids), err
 }
 
-// InstanceID returns the id of the orchestration that a message starts: the same for the same message id and text, so that neither another
-// message under a forged id nor the same text sent twice on purpose is taken for a second delivery. Without a message id it
-// is random.
-func InstanceID(messageID, text string) string {
-	if messageID == "" {
-		return uuid.NewString()
+// InstanceID returns the id of the orchestration that a message starts, made from the message's identity and its text: the same
+// when it is delivered again, and another for the same text in another message. metadata is the host's, of which a message can
+// forge what it has a property for; so the identity is its MessageId or, failing that, its SequenceNumber, whichever the text does not
+// name. With neither, the id is random.
+func InstanceID(text string, metadata func(name string) (string, bool)) string {
+	for _, name := range []string{"MessageId", "SequenceNumber"} {
+		if identity, ok := metadata(name); ok && identity != "" && !names(text, name) {
+			sum := sha256.Sum256(fmt.Appendf(nil, "%s %d:%s%s", name, len(identity), identity, text))
+			return hex.EncodeToString(sum[:16])
+		}
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(messageID), messageID, text))
-	return hex.EncodeToString(sum[:16])
+	return uuid.NewString()
+}
+
+// names says whether the text is a JSON object with a property of that name, in any case.
+func names(text, name string) bool {
+	var properties map[string]json.RawMessage
+	if json.Unmarshal([]byte(text), &properties) != nil {
+		return false
+	}
+	for property := range properties {
+		if strings.EqualFold(property, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // shorten keeps a long message out of the log.

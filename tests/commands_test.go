@@ -115,7 +115,7 @@ func TestBadInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	t.Cleanup(func() { taken.Close() }) // after the parallel subtests
 	_, port, _ := net.SplitHostPort(taken.Addr().String())
 	csv := write(t, filepath.Join(t.TempDir(), "bad.csv"), "RecordId,Batch,Name\nX,Y,Z\n")
 

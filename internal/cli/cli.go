@@ -28,8 +28,8 @@ const (
 	exitRejected = 2 // nothing was accepted: usage, bad message, unknown batch, configuration, data directory, port
 )
 
-// NewApp makes the app whose functions are run, with its data in a directory.
-type NewApp func(dataDir string) (*handler.App, error)
+// NewApp makes the app whose functions are run, with its data in a directory, and what is to be closed after it.
+type NewApp func(dataDir string) (*handler.App, io.Closer, error)
 
 type commands struct {
 	Process processCommand `cmd:"" help:"Deliver a file as one message, wait for its orchestration and print what came of it."`
@@ -87,9 +87,14 @@ type dataFlag struct {
 	Data string `help:"Directory for all that is kept." default:".local" placeholder:"DIR"`
 }
 
-// open starts the local host on the app in the working directory. Functions' errors go to errs, their other lines nowhere: verbose
-// hears them.
-func (e *environment) open(data string, errs io.Writer, onInstance func(local.Instance), verbose func(function, line string)) (*local.Host, error) {
+// session is a running local host and what its functions use.
+type session struct {
+	*local.Host
+	data io.Closer
+}
+
+// open starts the local host on the app in the working directory. Functions' errors go to errs, their other lines to onConsole.
+func (e *environment) open(data string, errs io.Writer, onInstance func(local.Instance), onConsole func(function, line string)) (*session, error) {
 	settings, err := local.Settings(".")
 	if err != nil {
 		return nil, err
@@ -101,15 +106,15 @@ func (e *environment) open(data string, errs io.Writer, onInstance func(local.In
 			}
 		}
 	}
-	app, err := e.newApp(data)
+	app, records, err := e.newApp(data)
 	if err != nil {
 		return nil, err
 	}
 	h, err := app.Handler(handler.Options{Root: ".", Stdout: io.Discard, Stderr: errs})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, records.Close())
 	}
-	return local.Open(e.ctx, local.Options{
+	host, err := local.Open(e.ctx, local.Options{
 		Root:       ".",
 		DataDir:    data,
 		Handler:    h,
@@ -117,15 +122,20 @@ func (e *environment) open(data string, errs io.Writer, onInstance func(local.In
 		Environ:    os.Environ(),
 		Logger:     slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		OnInstance: onInstance,
-		OnConsole:  verbose,
+		OnConsole:  onConsole,
 	})
+	if err != nil {
+		return nil, errors.Join(err, records.Close())
+	}
+	return &session{host, records}, nil
 }
 
-// closeHost stops the host within a bounded time. What is unfinished is taken up by the next one.
-func closeHost(h *local.Host) {
+// close stops the host within a bounded time. What is unfinished is taken up by the next one.
+func (s *session) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = h.Close(ctx)
+	_ = s.Close(ctx)
+	_ = s.data.Close()
 }
 
 type importCommand struct {

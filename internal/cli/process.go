@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -64,7 +66,7 @@ func (c *processCommand) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
-	defer closeHost(h)
+	defer h.close()
 	run, err := takeRun(c.Data, message)
 	if err != nil {
 		return err
@@ -115,25 +117,36 @@ func (c *processCommand) read() (string, error) {
 	return string(text), nil
 }
 
-// run is one processing of a message, from its first delivery until its result was printed. It is kept in a file, so that an interrupted
-// one is continued: the same message id makes the same instance id.
+// run is one processing of a message, from its first delivery until its result was printed. Its message id is kept in a file, so that an
+// interrupted one is continued: the same message makes the same instance id.
 type run struct {
-	file, message, messageID, instanceID string
-	continued                            bool
+	file       string
+	message    local.Message
+	instanceID string
+	continued  bool
 }
 
-func takeRun(data, message string) (*run, error) {
-	key := sha256.Sum256([]byte(message))
-	r := &run{file: filepath.Join(data, "runs", hex.EncodeToString(key[:])), message: message}
-	id, err := os.ReadFile(r.file)
+func takeRun(data, text string) (*run, error) {
+	key := sha256.Sum256([]byte(text))
+	r := &run{file: filepath.Join(data, "runs", hex.EncodeToString(key[:]))}
+	stored, err := os.ReadFile(r.file)
+	id := strings.TrimSpace(string(stored))
 	switch {
 	case err == nil:
-		r.messageID, r.continued = strings.TrimSpace(string(id)), true
+		r.continued = true
 	case errors.Is(err, os.ErrNotExist):
-		r.messageID = uuid.NewString()
-		err = writeFile(r.file, r.messageID)
+		id = uuid.NewString()
+		err = writeFile(r.file, id)
 	}
-	r.instanceID = myclientfunction.InstanceID(r.messageID, message)
+	number := sha256.Sum256([]byte(id))
+	r.message = local.Message{
+		ID: id, SequenceNumber: int64(binary.BigEndian.Uint64(number[:]) >> 1),
+		Body: []byte(text), DeliveryCount: 1, EnqueuedAt: time.Now(),
+	}
+	r.instanceID = myclientfunction.InstanceID(text, func(name string) (string, bool) {
+		value, ok := map[string]string{"MessageId": id, "SequenceNumber": strconv.FormatInt(r.message.SequenceNumber, 10)}[name]
+		return value, ok
+	})
 	return r, err
 }
 
@@ -152,14 +165,13 @@ func (r *run) finish() error { return os.Remove(r.file) }
 
 // deliver delivers the message, unless an earlier call has and its orchestration has ended since, and waits for the orchestration's end. It returns nil if
 // the message started none.
-func (r *run) deliver(ctx context.Context, h *local.Host) (*local.Instance, error) {
+func (r *run) deliver(ctx context.Context, h *session) (*local.Instance, error) {
 	instance, err := h.Instance(ctx, r.instanceID)
 	if err != nil && !errors.Is(err, api.ErrInstanceNotFound) {
 		return nil, err
 	}
 	if err != nil {
-		err = h.Invoke(ctx, clientFunction, local.Message{ID: r.messageID, Body: []byte(r.message), DeliveryCount: 1, EnqueuedAt: time.Now()})
-		if err != nil {
+		if err := h.Invoke(ctx, clientFunction, r.message); err != nil {
 			return nil, r.rejected(ctx, h, err)
 		}
 	}
@@ -176,7 +188,7 @@ func (r *run) deliver(ctx context.Context, h *local.Host) (*local.Instance, erro
 }
 
 // rejected is the error of a message that the function did not take. Nothing is kept of it.
-func (r *run) rejected(ctx context.Context, h *local.Host, err error) error {
+func (r *run) rejected(ctx context.Context, h *session, err error) error {
 	if _, missing := h.Instance(ctx, r.instanceID); missing == nil {
 		return exit{exitFailed, err}
 	}
@@ -187,7 +199,7 @@ func (r *run) rejected(ctx context.Context, h *local.Host, err error) error {
 	return errors.Join(err, r.finish())
 }
 
-func newReport(ctx context.Context, h *local.Host, instance *local.Instance, elapsed time.Duration) (*report, error) {
+func newReport(ctx context.Context, h *session, instance *local.Instance, elapsed time.Duration) (*report, error) {
 	r := &report{Mails: []mailReport{}, ElapsedMs: elapsed.Milliseconds(), elapsed: elapsed}
 	if instance == nil {
 		r.Output = &myorchestration.Output{Failures: []myorchestration.Failure{}, Mail: myorchestration.MailNone}

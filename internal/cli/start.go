@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ func (c *startCommand) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
-	defer closeHost(h)
+	defer h.close()
 
 	console.printf("Functions:\n")
 	for _, f := range h.Functions() {
@@ -57,8 +58,9 @@ func (c *startCommand) Run(e *environment) error {
 
 // console prints lines, one at a time.
 type console struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu      sync.Mutex
+	w       io.Writer
+	running sync.Map // ids of the instances whose start was printed
 }
 
 func (c *console) printf(format string, args ...any) {
@@ -71,18 +73,24 @@ func (c *console) line(function, line string) { c.printf("%s: %s\n", function, o
 
 // instance prints a line when a root orchestration starts and when it ends.
 func (c *console) instance(i local.Instance) {
-	switch {
-	case i.Parent != "":
-	case i.Status == api.RUNTIME_STATUS_PENDING:
-		c.printf("%s %s started\n", i.Name, i.ID)
-	case i.Status == api.RUNTIME_STATUS_COMPLETED:
-		var out myorchestration.Output
-		if json.Unmarshal([]byte(i.Output), &out) != nil {
-			c.printf("%s %s completed\n", i.Name, i.ID)
-			return
+	if i.Parent != "" {
+		return
+	}
+	meta := api.OrchestrationMetadata{RuntimeStatus: i.Status}
+	if !meta.IsComplete() {
+		if _, printed := c.running.LoadOrStore(i.ID, nil); !printed {
+			c.printf("%s %s started\n", i.Name, i.ID)
 		}
+		return
+	}
+	c.running.Delete(i.ID)
+	var out myorchestration.Output
+	switch {
+	case i.Status != api.RUNTIME_STATUS_COMPLETED:
+		c.printf("%s %s %s: %s\n", i.Name, i.ID, strings.ToLower(statusName(i.Status)), oneLine(i.Output))
+	case json.Unmarshal([]byte(i.Output), &out) != nil:
+		c.printf("%s %s completed\n", i.Name, i.ID)
+	default:
 		c.printf("%s %s completed: %d records, %d succeeded, %d failed, mail %s\n", i.Name, i.ID, out.Total, out.Succeeded, out.Failed, out.Mail)
-	case i.Status != api.RUNTIME_STATUS_RUNNING && i.Status != api.RUNTIME_STATUS_SUSPENDED && i.Status != api.RUNTIME_STATUS_CONTINUED_AS_NEW:
-		c.printf("%s %s %s: %s\n", i.Name, i.ID, statusName(i.Status), oneLine(i.Output))
 	}
 }

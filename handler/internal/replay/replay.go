@@ -62,7 +62,11 @@ func Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger) R
 		logger.Error(err.Error())
 		return Result{ExecutionResults: Fail(turn.InstanceID, nondetType, err.Error())}
 	}
-	completed := tidy(h, results)
+	completed, err := tidy(h, results)
+	if err != nil {
+		logger.Error(err.Error())
+		return Result{ExecutionResults: Fail(turn.InstanceID, fmt.Sprintf("%T", err), err.Error())}
+	}
 	setCustomStatus(results, logger)
 	r := Result{ExecutionResults: results}
 	if completed {
@@ -98,28 +102,24 @@ func (t *Turn) execute(instanceID string, h *history, orchestrator task.Orchestr
 // actions. The events were kept from the SDK, which compares no names and panics at some differences.
 func checkDeterminism(scheduled []*backend.HistoryEvent, results *backend.ExecutionResults) error {
 	actions := results.Response.Actions
-	byID := make(map[int32]int, len(actions))
+	index := make(map[int32]int, len(actions))
 	for i, a := range actions {
-		byID[a.Id] = i
+		index[a.Id] = i
 	}
 	for _, e := range scheduled {
-		was, now := describeEvent(e), "nothing"
-		i, ok := byID[e.EventId]
+		was, now := ofEvent(e), step{}
+		i, ok := index[e.EventId]
 		if ok {
 			a := actions[i]
 			switch {
 			case a.GetScheduleTask() != nil:
-				now = fmt.Sprintf("activity %q", a.GetScheduleTask().Name)
+				now = step{"activity", a.GetScheduleTask().Name}
 			case a.GetCreateSubOrchestration() != nil:
-				now = fmt.Sprintf("sub-orchestration %q", a.GetCreateSubOrchestration().Name)
+				now = step{"sub-orchestration", a.GetCreateSubOrchestration().Name}
 			case a.GetCreateTimer() != nil:
-				now = "a timer"
+				now = step{"timer", ""}
 			case a.GetCompleteOrchestration() != nil:
-				c := a.GetCompleteOrchestration()
-				now = "the orchestration's end"
-				if d := c.FailureDetails; d != nil {
-					now += " (" + d.ErrorMessage + ")"
-				}
+				now = step{"the orchestration's end", a.GetCompleteOrchestration().GetFailureDetails().GetErrorMessage()}
 			}
 		}
 		if was != now {
@@ -134,22 +134,34 @@ func checkDeterminism(scheduled []*backend.HistoryEvent, results *backend.Execut
 
 func isNil[T any](p *T) bool { return p == nil }
 
-func describeEvent(e *backend.HistoryEvent) string {
+// step is what an orchestrator scheduled.
+type step struct{ kind, name string }
+
+func (s step) String() string {
+	switch {
+	case s.kind == "":
+		return "nothing"
+	case s.name == "":
+		return s.kind
+	}
+	return fmt.Sprintf("%s %q", s.kind, s.name)
+}
+
+func ofEvent(e *backend.HistoryEvent) step {
 	if s := e.GetTaskScheduled(); s != nil {
-		return fmt.Sprintf("activity %q", s.Name)
+		return step{"activity", s.Name}
 	}
 	if s := e.GetSubOrchestrationInstanceCreated(); s != nil {
-		return fmt.Sprintf("sub-orchestration %q", s.Name)
+		return step{"sub-orchestration", s.Name}
 	}
-	return "a timer"
+	return step{"timer", ""}
 }
 
 // tidy makes the actions fit for the host: sorted (they come from a Go map), nothing behind the first completion, ids
 // for children, inputs that are JSON and that the host does not alter. It says whether the orchestration completed.
-func tidy(h *history, results *backend.ExecutionResults) bool {
+func tidy(h *history, results *backend.ExecutionResults) (completed bool, err error) {
 	resp := results.Response
 	slices.SortFunc(resp.Actions, byID)
-	completed := false
 	for i, a := range resp.Actions {
 		if c := a.GetCompleteOrchestration(); c != nil {
 			resp.Actions = resp.Actions[:i+1]
@@ -160,14 +172,16 @@ func tidy(h *history, results *backend.ExecutionResults) bool {
 	if last := len(resp.Actions) - 1; h.suspended &&
 		(last < 0 || resp.Actions[last].GetCompleteOrchestration().GetOrchestrationStatus() != api.RUNTIME_STATUS_TERMINATED) {
 		resp.Actions = nil // a suspended orchestration does nothing; what it wants now comes again when it is resumed
-		return false
+		return false, nil
 	}
 	for _, a := range resp.Actions {
 		if d := a.GetCompleteOrchestration().GetFailureDetails(); d != nil {
 			d.ErrorMessage = strings.ToValidUTF8(d.ErrorMessage, "\uFFFD") // protobuf refuses anything else
 		}
 		if s := a.GetScheduleTask(); s != nil {
-			s.Input = activityInput(s.Input)
+			if s.Input, err = activityInput(s.Input); err != nil {
+				return false, fmt.Errorf("the input of activity %q cannot be sent: %w", s.Name, err)
+			}
 		}
 		if c := a.GetCreateSubOrchestration(); c != nil {
 			if c.InstanceId == "" {
@@ -178,19 +192,17 @@ func tidy(h *history, results *backend.ExecutionResults) bool {
 			}
 		}
 	}
-	return completed
+	return completed, nil
 }
 
 func byID[A interface{ GetId() int32 }](a, b A) int { return cmp.Compare(a.GetId(), b.GetId()) }
 
-func activityInput(in *wrapperspb.StringValue) *wrapperspb.StringValue {
+func activityInput(in *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
 	if in.GetValue() == "" {
-		return wrapperspb.String("null")
+		return wrapperspb.String("null"), nil
 	}
-	if safe, err := wire.EncodeValue([]byte(in.Value)); err == nil {
-		return wrapperspb.String(string(safe))
-	}
-	return in // not JSON: the host says so
+	safe, err := wire.EncodeValue([]byte(in.Value))
+	return wrapperspb.String(string(safe)), err
 }
 
 // setCustomStatus makes the status one that the host takes: none when none was set (the SDK always sends one, and the

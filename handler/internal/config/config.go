@@ -1,0 +1,204 @@
+// Package config reads an app root as the Functions host reads it: host.json, the function.json of every function
+// folder, and local.settings.json.
+//
+//	app, err := config.Load(".", os.Environ())
+//	if err != nil {
+//		return err // one line: which file, what is wrong, what to do
+//	}
+//	for name, f := range app.Functions {
+//		fmt.Println(name, f.Trigger().Type)
+//	}
+//
+// Files may hold comments, trailing commas and a byte order mark, and property names are matched without regard to
+// case, as in the host. Every setting of host.json can be overridden by an environment variable:
+// AzureFunctionsJobHost__extensions__durableTask__hubName=OtherHub (or with ":" in place of "__").
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/tailscale/hujson"
+)
+
+// App is what the files under an app root declare.
+type App struct {
+	Root      string
+	Host      Host
+	Functions map[string]Function // by folder name, in the folder's spelling; without the disabled ones
+	Disabled  []string            // names of the functions that are switched off, sorted
+}
+
+// maxFileSize bounds each file that is read; a real one has a few hundred bytes.
+const maxFileSize = 1 << 20
+
+// Load reads host.json and the functions under root. Environ has the form of os.Environ; its AzureFunctionsJobHost__…
+// variables override host.json and its AzureWebJobs.<name>.Disabled variables switch functions off.
+// Every error is one line that names the file and says what to do.
+func Load(root string, environ []string) (*App, error) {
+	env := parseEnviron(environ)
+	host, err := loadHost(root, env)
+	if err != nil {
+		return nil, err
+	}
+	app := &App{Root: root, Host: host, Functions: map[string]Function{}}
+	if err := app.loadFunctions(env); err != nil {
+		return nil, err
+	}
+	return app, nil
+}
+
+func (a *App) loadFunctions(env environment) error {
+	folders, err := os.ReadDir(a.Root)
+	if err != nil {
+		return fmt.Errorf("app root %s: %w", a.Root, err)
+	}
+	spelling := map[string]string{}
+	for _, folder := range folders {
+		name := folder.Name()
+		file := filepath.Join(name, "function.json")
+		text, err := readFile(a.Root, file)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDir) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if other, ok := spelling[strings.ToLower(name)]; ok {
+			return fmt.Errorf("%s: the folders %s and %s differ only in case, which names one function: rename one", file, other, name)
+		}
+		spelling[strings.ToLower(name)] = name
+
+		function, disabled, err := parseFunction(name, text, env)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		if disabled {
+			a.Disabled = append(a.Disabled, name)
+		} else {
+			a.Functions[name] = function
+		}
+	}
+	return nil
+}
+
+// LocalSettings returns the "Values" of root's local.settings.json, which func start turns into environment variables
+// (variables that are already set win). Without the file there are none. An encrypted file is an error.
+func LocalSettings(root string) (map[string]string, error) {
+	const file = "local.settings.json"
+	values := map[string]string{}
+	text, err := readFile(root, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return values, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if err := parseLocalSettings(text, values); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return values, nil
+}
+
+func parseLocalSettings(text []byte, values map[string]string) error {
+	settings, err := parseObject(text)
+	if err != nil {
+		return err
+	}
+	if isTrue(lookup(settings, "IsEncrypted")) {
+		return errors.New(`its values are encrypted, which is not supported: run "func settings decrypt" first`)
+	}
+	raw := lookup(settings, "Values")
+	if raw == nil {
+		return nil
+	}
+	object, ok := raw.(map[string]any)
+	if !ok {
+		return errors.New(`"Values" must be an object of strings`)
+	}
+	for name, value := range object {
+		text, ok := scalar(value)
+		if !ok {
+			return fmt.Errorf("the value of %q must be a string", name)
+		}
+		values[name] = text
+	}
+	return nil
+}
+
+var errNotDir = errors.New("not a directory")
+
+// readFile reads a file under root. Its errors name the file and not the whole path.
+func readFile(root, file string) ([]byte, error) {
+	path := filepath.Join(root, file)
+	if parent, err := os.Stat(filepath.Dir(path)); err == nil && !parent.IsDir() {
+		return nil, fmt.Errorf("%s: %w", filepath.Dir(file), errNotDir)
+	}
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		return nil, fmt.Errorf("%s is a directory, not a file: remove it", file)
+	}
+	if err == nil && info.Size() > maxFileSize {
+		return nil, fmt.Errorf("%s has %d bytes, more than the %d that are read: make it smaller", file, info.Size(), maxFileSize)
+	}
+	text, err := os.ReadFile(path)
+	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
+		return nil, fmt.Errorf("%s cannot be read: %w", file, pathErr.Err)
+	}
+	return text, err
+}
+
+// parseObject decodes JSON with comments, trailing commas and a byte order mark into an object.
+func parseObject(text []byte) (map[string]any, error) {
+	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
+	standard, err := hujson.Standardize(bytes.Clone(text)) // Standardize works in place
+	if err != nil {
+		return nil, fmt.Errorf("not valid JSON: %s", strings.TrimPrefix(err.Error(), "hujson: "))
+	}
+	decoder := json.NewDecoder(bytes.NewReader(standard))
+	decoder.UseNumber()
+	var value any
+	if err := decoder.Decode(&value); err != nil {
+		return nil, fmt.Errorf("not valid JSON: %w", err)
+	}
+	object, ok := value.(map[string]any)
+	if !ok {
+		return nil, errors.New("must hold a JSON object")
+	}
+	return object, nil
+}
+
+// lookup returns the property of that name: the exact one, else one that differs in case.
+func lookup(object map[string]any, name string) any {
+	if value, ok := object[name]; ok {
+		return value
+	}
+	for key, value := range object {
+		if strings.EqualFold(key, name) {
+			return value
+		}
+	}
+	return nil
+}
+
+// scalar returns a string, number or bool as text.
+func scalar(value any) (text string, ok bool) {
+	switch v := value.(type) {
+	case string:
+		return v, true
+	case json.Number:
+		return v.String(), true
+	case bool:
+		return fmt.Sprint(v), true
+	}
+	return "", false
+}
+
+func isTrue(value any) bool {
+	text, ok := scalar(value)
+	return ok && (strings.EqualFold(text, "true") || text == "1")
+}

@@ -1,0 +1,38 @@
+package config
+
+import "strings"
+
+// environment holds variables with their names in lower case: the host reads them without regard to case.
+type environment map[string]string
+
+func parseEnviron(environ []string) environment {
+	env := environment{}
+	for _, entry := range environ {
+		if name, value, ok := strings.Cut(entry, "="); ok && name != "" {
+			env[strings.ToLower(name)] = value
+		}
+	}
+	return env
+}
+
+func (e environment) get(name string) string {
+	return e[strings.ToLower(name)]
+}
+
+// hostSettings returns what overrides host.json, keyed as settings are.
+func (e environment) hostSettings() map[string]string {
+	overrides := map[string]string{}
+	for name, value := range e {
+		if key, ok := strings.CutPrefix(strings.ReplaceAll(name, "__", ":"), "azurefunctionsjobhost:"); ok {
+			overrides[key] = value
+		}
+	}
+	return overrides
+}
+
+// disabled says whether a variable switches the function off.
+func (e environment) disabled(function string) bool {
+	return isTrue(e.get("AzureWebJobs."+function+".Disabled")) ||
+		isTrue(e.get("AzureWebJobs__"+function+"__Disabled")) ||
+		isTrue(e.get("AzureWebJobs_"+function+"_Disabled"))
+}

@@ -1,0 +1,160 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Function is one function folder.
+type Function struct {
+	Name     string // the folder's name
+	Bindings []Binding
+}
+
+// Binding is one entry of a function.json's "bindings".
+type Binding struct {
+	Name, Type string
+	Direction  string         // "in", "out" or "inout"
+	Properties map[string]any // everything in the entry, in the file's spelling; see Property
+}
+
+// Binding types that the durable task extension brings.
+const (
+	OrchestrationTrigger = "orchestrationTrigger"
+	ActivityTrigger      = "activityTrigger"
+	DurableClient        = "durableClient"
+)
+
+// Property returns a property's text (queueName, connection, apiKey, …), "" when it is absent or no scalar.
+func (b Binding) Property(name string) string {
+	text, _ := scalar(lookup(b.Properties, name))
+	return text
+}
+
+// Is says whether the binding has this type; the host ignores case, and knows durableClient under its old name
+// orchestrationClient too.
+func (b Binding) Is(bindingType string) bool {
+	return strings.EqualFold(b.Type, bindingType) ||
+		bindingType == DurableClient && strings.EqualFold(b.Type, "orchestrationClient")
+}
+
+func (b Binding) isTrigger() bool {
+	return strings.HasSuffix(strings.ToLower(b.Type), "trigger")
+}
+
+// Trigger returns the function's trigger binding; Load made sure that there is exactly one.
+func (f Function) Trigger() Binding {
+	for _, b := range f.Bindings {
+		if b.isTrigger() {
+			return b
+		}
+	}
+	return Binding{}
+}
+
+// Outputs returns the names of the output bindings.
+func (f Function) Outputs() []string {
+	var names []string
+	for _, b := range f.Bindings {
+		if b.Direction == "out" {
+			names = append(names, b.Name)
+		}
+	}
+	return names
+}
+
+var (
+	validFunctionName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,126}$`)
+	validBindingName  = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_]{0,126}|\$return)$`)
+)
+
+// parseFunction reads a function.json.
+func parseFunction(name string, text []byte, env environment) (f Function, disabled bool, err error) {
+	object, err := parseObject(text)
+	if err != nil {
+		return Function{}, false, err
+	}
+	if !validFunctionName.MatchString(name) {
+		return Function{}, false, fmt.Errorf("%q is not a function's name: rename the folder to a letter, then letters, digits, _ and -, 127 in all", name)
+	}
+	if isDisabled(name, lookup(object, "disabled"), env) {
+		return Function{Name: name}, true, nil
+	}
+	f = Function{Name: name}
+	if f.Bindings, err = parseBindings(lookup(object, "bindings")); err != nil {
+		return Function{}, false, err
+	}
+	return f, false, f.check()
+}
+
+// isDisabled: "disabled" is true, or the name of an app setting that is true.
+func isDisabled(name string, disabled any, env environment) bool {
+	if setting, ok := disabled.(string); ok && isTrue(env.get(strings.Trim(setting, "%"))) {
+		return true
+	}
+	return isTrue(disabled) || env.disabled(name)
+}
+
+func parseBindings(value any) ([]Binding, error) {
+	entries, ok := value.([]any)
+	if !ok || len(entries) == 0 {
+		return nil, errors.New(`no bindings: add "bindings" with a trigger`)
+	}
+	bindings := make([]Binding, 0, len(entries))
+	names := map[string]bool{}
+	for i, entry := range entries {
+		b, err := parseBinding(entry)
+		if err != nil {
+			return nil, fmt.Errorf("bindings[%d]: %w", i, err)
+		}
+		if names[strings.ToLower(b.Name)] {
+			return nil, fmt.Errorf("bindings[%d]: the name %q is used twice: rename one binding", i, b.Name)
+		}
+		names[strings.ToLower(b.Name)] = true
+		bindings = append(bindings, b)
+	}
+	return bindings, nil
+}
+
+func parseBinding(entry any) (Binding, error) {
+	object, ok := entry.(map[string]any)
+	if !ok {
+		return Binding{}, errors.New("must be an object with type, direction and name")
+	}
+	b := Binding{Properties: object}
+	b.Name, b.Type, b.Direction = b.Property("name"), b.Property("type"), strings.ToLower(b.Property("direction"))
+	switch {
+	case b.Type == "":
+		return Binding{}, errors.New(`"type" is missing: say for example "activityTrigger"`)
+	case b.Name == "":
+		return Binding{}, fmt.Errorf(`the %s binding's "name" is missing: give it one`, b.Type)
+	case !validBindingName.MatchString(b.Name):
+		return Binding{}, fmt.Errorf("%q is not a binding's name: a letter, then letters, digits and _", b.Name)
+	case b.Direction != "in" && b.Direction != "out" && b.Direction != "inout":
+		return Binding{}, fmt.Errorf(`the direction of %q is %q: it must be "in", "out" or "inout"`, b.Name, b.Direction)
+	case b.isTrigger() && b.Direction != "in":
+		return Binding{}, fmt.Errorf(`the direction of the trigger %q is %q: it must be "in"`, b.Name, b.Direction)
+	}
+	return b, nil
+}
+
+func (f Function) check() error {
+	triggers := 0
+	for _, b := range f.Bindings {
+		if b.isTrigger() {
+			triggers++
+		}
+	}
+	if triggers != 1 {
+		return fmt.Errorf("%d triggers: a function has exactly one binding whose type ends in Trigger", triggers)
+	}
+	for _, b := range f.Bindings {
+		// The answer to a turn is a base64 string in ReturnValue, and the host decodes it for such a binding.
+		if b.Name == "$return" && f.Trigger().Is(OrchestrationTrigger) {
+			return errors.New("an orchestrator cannot have a $return binding, the host would take the turn's answer for it: give the output a name of its own")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,38 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// timeSpan is .NET's TimeSpan: [d.]hh:mm[:ss[.fffffff]], or d:hh:mm:ss[.fffffff].
+var timeSpan = regexp.MustCompile(`^(?:(\d{1,5})\.)?(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,7}))?)?$`)
+
+var timeSpanWithColons = regexp.MustCompile(`^(\d{1,5}):(\d{1,2}:\d{1,2}:\d{1,2}(?:\.\d{1,7})?)$`)
+
+// parseTimeSpan reads a positive .NET TimeSpan such as "00:05:00" or "1.02:03:04.5". A bare number means days, as in
+// .NET.
+func parseTimeSpan(text string) (time.Duration, error) {
+	if days, err := strconv.ParseUint(text, 10, 16); err == nil {
+		return time.Duration(days) * 24 * time.Hour, nil
+	}
+	m := timeSpan.FindStringSubmatch(timeSpanWithColons.ReplaceAllString(text, "$1.$2"))
+	if m == nil {
+		return 0, fmt.Errorf("%q is not a time span: write hours:minutes:seconds, for example 00:05:00", text)
+	}
+	days, hours, minutes, seconds := number(m[1]), number(m[2]), number(m[3]), number(m[4])
+	if hours > 23 || minutes > 59 || seconds > 59 {
+		return 0, fmt.Errorf("%q is not a time span: at most 23 hours, 59 minutes, 59 seconds; write days as 1.00:00:00", text)
+	}
+	ticks := number((m[5] + "0000000")[:7]) // of 100 ns
+	return time.Duration(((days*24+hours)*60+minutes)*60+seconds)*time.Second + time.Duration(ticks)*100, nil
+}
+
+// number is the value of a few digits, 0 of none.
+func number(digits string) int64 {
+	n, _ := strconv.ParseInt(strings.TrimLeft(digits, "0"), 10, 64)
+	return n
+}

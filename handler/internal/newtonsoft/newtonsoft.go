@@ -1,0 +1,147 @@
+// Package newtonsoft is a model of what the Functions host does to an activity's input and result on their way. The
+// host reads both with Newtonsoft.Json and its defaults, which rewrites numbers, dates and some objects, and refuses
+// others. A local host that leaves values alone would hide that until the app runs on Azure.
+//
+// The model follows Newtonsoft's sources and the recordings in testdata; the host's time zone is taken to be UTC, as it
+// is on Azure. It reads JSON as RFC 8259 has it: the comments, single quotes and NaN that Newtonsoft also takes are
+// errors here.
+package newtonsoft
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Error says why the host fails an invocation because of a value.
+type Error struct {
+	Type    string // the .NET exception, as it stands in the failure details
+	Message string
+}
+
+func (e *Error) Error() string { return "the host refuses the value: " + e.Message }
+
+const (
+	readerException        = "Newtonsoft.Json.JsonReaderException"
+	serializationException = "Newtonsoft.Json.JsonSerializationException"
+	rangeException         = "System.ArgumentOutOfRangeException"
+	nullException          = "System.NullReferenceException"
+)
+
+// Input returns an activity's input as the handler receives it, or an *Error where the host fails the invocation.
+func Input(text []byte) ([]byte, error) {
+	v, err := parse(text, false)
+	if err != nil {
+		return nil, err
+	}
+	return appendValue(nil, unique(v, false)), nil
+}
+
+// Result returns an activity's ReturnValue as the orchestrator receives it, or an *Error where the host fails the
+// invocation. The result null means that the orchestrator receives none.
+func Result(text []byte) ([]byte, error) {
+	v, err := parse(text, true)
+	if err != nil {
+		return nil, err
+	}
+	if v, err = takeMetadata(v); err != nil {
+		return nil, err
+	}
+	v = unique(v, true)
+	// The host looks for outputs among the properties of a result. To do so it reads each of them once more, to no other
+	// effect than that it may fail.
+	if o, ok := v.(object); ok {
+		for _, m := range o {
+			if _, err := takeMetadata(m.value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return appendValue(nil, v), nil
+}
+
+// takeMetadata does what Newtonsoft does to an object whose first key starts with $: the properties that it takes for
+// its own vanish, or stand for something else.
+func takeMetadata(v any) (any, error) {
+	o, ok := v.(object)
+	if !ok {
+		return v, nil
+	}
+	for ; len(o) > 0; o = o[1:] {
+		switch first := o[0]; first.key {
+		case "$type", "$id":
+			if err := checkScalar(first); err != nil {
+				return nil, err
+			}
+		case "$values":
+			if len(o) > 1 {
+				return nil, &Error{serializationException, "Unexpected content beside a $values property."}
+			}
+			return first.value, nil
+		case "$ref":
+			if first.value == nil {
+				continue
+			}
+			if _, ok := first.value.(string); !ok {
+				return nil, &Error{serializationException, "JSON reference $ref property must have a string or null value."}
+			}
+			if len(o) > 1 {
+				return nil, &Error{serializationException,
+					"Additional content found in JSON reference object. A JSON reference object should only have a $ref property."}
+			}
+			return nil, nil // a reference to nothing
+		default:
+			return o, nil
+		}
+	}
+	return o, nil
+}
+
+func checkScalar(m member) error {
+	switch m.value.(type) {
+	case object, []any:
+		return &Error{serializationException, fmt.Sprintf("Unexpected value of a %s property.", m.key)}
+	case nil:
+		if m.key == "$type" {
+			return &Error{nullException, "Object reference not set to an instance of an object."}
+		}
+	}
+	return nil
+}
+
+// unique leaves the last of the properties of one name, at the place of the last (as a JTokenWriter does) or of the
+// first (as JToken.Load does).
+func unique(v any, atLast bool) any {
+	switch v := v.(type) {
+	case []any:
+		for i := range v {
+			v[i] = unique(v[i], atLast)
+		}
+	case object:
+		return v.unique(atLast)
+	}
+	return v
+}
+
+func (o object) unique(atLast bool) object {
+	last := make(map[string]int, len(o))
+	for i, m := range o {
+		last[m.key] = i
+		o[i].value = unique(m.value, atLast)
+	}
+	if len(last) == len(o) {
+		return o
+	}
+	out := make(object, 0, len(last))
+	done := make(map[string]bool, len(last))
+	for i, m := range o {
+		if done[m.key] || atLast && last[m.key] != i {
+			continue
+		}
+		done[m.key] = true
+		out = append(out, o[last[m.key]])
+	}
+	return out
+}
+
+// isDouble says whether Newtonsoft reads a number as a double: anything but plain digits.
+func isDouble(number string) bool { return strings.ContainsAny(number, ".eE") }
