@@ -265,7 +265,7 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 				row("", "… and %d more (--json lists them all)", len(r.Output.Failures)-shown)
 				break
 			}
-			row("Failed", "%s: %s", f.RecordId, oneLine(f.ErrorMessage))
+			row("Failed", "%s", oneLine(f.RecordId+": "+f.ErrorMessage))
 		}
 	}
 	for _, m := range r.Mails {

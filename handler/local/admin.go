@@ -1,0 +1,117 @@
+package local
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+)
+
+// maxAdminBody bounds what the admin endpoint reads.
+const maxAdminBody = 64 << 20
+
+// Admin is the Functions admin endpoint: POST /admin/functions/{name} with {"input":"<message text>"} puts a message
+// into the inbox of a function with a message trigger, and answers as the real host does: 202 once the message is on
+// disk, 400 for a body that is not such an object, 404 for an unknown function, 415 without a Content-Type of JSON.
+// The real host accepts an input that is null or missing too, and then fails; so the answer is 202 and nothing happens.
+//
+// Like func start it asks for no key. It answers 403 to anything but a loopback name in Host, and to other web sites.
+func (h *Host) Admin() http.Handler {
+	r := chi.NewRouter()
+	r.Use(loopbackOnly)
+	r.Post("/admin/functions/{name}", h.admin)
+	return r
+}
+
+func (h *Host) admin(w http.ResponseWriter, r *http.Request) {
+	f, ok := h.messageFunction(chi.URLParam(r, "name"))
+	if !ok {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || !isJSONType(mediaType) {
+		w.WriteHeader(http.StatusUnsupportedMediaType)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
+	if tooLarge := (*http.MaxBytesError)(nil); err != nil {
+		status := http.StatusBadRequest
+		if errors.As(err, &tooLarge) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		w.WriteHeader(status)
+		return
+	}
+	text, ok := adminInput(body)
+	switch {
+	case !ok:
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	case text == nil:
+		h.log.Warn("an admin call without input: the host accepts it, and fails before it calls the function", "function", f.Name)
+	default:
+		if err := h.Enqueue(r.Context(), f.Name, Message{Body: []byte(*text)}); err != nil {
+			h.log.Error("a message could not be stored", "function", f.Name, "error", err)
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
+func isJSONType(mediaType string) bool {
+	return mediaType == "application/json" || mediaType == "text/json" || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
+}
+
+// adminInput reads {"input":…}: the text of a string, number or bool, nil if there is none.
+func adminInput(body []byte) (text *string, ok bool) {
+	var call *struct{ Input json.RawMessage }
+	if json.Unmarshal(body, &call) != nil || call == nil {
+		return nil, false
+	}
+	if len(call.Input) == 0 || string(call.Input) == "null" {
+		return nil, true
+	}
+	switch call.Input[0] {
+	case '{', '[':
+		return nil, false
+	case '"':
+		return text, json.Unmarshal(call.Input, &text) == nil
+	}
+	scalar := string(call.Input)
+	return &scalar, true
+}
+
+// loopbackOnly keeps web sites away, which can make a browser on this machine call: by name (DNS rebinding) or from
+// their own pages.
+func loopbackOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origin := r.Header.Get("Origin")
+		site := r.Header.Get("Sec-Fetch-Site")
+		if !isLoopback(r.Host) || origin != "" && !isLoopbackOrigin(origin) || site == "cross-site" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func isLoopbackOrigin(origin string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && isLoopback(u.Host)
+}
+
+func isLoopback(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
+}

@@ -1,0 +1,219 @@
+package local
+
+import (
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// commit stores what a turn came to, in one transaction, and says whom it concerns.
+type commit struct {
+	turn  *turn
+	id    string
+	state *backend.OrchestrationRuntimeState
+	root  string
+
+	woken   []string  // instances that got events
+	timer   int64     // the earliest one's time, 0: none
+	tasks   int       // activities to run
+	changed *Instance // set if somebody may wait for the change
+	report  bool      // the change is a new custom status or the end
+}
+
+func (c *commit) run(t tx) error {
+	before, err := c.load(t)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil // replaced or purged meanwhile: the turn is void
+	} else if err != nil {
+		return err
+	}
+	if err := t.exec("DELETE FROM events WHERE instance = ? AND seq <= ? AND visible <= ?", c.id, c.turn.lastSeq, c.turn.cutoff); err != nil {
+		return err
+	}
+	if isFinished(before.Status) || len(c.state.NewEvents()) == 0 {
+		return nil // events that came too late
+	}
+	if err := c.sendMessages(t); err != nil {
+		return err
+	}
+	if c.turn.next != nil {
+		err = c.startGeneration(t)
+	} else {
+		err = c.storeTurn(t)
+	}
+	if err != nil {
+		return err
+	}
+	return c.storeInstance(t, before)
+}
+
+func (c *commit) load(t tx) (Instance, error) {
+	before := Instance{ID: c.id}
+	var created int64
+	err := t.queryRow("SELECT name, parent, root, status, custom_status, created FROM instances WHERE id = ? AND execution = ?", c.id, c.turn.execution).
+		Scan(&before.Name, &before.Parent, &c.root, &before.Status, &before.CustomStatus, &created)
+	before.CreatedAt = fromNanos(created)
+	return before, err
+}
+
+// storeTurn appends to the history and stores what the turn scheduled.
+func (c *commit) storeTurn(t tx) error {
+	insert, err := t.PrepareContext(t.ctx, "INSERT INTO history (instance, seq, payload) VALUES (?, ?, ?)")
+	if err != nil {
+		return err
+	}
+	defer insert.Close()
+	seq := len(c.state.OldEvents())
+	for _, e := range append(c.state.NewEvents(), newEvent("orchestratorCompleted")) {
+		payload, err := marshal(withoutInput(e))
+		if err != nil {
+			return err
+		}
+		if _, err := insert.ExecContext(t.ctx, c.id, seq, payload); err != nil {
+			return err
+		}
+		seq++
+	}
+	if err := c.storeTimers(t); err != nil {
+		return err
+	}
+	return c.storeTasks(t)
+}
+
+func (c *commit) storeTimers(t tx) error {
+	for _, e := range c.state.PendingTimers() {
+		due := max(toNanos(e.GetTimerFired().GetFireAt().AsTime()), 1)
+		if err := putEvent(t, c.id, c.turn.execution, due, e); err != nil {
+			return err
+		}
+		if c.timer == 0 || due < c.timer {
+			c.timer = due
+		}
+	}
+	return nil
+}
+
+func (c *commit) storeTasks(t tx) error {
+	c.tasks = len(c.state.PendingTasks())
+	if c.tasks == 0 {
+		return nil
+	}
+	insert, err := t.PrepareContext(t.ctx, "INSERT INTO tasks (instance, execution, payload) VALUES (?, ?, ?)")
+	if err != nil {
+		return err
+	}
+	defer insert.Close()
+	for _, e := range c.state.PendingTasks() {
+		payload, err := marshal(e)
+		if err != nil {
+			return err
+		}
+		if _, err := insert.ExecContext(t.ctx, c.id, c.turn.execution, payload); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startGeneration throws the history away and starts the next execution. What the old one scheduled in this turn is not
+// done, what it scheduled before finds no receiver; events from outside stay.
+func (c *commit) startGeneration(t tx) error {
+	next := nextGeneration(findStart(c.state.NewEvents(), c.state.OldEvents()), c.turn.next.input)
+	err := errors.Join(
+		t.exec("DELETE FROM history WHERE instance = ?", c.id),
+		t.exec("DELETE FROM events WHERE instance = ? AND execution <> ''", c.id),
+		t.exec("UPDATE instances SET execution = ?, input = ? WHERE id = ?", executionOf(next), next.GetExecutionStarted().GetInput().GetValue(), c.id),
+	)
+	if err != nil {
+		return err
+	}
+	// The host's order: the start, what was carried over, and the end of a turn that never was.
+	events := append([]*backend.HistoryEvent{next}, c.turn.next.carryover...)
+	for _, e := range append(events, newEvent("orchestratorCompleted")) {
+		if err := putEvent(t, c.id, "", 0, e); err != nil {
+			return err
+		}
+	}
+	c.woken = append(c.woken, c.id)
+	return nil
+}
+
+// sendMessages starts children, answers a parent and sends events.
+func (c *commit) sendMessages(t tx) error {
+	for _, message := range c.state.PendingMessages() {
+		e, target := message.HistoryEvent, message.TargetInstanceID
+		var err error
+		switch {
+		case e.GetExecutionStarted() != nil:
+			err = c.startChild(t, e)
+		case e.GetSubOrchestrationInstanceCompleted() != nil, e.GetSubOrchestrationInstanceFailed() != nil:
+			parent := findStart(c.state.NewEvents(), c.state.OldEvents()).GetExecutionStarted().GetParentInstance()
+			err = answer(t, target, parent.GetOrchestrationInstance().GetExecutionId().GetValue(), e)
+		case e.GetEventSent() != nil:
+			err = sendEvent(t, target, eventRaised(e))
+		default:
+			err = sendEvent(t, target, e)
+		}
+		if err != nil {
+			return err
+		}
+		c.woken = append(c.woken, target)
+	}
+	return nil
+}
+
+// startChild starts a sub-orchestration over whatever has its id: the host replaces a running instance too, whose work
+// is lost.
+func (c *commit) startChild(t tx, start *backend.HistoryEvent) error {
+	es := start.GetExecutionStarted()
+	es.GetParentInstance().GetOrchestrationInstance().ExecutionId = wrapperspb.String(c.turn.execution)
+	return putInstance(t, start, c.id, c.root, 0)
+}
+
+// storeInstance brings the instance's row up to date.
+func (c *commit) storeInstance(t tx, before Instance) error {
+	after := before
+	after.Status, after.LastUpdatedAt = c.status(), time.Now().UTC()
+	if c.state.CustomStatus != nil {
+		after.CustomStatus = c.state.CustomStatus.GetValue()
+	}
+	after.Output = c.output()
+	c.report = isFinished(after.Status) || after.CustomStatus != before.CustomStatus
+	if c.report || before.Status == api.RUNTIME_STATUS_PENDING {
+		c.changed = &after
+	}
+	if isFinished(after.Status) {
+		if err := t.exec("DELETE FROM events WHERE instance = ?", c.id); err != nil {
+			return err
+		}
+	}
+	return t.exec("UPDATE instances SET status = ?, updated = ?, custom_status = ?, output = ? WHERE id = ?",
+		after.Status, after.LastUpdatedAt.UnixNano(), after.CustomStatus, after.Output, c.id)
+}
+
+// status: durabletask-go would call an instance that was terminated while suspended suspended for ever.
+func (c *commit) status() api.OrchestrationStatus {
+	for _, e := range c.state.NewEvents() {
+		if completed := e.GetExecutionCompleted(); completed != nil {
+			return completed.GetOrchestrationStatus()
+		}
+	}
+	return c.state.RuntimeStatus()
+}
+
+// output is the result, or in plain text why there is none.
+func (c *commit) output() string {
+	for _, e := range c.state.NewEvents() {
+		if completed := e.GetExecutionCompleted(); completed != nil {
+			if details := completed.GetFailureDetails(); details != nil {
+				return details.GetErrorType() + ": " + details.GetErrorMessage()
+			}
+			return completed.GetResult().GetValue()
+		}
+	}
+	return ""
+}

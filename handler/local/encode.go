@@ -1,0 +1,186 @@
+package local
+
+import (
+	"bytes"
+	"encoding/json"
+	"regexp"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// object is a JSON object in the making that keeps the order of its properties, and whose property names are matched
+// without regard to case, as in the host's binding data.
+type object struct {
+	names  []string
+	values [][]byte
+	index  map[string]int // by lower-case name
+}
+
+// set replaces the property of that name in any case, which then keeps its place and spelling.
+func (o *object) set(name string, value []byte) {
+	if o.index == nil {
+		o.index = map[string]int{}
+	}
+	key := strings.ToLower(name)
+	if i, ok := o.index[key]; ok {
+		o.values[i] = value
+		return
+	}
+	o.index[key] = len(o.names)
+	o.names = append(o.names, name)
+	o.values = append(o.values, value)
+}
+
+func (o *object) append(to []byte) []byte {
+	to = append(to, '{')
+	for i, name := range o.names {
+		if i > 0 {
+			to = append(to, ',')
+		}
+		to = appendQuoted(to, name)
+		to = append(to, ':')
+		to = append(to, o.values[i]...)
+	}
+	return append(to, '}')
+}
+
+// once is how the host encodes what is not a string: its text in a JSON string.
+func once(text string) []byte { return appendQuoted(nil, text) }
+
+// twice is how the host encodes a string: the text of a JSON string literal, in a JSON string.
+func twice(text string) []byte {
+	return appendQuoted(make([]byte, 0, len(text)+8), string(appendQuoted(make([]byte, 0, len(text)+4), text)))
+}
+
+// appendQuoted appends a JSON string as Newtonsoft.Json writes it: nothing is escaped that need not be, but for the line
+// separators U+0085, U+2028 and U+2029.
+func appendQuoted(to []byte, text string) []byte {
+	to = append(to, '"')
+	start := 0
+	for i := 0; i < len(text); {
+		size, escape := escapeAt(text[i:])
+		if escape != "" {
+			to = append(to, text[start:i]...)
+			to = append(to, escape...)
+			start = i + size
+		}
+		i += size
+	}
+	to = append(to, text[start:]...)
+	return append(to, '"')
+}
+
+// escapeAt returns the size of text's first character, and its escape if it needs one.
+func escapeAt(text string) (size int, escape string) {
+	c := text[0]
+	switch {
+	case c == '"':
+		return 1, `\"`
+	case c == '\\':
+		return 1, `\\`
+	case c < ' ':
+		return 1, controlEscapes[c]
+	case c < utf8.RuneSelf:
+		return 1, ""
+	}
+	r, size := utf8.DecodeRuneInString(text)
+	switch {
+	case r == utf8.RuneError && size == 1:
+		return 1, "\ufffd" // .NET's strings cannot hold it
+	case r == '\u0085':
+		return size, `\u0085`
+	case r == '\u2028':
+		return size, `\u2028`
+	case r == '\u2029':
+		return size, `\u2029`
+	}
+	return size, ""
+}
+
+var controlEscapes = func() (escapes [' ']string) {
+	for c := range escapes {
+		escapes[c] = `\u00` + string("0123456789abcdef"[c>>4]) + string("0123456789abcdef"[c&15])
+	}
+	escapes['\b'], escapes['\t'], escapes['\n'], escapes['\f'], escapes['\r'] = `\b`, `\t`, `\n`, `\f`, `\r`
+	return escapes
+}()
+
+// encodeJSON encodes a JSON value that is no string on the host's side: an object as it is, a string twice, anything
+// else once.
+func encodeJSON(value []byte) []byte {
+	value = compact(value)
+	switch {
+	case len(value) > 0 && value[0] == '{':
+		return value
+	case len(value) > 0 && value[0] == '"':
+		return appendQuoted(nil, string(value))
+	}
+	return once(string(value))
+}
+
+func compact(value []byte) []byte {
+	var b bytes.Buffer
+	if json.Compact(&b, value) != nil {
+		return value
+	}
+	return b.Bytes()
+}
+
+// copyProperties copies the top-level properties of a trigger value that is a JSON object over the binding data, as the
+// host does: arrays stay behind, objects are copied, anything else becomes a string.
+func (o *object) copyProperties(value []byte) {
+	decoder := json.NewDecoder(bytes.NewReader(value))
+	if token, err := decoder.Token(); err != nil || token != json.Delim('{') || !json.Valid(value) {
+		return
+	}
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return
+		}
+		var property json.RawMessage
+		if decoder.Decode(&property) != nil {
+			return
+		}
+		switch property[0] {
+		case '[':
+		case '{':
+			o.set(name.(string), compact(property))
+		default:
+			o.set(name.(string), twice(asString(property)))
+		}
+	}
+}
+
+// asString is a scalar as .NET's ToString gives it.
+func asString(scalar json.RawMessage) string {
+	switch string(scalar) {
+	case "true":
+		return "True"
+	case "false":
+		return "False"
+	case "null":
+		return ""
+	}
+	var text string
+	if json.Unmarshal(scalar, &text) != nil {
+		return string(scalar) // a number
+	}
+	if isDate.MatchString(text) {
+		return dateString(text)
+	}
+	return text
+}
+
+// isDate finds what Newtonsoft.Json takes for a date while it reads a message.
+var isDate = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)?$`)
+
+func dateString(text string) string {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC().Format("01/02/2006 15:04:05")
+		}
+	}
+	return text
+}

@@ -1,0 +1,398 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler/internal/wire"
+)
+
+// raw answers with bytes of its own choosing.
+func raw(answer string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, answer)
+	}
+}
+
+func body(contentType, text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		_, _ = io.WriteString(w, text)
+	}
+}
+
+// TestBadTurns: whatever is no good answer fails the orchestration at once and for good.
+func TestBadTurns(t *testing.T) {
+	t.Parallel()
+	const jsonType = "application/json"
+	for name, c := range map[string]struct {
+		answer http.HandlerFunc
+		want   string
+	}{
+		"500":       {func(w http.ResponseWriter, r *http.Request) { fail(w, "no luck") }, "Response status code does not indicate success: 500 (no luck)."},
+		"no reason": {func(w http.ResponseWriter, r *http.Request) { fail(w, "") }, "success: 500."},
+		"redirect":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/Echo", http.StatusFound) }, "success: 302 (Found)."},
+		"empty":     {body(jsonType, ""), "Invalid HttpResponseMessage"},
+		"null":      {body(jsonType, " null "), "Invalid HttpResponseMessage"},
+		"204":       {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) }, "Invalid HttpResponseMessage"},
+		"text":      {body("text/plain", "{}"), "text/plain"},
+		"no content type": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header()["Content-Type"] = nil
+			_, _ = io.WriteString(w, "{}")
+		}, "Content-Type"},
+		"not JSON":         {body(jsonType, "{"), "Invalid HttpResponseMessage"},
+		"array":            {body(jsonType, "[]"), "Invalid HttpResponseMessage"},
+		"no value":         {body(jsonType, "{}"), "ReturnValue"},
+		"null value":       {body(jsonType, `{"ReturnValue":null}`), "ReturnValue"},
+		"object value":     {body(jsonType, `{"ReturnValue":{}}`), "ReturnValue"},
+		"number value":     {body(jsonType, `{"ReturnValue":1}`), "ReturnValue"},
+		"bad base64":       {body(jsonType, `{"ReturnValue":"!"}`), "ReturnValue"},
+		"bad protobuf":     {body(jsonType, `{"ReturnValue":"aGVsbG8="}`), "ReturnValue"},
+		"dies":             {raw(""), "The response ended prematurely. (ResponseEnded)"},
+		"dies in the body": {raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"), "The response ended prematurely. (ResponseEnded)"},
+		"panics":           {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "The response ended prematurely. (ResponseEnded)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			app := newTestApp(t)
+			app.answers["Orch"] = c.answer
+			h := open(t, app)
+			expect(t, run(t, h, "bad", "1"), api.RUNTIME_STATUS_FAILED, c.want)
+			if n := len(app.seen("Orch")); n != 1 {
+				t.Errorf("%d turns", n)
+			}
+		})
+	}
+}
+
+func TestLargeCustomStatus(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+		var size int
+		if err := ctx.GetInput(&size); err != nil {
+			return nil, err
+		}
+		ctx.SetCustomStatus(strings.Repeat("ü", size))
+		return "ok", nil
+	})
+	h := open(t, app)
+	i := run(t, h, "fits", "8192")
+	expect(t, i, api.RUNTIME_STATUS_COMPLETED, "ok")
+	if i.CustomStatus != strings.Repeat("ü", 8192) {
+		t.Errorf("custom status of %d bytes", len(i.CustomStatus))
+	}
+	i = run(t, h, "too-large", "8193")
+	expect(t, i, api.RUNTIME_STATUS_FAILED, "UTF-16 size")
+	if i.CustomStatus != "" {
+		t.Error("a failed instance has a custom status")
+	}
+}
+
+func TestUnknownNames(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+		return nil, ctx.CallActivity("NoSuchActivity").Await(nil)
+	})
+	h := open(t, app)
+	run(t, h, "unknown-activity", "1")
+	turns := app.seen("Orch")
+	turn, err := wire.DecodeTurn(text(turns[len(turns)-1].data["context"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if failure := turn.New[1].GetTaskFailed(); failure == nil || failure.GetFailureDetails() != nil {
+		t.Errorf("got %v, want a taskFailed without details", turn.New[1])
+	}
+	c := durableClient(t, h)
+	if _, err := c.ScheduleNewOrchestration(t.Context(), "Nope", api.WithInstanceID("nope")); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, wait(t, h, "nope"), api.RUNTIME_STATUS_FAILED,
+		"The function 'Nope' doesn't exist, is disabled, or is not an orchestrator function. Additional info: The following are the known orchestrator functions: 'Orch'.")
+	if _, err := c.ScheduleNewOrchestration(t.Context(), "oRCH", api.WithInstanceID("case")); err != nil {
+		t.Fatal(err)
+	}
+	if i := wait(t, h, "case"); i.Name != "oRCH" {
+		t.Errorf("name %s", i.Name)
+	}
+}
+
+// TestActivityFailures: the details are the real host's, nested.
+func TestActivityFailures(t *testing.T) {
+	t.Parallel()
+	type level struct{ Kind, Message string }
+	outer := level{invocationException, "Exception while executing function: Functions.Fail"}
+	for name, c := range map[string]struct {
+		answer http.HandlerFunc
+		want   []level
+	}{
+		"reason": {nil, []level{outer, {httpRequestException, `Response status code does not indicate success: 500 ("card declined: 42").`}}},
+		"latin1": {func(w http.ResponseWriter, r *http.Request) { fail(w, "ü") },
+			[]level{outer, {httpRequestException, "Response status code does not indicate success: 500 (Ã¼)."}}},
+		"died": {raw(""), []level{outer, {httpRequestException, "An error occurred while sending the request."}, {httpIOException, "The response ended prematurely. (ResponseEnded)"}}},
+		"not understood": {body("text/plain", "{}"),
+			[]level{outer, {invalidOperationException, `Invalid HttpResponseMessage: its Content-Type is "text/plain", not application/json`}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+				return nil, ctx.CallActivity("fail", task.WithActivityInput("card declined: 42")).Await(nil)
+			})
+			if c.answer != nil {
+				app.answers["Fail"] = c.answer
+			}
+			h := open(t, app)
+			run(t, h, "failing", "1")
+			turn := lastTurn(t, app)
+			var got []level
+			for d := turn.New[1].GetTaskFailed().GetFailureDetails(); d != nil; d = d.GetInnerFailure() {
+				got = append(got, level{d.GetErrorType(), d.GetErrorMessage()})
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func lastTurn(t testing.TB, app *testApp) *wire.Turn {
+	t.Helper()
+	turns := app.seen("Orch")
+	turn, err := wire.DecodeTurn(text(turns[len(turns)-1].data["context"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return turn
+}
+
+// TestLongReason: a reason phrase of 60,000 bytes arrives whole.
+func TestLongReason(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+		return nil, ctx.CallActivity("Fail").Await(nil)
+	})
+	reason := strings.Repeat("x", 60_000)
+	app.answers["Fail"] = func(w http.ResponseWriter, r *http.Request) { fail(w, reason) }
+	h := open(t, app)
+	run(t, h, "long", "1")
+	if got := lastTurn(t, app).New[1].GetTaskFailed().GetFailureDetails().GetInnerFailure().GetErrorMessage(); !strings.Contains(got, reason) {
+		t.Errorf("got %d bytes", len(got))
+	}
+}
+
+// TestEarlyAnswer: an answer counts that was given before the request was read.
+func TestEarlyAnswer(t *testing.T) {
+	t.Parallel()
+	app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fail(w, "not read") })
+	h := open(t, app)
+	for range 50 {
+		var failure *InvocationError
+		if err := h.Invoke(t.Context(), "Start", Message{Body: make([]byte, 1<<20)}); !errors.As(err, &failure) || !strings.Contains(failure.Reason, "not read") {
+			t.Fatalf("got %v", err)
+		}
+	}
+}
+
+// TestTimeouts: an activity past functionTimeout fails, an orchestrator turn is run again.
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+		return "ended", ctx.CallActivity("Fail").Await(nil)
+	})
+	app.answers["Fail"] = func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	app.answers["Orch"] = func(w http.ResponseWriter, r *http.Request) {
+		turns := app.seen("Orch")
+		if len(turns) == 1 {
+			<-r.Context().Done()
+			return
+		}
+		app.turn(w, turns[len(turns)-1])
+	}
+	h := open(t, app, func(o *Options) { o.Environ = []string{"AzureFunctionsJobHost__functionTimeout=00:00:01"} })
+	run(t, h, "timeout", "1")
+	details := lastTurn(t, app).New[1].GetTaskFailed().GetFailureDetails()
+	if details.GetErrorType() != timeoutException || details.GetErrorMessage() != "Timeout value of 00:00:01 was exceeded by function: Functions.Fail" || details.GetInnerFailure() != nil {
+		t.Errorf("got %v", details)
+	}
+	if n := len(app.seen("Orch")); n != 3 {
+		t.Errorf("%d turns", n)
+	}
+}
+
+// TestRequests compares what is sent with what was recorded of the real host.
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+		var input json.RawMessage
+		if err := ctx.GetInput(&input); err != nil {
+			return nil, err
+		}
+		return nil, ctx.CallActivity("Echo", task.WithRawActivityInput(string(input))).Await(nil)
+	})
+	h := open(t, app)
+	for input, want := range map[string]string{
+		`{"RecordId":"1","instanceId":"forged","sys":"forged"}`: `{"Data":{"input":"\"{\\\"RecordId\\\":\\\"1\\\",\\\"instanceId\\\":\\\"forged\\\",\\\"sys\\\":\\\"forged\\\"}\""},` +
+			`"Metadata":{"instanceId":"\"forged\"","input":"\"{\\\"RecordId\\\":\\\"1\\\",\\\"instanceId\\\":\\\"forged\\\",\\\"sys\\\":\\\"forged\\\"}\"",` +
+			`"data":{"RecordId":"1","instanceId":"forged","sys":"forged"},"sys":"\"forged\"","RecordId":"\"1\""}}`,
+		`"Zahlung – 支払い <b>&"`: `{"Data":{"input":"\"\\\"Zahlung – 支払い <b>&\\\"\""},"Metadata":{"instanceId":"\"ID\"","input":"\"\\\"Zahlung – 支払い <b>&\\\"\"","data":"\"Zahlung – 支払い <b>&\"","sys":SYS}}`,
+		`null`:                 `{"Data":{"input":"\"null\""},"Metadata":{"instanceId":"\"ID\"","input":"\"null\"","data":"null","sys":SYS}}`,
+		`[1,[2,[3]]]`:          `{"Data":{"input":"\"[1,[2,[3]]]\""},"Metadata":{"instanceId":"\"ID\"","input":"\"[1,[2,[3]]]\"","data":"[1,[2,[3]]]","sys":SYS}}`,
+		`{"A":1,"a":2,"x":[1],"at":"2026-11-22T10:11:12+02:00"}`: `{"Data":{"input":"\"{\\\"A\\\":1,\\\"a\\\":2,\\\"x\\\":[1],\\\"at\\\":\\\"2026-11-22T10:11:12+02:00\\\"}\""},` +
+			`"Metadata":{"instanceId":"\"ID\"","input":"\"{\\\"A\\\":1,\\\"a\\\":2,\\\"x\\\":[1],\\\"at\\\":\\\"2026-11-22T10:11:12+02:00\\\"}\"",` +
+			`"data":{"A":1,"a":2,"x":[1],"at":"2026-11-22T10:11:12+02:00"},"sys":SYS,"A":"\"2\"","at":"\"11/22/2026 08:11:12\""}}`,
+	} {
+		id := "request-" + safeName(input)
+		before := len(app.seen("Echo"))
+		run(t, h, id, input)
+		got := app.seen("Echo")[before]
+		if !strings.Contains(want, "SYS") {
+			got.metadata["sys"] = nil
+		}
+		normal := strings.ReplaceAll(strings.ReplaceAll(got.raw, id, "ID"), string(got.metadata["sys"]), "SYS")
+		if got.metadata["sys"] == nil {
+			normal = got.raw
+		}
+		if diff := cmp.Diff(want, normal); diff != "" {
+			t.Errorf("%s: %s", input, diff)
+		}
+		if !got.chunked || got.header.Get("Content-Type") != "application/json; charset=utf-8" || got.header.Get("X-Azure-Functions-InvocationId") == "" ||
+			got.header.Get("X-Azure-Functions-HostVersion") == "" || !strings.HasPrefix(got.header.Get("User-Agent"), "Azure-Functions-Host/") || got.header.Get("Accept-Encoding") != "" {
+			t.Errorf("header %v, chunked %v", got.header, got.chunked)
+		}
+	}
+}
+
+func TestInvoke(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t)
+	h := open(t, app)
+	message := `{"id":"c-forge","sys":{"a":1},"SYS":true,"instanceId":"evil","Id":"evil","deliverycount":99,"MessageId":"evil","item":"evil","list":[1,2]}`
+	if err := h.Invoke(t.Context(), "start", Message{ID: "m-1", Body: []byte(message), DeliveryCount: 2}); err != nil {
+		t.Fatal(err)
+	}
+	got := app.seen("Start")[0]
+	if text(got.data["item"]) != message {
+		t.Errorf("item %s", got.data["item"])
+	}
+	var binding struct{ TaskHubName, RpcBaseUrl, GrpcHttpClientTimeout string }
+	if err := json.Unmarshal([]byte(text(got.data["starter"])), &binding); err != nil {
+		t.Fatal(err)
+	}
+	if binding.TaskHubName != "LabHub" || binding.RpcBaseUrl != "http://"+h.sidecar.address || binding.GrpcHttpClientTimeout != `"00:01:40"` {
+		t.Errorf("binding %+v", binding)
+	}
+	for name, want := range map[string]string{"MessageId": `"\"evil\""`, "DeliveryCount": `"\"99\""`, "sys": `"\"True\""`, "instanceId": `"\"evil\""`, "id": `"\"evil\""`, "item": `"\"evil\""`, "list": "", "SYS": ""} {
+		if string(got.metadata[name]) != want {
+			t.Errorf("Metadata.%s is %s, want %s", name, got.metadata[name], want)
+		}
+	}
+
+	app.answers["Start"] = func(w http.ResponseWriter, r *http.Request) { fail(w, "bad message") }
+	var failure *InvocationError
+	if err := h.Invoke(t.Context(), "Start", Message{}); !errors.As(err, &failure) || failure.Status != 500 || !strings.Contains(failure.Reason, "bad message") {
+		t.Errorf("got %v", err)
+	}
+	for _, name := range []string{"Nope", "Echo"} {
+		if err := h.Invoke(t.Context(), name, Message{}); !errors.As(err, &failure) || failure.Status != http.StatusNotFound {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// TestInvocationIsCancelled: the caller's context ends an invocation.
+func TestInvocationIsCancelled(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	app.answers["Start"] = func(w http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }
+	if err := open(t, app).Invoke(ctx, "Start", Message{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTimeSpan(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{5 * time.Second: "00:00:05", 26*time.Hour + 3*time.Minute: "1.02:03:00", 1500 * time.Millisecond: "00:00:01.5000000"} {
+		if got := timeSpan(d); got != want {
+			t.Errorf("%s: got %s", want, got)
+		}
+	}
+}
+
+func FuzzTwice(f *testing.F) {
+	for _, s := range []string{"", "hello", `{"a":1}`, "\x00\u0085\u2028\"\\\n", "日本語😀", "\xff"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		valid := strings.ToValidUTF8(s, "\ufffd")
+		var outer, inner string
+		if err := json.Unmarshal(twice(s), &outer); err != nil {
+			t.Fatalf("%q: %v", s, err)
+		}
+		if err := json.Unmarshal([]byte(outer), &inner); err != nil {
+			t.Fatalf("%q: %v", s, err)
+		}
+		// ToValidUTF8 makes one mark of a run of bad bytes, .NET one of each.
+		if strings.ReplaceAll(inner, "\ufffd", "") != strings.ReplaceAll(valid, "\ufffd", "") {
+			t.Errorf("%q came back as %q", s, inner)
+		}
+	})
+}
+
+func FuzzMetadata(f *testing.F) {
+	for _, s := range []string{`{"a":1,"A":{"b":[]},"c":[1],"d":"2026-11-22T10:11:12Z","e":null}`, "[]", "{", `{"a":}`, `{"":"\ud800"}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		o := &object{}
+		o.set("sys", sys("F"))
+		o.copyProperties(value)
+		if encoded := o.append(nil); !json.Valid(encoded) {
+			t.Errorf("%q becomes %s", value, encoded)
+		}
+	})
+}
+
+func FuzzAnswer(f *testing.F) {
+	for _, s := range []string{`{"ReturnValue":"EgA="}`, `{"Outputs":{"mail":[{}]},"Logs":["x"],"returnvalue":null}`, `{"ReturnValue":"EhoKATESFQoKCg=="}`, "null", ""} {
+		f.Add([]byte(s))
+	}
+	h := open(f, http.NotFoundHandler(), func(o *Options) { o.Logger = nil })
+	orch := h.functions["orch"]
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		a, err := h.accept(orch, &reply{status: 200, contentType: "application/json", body: answer})
+		if err != nil {
+			return
+		}
+		results, err := engine{h}.decodeTurn(orch, a)
+		if err != nil {
+			return
+		}
+		state := backend.NewOrchestrationRuntimeState("i", nil)
+		start := newEvent("executionStarted")
+		start.GetExecutionStarted().OrchestrationInstance = newOf(start.GetExecutionStarted().OrchestrationInstance)
+		if err := state.AddEvent(start); err != nil {
+			t.Fatal(err)
+		}
+		engine{h}.takeGeneration("i", results)
+		if _, err := state.ApplyActions(results.Response.Actions, nil); err != nil {
+			t.Errorf("the engine would try this turn for ever: %v", err)
+		}
+	})
+}

@@ -1,0 +1,312 @@
+// Package local is a Functions host for the laptop: it runs an app's functions without Azure, without the Functions Core
+// Tools and without a queue. It plays the host's side of the custom handler protocol against any http.Handler, so that
+// what runs here is what runs in Azure, and what goes wrong there goes wrong here first.
+//
+//	host, err := local.Open(ctx, local.Options{
+//		Root:     ".",      // host.json and the function folders
+//		DataDir:  ".local", // everything that survives
+//		Handler:  handler,
+//		Settings: os.Getenv,
+//		Environ:  os.Environ(),
+//	})
+//	if err != nil {
+//		return err
+//	}
+//	defer host.Close(ctx)
+//	return host.Enqueue(ctx, "MyClientFunction", local.Message{Body: text})
+//
+// # What it does
+//
+// It sends the handler the requests that the real host sends, over HTTP connections in memory, and reacts to each answer
+// as the real host does: an orchestrator turn that is not answered well, an output that cannot be sent, a custom status
+// that is too large each fail the orchestration for good; a failed activity becomes the real host's nested failure
+// details; an invocation longer than functionTimeout is given up, and if it is an orchestrator turn run again. It differs
+// where the real host would hang: an empty answer, an empty or overlong instance id fail at once, with an error that says
+// why.
+//
+// Orchestrations run on durabletask-go's engine. Their state is a SQLite file under DataDir. A process that is killed
+// loses nothing: the next Open continues at once. A power cut can lose the last moments before it, because the file is
+// not synchronised with the disk at every step.
+//
+// The durable client finds TaskHubSidecarService on a free loopback port, which the client binding names. Rewinding and
+// listing instances are not implemented.
+//
+// A sendGrid output is sent through SendGrid if the setting that its apiKey names has a value; else each mail becomes a
+// file in DataDir/mails. Outputs of other types become files in DataDir/outputs. Of the triggers it knows
+// orchestrationTrigger, activityTrigger and serviceBusTrigger.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+
+	"example.com/durablefunctions/handler/internal/config"
+)
+
+// Options configure a host. Root, DataDir and Handler are needed.
+type Options struct {
+	Root    string // the app root
+	DataDir string // made if it does not exist
+	Handler http.Handler
+
+	Settings func(name string) string // app settings; none if nil
+	Environ  []string                 // overrides of host.json, in the form of os.Environ
+	Logger   *slog.Logger             // nothing is logged if nil
+
+	// OnInstance is called when an instance starts, when its custom status changes and when it ends: never for two
+	// changes of one instance at a time. It holds that instance up.
+	OnInstance func(Instance)
+	// OnConsole is called with each line of Logs of a 2xx answer, which the real host writes as Information.
+	OnConsole func(function, line string)
+
+	// MaxDeliveryCount is how often a message is delivered before it is put aside; 0 means 10, Service Bus' default.
+	MaxDeliveryCount int
+}
+
+// Instance is an orchestration instance.
+type Instance struct {
+	ID, Name      string
+	Parent        string // instance id, empty for a root
+	Status        api.OrchestrationStatus
+	CustomStatus  string // JSON, as the orchestrator set it
+	Output        string // the result's JSON; of a failed or terminated instance the reason in plain text
+	CreatedAt     time.Time
+	LastUpdatedAt time.Time
+}
+
+// Mail is what became of a mail.
+type Mail struct {
+	InstanceID string // of the root
+	To         []string
+	Subject    string
+	Path       string // the file that holds it, empty when it was sent
+	Failed     bool   // refused, or it could not be handed over
+	Reason     string // of the failure
+}
+
+// FunctionInfo names a function and its trigger's type.
+type FunctionInfo struct {
+	Name, Trigger string
+}
+
+// InvocationError says that a function did not take an invocation.
+type InvocationError struct {
+	Function string
+	Status   int    // of its answer, 0 if there was none
+	Reason   string // in the host's words
+}
+
+func (e *InvocationError) Error() string {
+	return fmt.Sprintf("function %s failed: %s", e.Function, e.Reason)
+}
+
+// BusyError says that another host holds the data directory.
+type BusyError struct {
+	DataDir string
+}
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("the data directory %s is in use by another process: stop it, or choose another directory", e.DataDir)
+}
+
+// Host is a running local host.
+type Host struct {
+	app       *config.App
+	functions map[string]config.Function // by lower-case name
+	dataDir   string
+	settings  func(string) string
+	log       *slog.Logger
+	onConsole func(function, line string)
+	timeout   time.Duration // functionTimeout, 0: none
+
+	lock      *flock.Flock
+	store     *store
+	hub       *taskHub
+	sidecar   *sidecar
+	transport *transport
+	engine    backend.TaskHubWorker
+	inbox     *inbox
+	delivery  sync.WaitGroup
+
+	ctx       context.Context // of the invocations
+	cancel    context.CancelFunc
+	stopInbox context.CancelFunc
+	closeOnce sync.Once
+	closeErr  error
+}
+
+const (
+	defaultFunctionTimeout  = 30 * time.Minute
+	defaultMaxDeliveryCount = 10
+)
+
+// Open starts a host: it takes the data directory, continues what an earlier host left there, and delivers messages.
+// The error is a [*BusyError] if another host has the directory. Cancelling ctx afterwards has no effect.
+func Open(ctx context.Context, o Options) (*Host, error) {
+	app, err := config.Load(o.Root, o.Environ)
+	if err != nil {
+		return nil, err
+	}
+	h := newHost(ctx, o, app)
+	if err := h.open(ctx, o); err != nil {
+		h.release()
+		return nil, err
+	}
+	return h, nil
+}
+
+func newHost(ctx context.Context, o Options, app *config.App) *Host {
+	h := &Host{app: app, functions: map[string]config.Function{}, settings: o.Settings, log: o.Logger, onConsole: o.OnConsole}
+	for name, f := range app.Functions {
+		h.functions[strings.ToLower(name)] = f
+	}
+	if h.settings == nil {
+		h.settings = func(string) string { return "" }
+	}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	if h.onConsole == nil {
+		h.onConsole = func(string, string) {}
+	}
+	h.timeout = app.Host.FunctionTimeout
+	if !app.Host.TimeoutSet {
+		h.timeout = defaultFunctionTimeout
+	}
+	h.ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	return h
+}
+
+func (h *Host) open(ctx context.Context, o Options) error {
+	if err := h.openData(ctx, o.DataDir); err != nil {
+		return err
+	}
+	limits := h.app.Host
+	h.hub = newTaskHub(h.store, h.log, o.OnInstance)
+	h.transport = newTransport(o.Handler, h.log, limits.MaxConcurrentActivities+limits.MaxConcurrentOrchestrators+limits.MaxConcurrentCalls)
+	var err error
+	if h.sidecar, err = startSidecar(h.hub, h.log); err != nil {
+		return fmt.Errorf("start the durable client's service: %w", err)
+	}
+	h.engine = newEngine(h)
+	if err := h.engine.Start(h.ctx); err != nil {
+		return fmt.Errorf("start the engine: %w", err)
+	}
+	maxDeliveries := o.MaxDeliveryCount
+	if maxDeliveries == 0 {
+		maxDeliveries = defaultMaxDeliveryCount
+	}
+	h.inbox = newInbox(h.store, h.log, limits.MaxConcurrentCalls, maxDeliveries, h.Invoke)
+	accepting, stop := context.WithCancel(h.ctx)
+	h.stopInbox = stop
+	h.delivery.Go(func() { h.inbox.run(h.ctx, accepting) })
+	return nil
+}
+
+// openData takes the data directory.
+func (h *Host) openData(ctx context.Context, dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("the data directory %s cannot be made: %w", dir, errors.Unwrap(err))
+	}
+	h.dataDir = dir
+	lock := flock.New(filepath.Join(dir, "lock"))
+	switch locked, err := lock.TryLock(); {
+	case err != nil:
+		return fmt.Errorf("the data directory %s cannot be written: %w", dir, err)
+	case !locked:
+		return &BusyError{DataDir: dir}
+	}
+	h.lock = lock
+	h.store, err = openStore(ctx, filepath.Join(dir, "taskhub.db"))
+	return err
+}
+
+// Close stops the host: it takes no more work, lets the running invocations finish until ctx ends, and abandons the
+// rest, which the next host on the data directory takes up. A handler that does not heed its context is left behind.
+func (h *Host) Close(ctx context.Context) error {
+	h.closeOnce.Do(func() {
+		h.stopInbox()
+		drained := make(chan struct{})
+		go func() {
+			defer close(drained)
+			h.delivery.Wait()
+			h.inbox.running.Wait()
+			if err := h.engine.Shutdown(context.WithoutCancel(ctx)); err != nil {
+				h.log.Error("the engine did not stop", "error", err)
+			}
+		}()
+		select {
+		case <-drained:
+		case <-ctx.Done():
+			h.cancel()
+			<-drained
+		}
+		h.closeErr = h.release()
+	})
+	return h.closeErr
+}
+
+// release gives back whatever open took.
+func (h *Host) release() error {
+	h.cancel()
+	var err error
+	if h.sidecar != nil {
+		h.sidecar.server.Stop()
+	}
+	if h.transport != nil {
+		h.transport.close()
+	}
+	if h.hub != nil {
+		err = h.hub.Stop(context.Background())
+	}
+	if h.store != nil {
+		err = errors.Join(err, h.store.close())
+	}
+	if h.lock != nil {
+		err = errors.Join(err, h.lock.Unlock())
+	}
+	return err
+}
+
+// Instance returns the instance of that id. The error is [api.ErrInstanceNotFound] if there is none.
+func (h *Host) Instance(ctx context.Context, id string) (Instance, error) {
+	return h.hub.instance(ctx, id)
+}
+
+// Wait returns the instance of that id once it has ended, however it ended. It is told, and does not poll. The error is
+// [api.ErrInstanceNotFound] if there is no such instance.
+func (h *Host) Wait(ctx context.Context, id string) (Instance, error) {
+	return h.hub.wait(ctx, id, func(i Instance) bool { return isFinished(i.Status) })
+}
+
+// Running returns the root instances that have not ended, oldest first.
+func (h *Host) Running(ctx context.Context) ([]Instance, error) {
+	return h.hub.instances(ctx, "parent = '' AND "+unfinished+" ORDER BY created")
+}
+
+// Functions lists the functions by name.
+func (h *Host) Functions() []FunctionInfo {
+	list := make([]FunctionInfo, 0, len(h.functions))
+	for _, f := range h.functions {
+		list = append(list, FunctionInfo{Name: f.Name, Trigger: f.Trigger().Type})
+	}
+	slices.SortFunc(list, func(a, b FunctionInfo) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}

@@ -1,0 +1,715 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"github.com/microsoft/durabletask-go/client"
+	"github.com/microsoft/durabletask-go/task"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"example.com/durablefunctions/handler/internal/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// testApp is a handler that answers by hand: orchestrators through durabletask-go's executor, everything else by
+// functions on the request. It stands for any custom handler.
+type testApp struct {
+	t         testing.TB
+	registry  *task.TaskRegistry
+	answers   map[string]http.HandlerFunc // in place of the usual answer, by function
+	outputs   func(input string) any      // Outputs of a completing turn, by the orchestration's input
+	mu        sync.Mutex
+	requests  []recordedRequest
+	onRequest func(recordedRequest)
+}
+
+type recordedRequest struct {
+	function       string
+	header         http.Header
+	chunked        bool
+	data, metadata map[string]json.RawMessage
+	raw            string
+}
+
+func newTestApp(t testing.TB) *testApp {
+	return &testApp{t: t, registry: task.NewTaskRegistry(), answers: map[string]http.HandlerFunc{}}
+}
+
+func (a *testApp) orchestrator(o task.Orchestrator) *testApp {
+	if err := a.registry.AddOrchestratorN("Orch", o); err != nil {
+		a.t.Fatal(err)
+	}
+	return a
+}
+
+func (a *testApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the host was closed
+	}
+	request := recordedRequest{function: r.URL.Path[1:], header: r.Header, raw: string(body), chunked: r.ContentLength == -1}
+	var envelope struct{ Data, Metadata map[string]json.RawMessage }
+	if err := json.Unmarshal(body, &envelope); err != nil {
+		a.t.Errorf("decode the request: %v in %s", err, body)
+	}
+	request.data, request.metadata = envelope.Data, envelope.Metadata
+	a.mu.Lock()
+	a.requests = append(a.requests, request)
+	a.mu.Unlock()
+	if a.onRequest != nil {
+		a.onRequest(request)
+	}
+	if answer := a.answers[request.function]; answer != nil {
+		answer(w, r)
+		return
+	}
+	switch request.function {
+	case "Orch":
+		a.turn(w, request)
+	case "Echo":
+		answerJSON(w, map[string]any{"ReturnValue": json.RawMessage(text(request.data["input"])), "Logs": []string{"log line of Echo"}})
+	case "Fail":
+		fail(w, string(text(request.data["input"])))
+	default:
+		answerJSON(w, map[string]any{})
+	}
+}
+
+func (a *testApp) turn(w http.ResponseWriter, request recordedRequest) {
+	turn, err := wire.DecodeTurn(text(request.data["context"]))
+	if err != nil {
+		a.t.Errorf("decode the turn: %v", err)
+		return
+	}
+	results, err := task.NewTaskExecutor(a.registry).ExecuteOrchestrator(context.Background(), api.InstanceID(turn.InstanceID), turn.Past, turn.New)
+	if err != nil {
+		a.t.Errorf("run the turn: %v", err)
+		return
+	}
+	value, err := wire.EncodeActions(results)
+	if err != nil {
+		a.t.Error(err)
+	}
+	answer := map[string]any{"ReturnValue": json.RawMessage(value)}
+	if a.outputs != nil {
+		for _, action := range results.Response.Actions {
+			if action.GetCompleteOrchestration() != nil {
+				answer["Outputs"] = a.outputs(findStart(turn.New, turn.Past).GetExecutionStarted().GetInput().GetValue())
+			}
+		}
+	}
+	answerJSON(w, answer)
+}
+
+// seen returns the requests for a function so far.
+func (a *testApp) seen(function string) []recordedRequest {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var list []recordedRequest
+	for _, r := range a.requests {
+		if r.function == function {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// text unwraps a value that is encoded twice.
+func text(raw json.RawMessage) string { return wire.Text(raw) }
+
+func answerJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// fail answers 500 with a reason phrase.
+func fail(w http.ResponseWriter, reason string) {
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "HTTP/1.1 500 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", reason)
+}
+
+const testHost = `{"version":"2.0","functionTimeout":"00:01:00","extensions":{"durableTask":{"hubName":"LabHub"}}}`
+
+var testFunctions = map[string]string{
+	"Start": `{"bindings":[{"type":"serviceBusTrigger","direction":"in","name":"item","queueName":"q","connection":"C"},{"type":"durableClient","direction":"in","name":"starter"}]}`,
+	"Orch":  `{"bindings":[{"type":"orchestrationTrigger","direction":"in","name":"context"},{"type":"sendGrid","direction":"out","name":"mail","apiKey":"Key"},{"type":"queue","direction":"out","name":"other"}]}`,
+	"Echo":  `{"bindings":[{"type":"activityTrigger","direction":"in","name":"input"}]}`,
+	"Fail":  `{"bindings":[{"type":"activityTrigger","direction":"in","name":"input"}]}`,
+}
+
+// writeRoot makes an app root; host replaces host.json.
+func writeRoot(t testing.TB, host string) string {
+	t.Helper()
+	root := t.TempDir()
+	write := func(name, text string) {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("host.json", host)
+	for name, text := range testFunctions {
+		write(filepath.Join(name, "function.json"), text)
+	}
+	return root
+}
+
+// open starts a host that is closed with the test.
+func open(t testing.TB, app http.Handler, change ...func(*Options)) *Host {
+	t.Helper()
+	o := Options{Root: writeRoot(t, testHost), DataDir: t.TempDir(), Handler: app, Logger: testLogger(t)}
+	for _, c := range change {
+		c(&o)
+	}
+	h, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeNow(t, h) })
+	return h
+}
+
+// closeNow closes a host without waiting for what runs.
+func closeNow(t testing.TB, h *Host) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := h.Close(ctx); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+func testLogger(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// testWriter writes to the test's log, which must not be used after the test.
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	if w.t.Context().Err() == nil {
+		w.t.Log(strings.TrimSpace(string(p)))
+	}
+	return len(p), nil
+}
+
+// durableClient is durabletask-go's client on the host's sidecar.
+func durableClient(t testing.TB, h *Host) *client.TaskHubGrpcClient {
+	t.Helper()
+	conn, err := grpc.NewClient(h.sidecar.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxGrpcMessage)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return client.NewTaskHubGrpcClient(conn, engineLog{slog.New(slog.DiscardHandler)})
+}
+
+// start starts Orch.
+func start(t testing.TB, h *Host, id, input string) {
+	t.Helper()
+	_, err := durableClient(t, h).ScheduleNewOrchestration(t.Context(), "Orch", api.WithInstanceID(api.InstanceID(id)), api.WithRawInput(input))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wait(t testing.TB, h *Host, id string) Instance {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	i, err := h.Wait(ctx, id)
+	if err != nil {
+		t.Fatalf("wait for %s: %v, %+v", id, err, i)
+	}
+	return i
+}
+
+// run starts Orch and waits for its end.
+func run(t testing.TB, h *Host, id, input string) Instance {
+	t.Helper()
+	start(t, h, id, input)
+	return wait(t, h, id)
+}
+
+func expect(t testing.TB, i Instance, status api.OrchestrationStatus, output string) {
+	t.Helper()
+	if i.Status != status || !strings.Contains(i.Output, output) {
+		t.Errorf("got %s %q, want %s %q", i.Status, i.Output, status, output)
+	}
+}
+
+// fanOut schedules Echo n times and returns n.
+func fanOut(ctx *task.OrchestrationContext) (any, error) {
+	var n int
+	if err := ctx.GetInput(&n); err != nil {
+		return nil, err
+	}
+	var tasks []task.Task
+	for i := range n {
+		tasks = append(tasks, ctx.CallActivity("Echo", task.WithActivityInput(i)))
+	}
+	sum := 0
+	for _, t := range tasks {
+		var i int
+		if err := t.Await(&i); err != nil {
+			return nil, err
+		}
+		sum += i
+	}
+	return sum, nil
+}
+
+func TestWholeRun(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t).orchestrator(fanOut)
+	var mu sync.Mutex
+	var changes []api.OrchestrationStatus
+	var console []string
+	h := open(t, app, func(o *Options) {
+		o.OnInstance = func(i Instance) {
+			mu.Lock()
+			defer mu.Unlock()
+			changes = append(changes, i.Status)
+		}
+		o.OnConsole = func(function, line string) {
+			mu.Lock()
+			defer mu.Unlock()
+			console = append(console, function+": "+line)
+		}
+	})
+	expect(t, run(t, h, "whole", "20"), api.RUNTIME_STATUS_COMPLETED, "190")
+	mu.Lock()
+	defer mu.Unlock()
+	if fmt.Sprint(changes) != fmt.Sprint([]api.OrchestrationStatus{api.RUNTIME_STATUS_RUNNING, api.RUNTIME_STATUS_COMPLETED}) {
+		t.Errorf("changes %v", changes)
+	}
+	if len(console) != 20 || console[0] != "Echo: log line of Echo" {
+		t.Errorf("console %v", console)
+	}
+	if n := len(app.seen("Echo")); n != 20 {
+		t.Errorf("%d activities", n)
+	}
+	if running, err := h.Running(t.Context()); err != nil || len(running) != 0 {
+		t.Errorf("running: %v, %v", running, err)
+	}
+	if _, err := h.Instance(t.Context(), "nobody"); !errors.Is(err, api.ErrInstanceNotFound) {
+		t.Errorf("unknown instance: %v", err)
+	}
+}
+
+// TestHistory: the histories have the real host's shape.
+func TestHistory(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t).orchestrator(fanOut)
+	h := open(t, app)
+	run(t, h, "history", "2")
+	turns := app.seen("Orch")
+	first, err := wire.DecodeTurn(text(turns[0].data["context"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := kinds(first.New); got != "orchestratorStarted executionStarted" || len(first.Past) != 0 {
+		t.Errorf("first turn: %s after %s", got, kinds(first.Past))
+	}
+	second, err := wire.DecodeTurn(text(turns[1].data["context"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := kinds(second.Past); got != "orchestratorStarted executionStarted taskScheduled taskScheduled orchestratorCompleted" {
+		t.Errorf("second turn's past: %s", got)
+	}
+	for _, e := range second.Past {
+		if e.GetTaskScheduled().GetInput() != nil {
+			t.Error("a taskScheduled with its input")
+		}
+	}
+	if !strings.HasPrefix(kinds(second.New), "orchestratorStarted taskCompleted") {
+		t.Errorf("second turn: %s", kinds(second.New))
+	}
+}
+
+// kinds names the events' types.
+func kinds(events []*backend.HistoryEvent) string {
+	var names []string
+	for _, e := range events {
+		m := e.ProtoReflect()
+		names = append(names, string(m.WhichOneof(m.Descriptor().Oneofs().ByName("eventType")).Name()))
+	}
+	return strings.Join(names, " ")
+}
+
+// TestContinueAsNew: more generations than the engine takes within a turn, each with its own turn, and nothing of an
+// old one reaches a new one.
+func TestContinueAsNew(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+		var n int
+		if err := ctx.GetInput(&n); err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			ctx.ContinueAsNew(n - 1)
+			return nil, nil
+		}
+		return "generations done", nil
+	})
+	h := open(t, app)
+	expect(t, run(t, h, "again", "30"), api.RUNTIME_STATUS_COMPLETED, `"generations done"`)
+	turns := app.seen("Orch")
+	if len(turns) != 31 {
+		t.Errorf("%d turns", len(turns))
+	}
+	last, err := wire.DecodeTurn(text(turns[30].data["context"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := kinds(last.New); got != "orchestratorStarted executionStarted orchestratorCompleted" || len(last.Past) != 0 {
+		t.Errorf("last turn: %s after %s", got, kinds(last.Past))
+	}
+}
+
+// TestStaleCompletions: a timer, an activity and a child that are open at a continue-as-new end without effect on the
+// next generation, whose tasks have the same ids.
+func TestStaleCompletions(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	app := newTestApp(t)
+	app.orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+		var input string
+		if err := ctx.GetInput(&input); err != nil {
+			return nil, err
+		}
+		switch input {
+		case "child":
+			var got string
+			err := ctx.CallActivity("Echo", task.WithActivityInput("slow")).Await(&got)
+			return "stale", err
+		case "first":
+			ctx.CallActivity("Echo", task.WithActivityInput("slow"))
+			ctx.CreateTimer(500 * time.Millisecond)
+			ctx.CallSubOrchestrator("Orch", task.WithSubOrchestrationInstanceID("stale-child"), task.WithSubOrchestratorInput("child"))
+			var go_ string
+			if err := ctx.WaitForSingleEvent("go", -1).Await(&go_); err != nil {
+				return nil, err
+			}
+			ctx.ContinueAsNew("second")
+			return nil, nil
+		}
+		// The same task ids 0, 1 and 2 again, for something else.
+		var a, b string
+		first := ctx.CallActivity("Echo", task.WithActivityInput("a"))
+		second := ctx.CallActivity("Echo", task.WithActivityInput("b"))
+		third := ctx.CreateTimer(time.Second)
+		if err := errors.Join(first.Await(&a), second.Await(&b), third.Await(nil)); err != nil {
+			return nil, err
+		}
+		return a + b, nil
+	})
+	slow := make(chan struct{}, 2)
+	app.answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
+		echoes := app.seen("Echo")
+		value := text(echoes[len(echoes)-1].data["input"])
+		if value == `"slow"` {
+			slow <- struct{}{}
+			<-release
+		}
+		answerJSON(w, map[string]any{"ReturnValue": json.RawMessage(value)})
+	}
+	h := open(t, app)
+	start(t, h, "stale", `"first"`)
+	<-slow
+	<-slow
+	if err := durableClient(t, h).RaiseEvent(t.Context(), "stale", "go", api.WithEventPayload("now")); err != nil {
+		t.Fatal(err)
+	}
+	// Only when the next generation is there may the old activities end.
+	waitFor(t, func() bool { return len(app.seen("Echo")) >= 4 })
+	close(release)
+	expect(t, wait(t, h, "stale-child"), api.RUNTIME_STATUS_COMPLETED, `"stale"`)
+	expect(t, wait(t, h, "stale"), api.RUNTIME_STATUS_COMPLETED, `"ab"`)
+	timers := 0
+	for _, r := range app.seen("Orch") {
+		turn, err := wire.DecodeTurn(text(r.data["context"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if turn.InstanceID == "stale" {
+			timers += strings.Count(kinds(turn.New), "timerFired")
+		}
+	}
+	if timers != 1 {
+		t.Errorf("%d timers fired, want the second generation's", timers)
+	}
+	var left int
+	if err := h.store.read.QueryRow("SELECT (SELECT COUNT(*) FROM events) + (SELECT COUNT(*) FROM tasks)").Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d events and tasks are left, %v", left, err)
+	}
+}
+
+// waitFor polls a condition that nobody announces.
+func waitFor(t testing.TB, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the condition did not come true within a minute")
+		}
+	}
+}
+
+func TestSubOrchestrations(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+		var mode string
+		if err := ctx.GetInput(&mode); err != nil {
+			return nil, err
+		}
+		child := func(name, id, input string) (result string, err error) {
+			err = ctx.CallSubOrchestrator(name, task.WithSubOrchestrationInstanceID(id), task.WithSubOrchestratorInput(input)).Await(&result)
+			return result, err
+		}
+		switch mode {
+		case "leaf":
+			return "leaf " + string(ctx.ID), nil
+		case "broken":
+			return nil, errors.New("child says no")
+		case "parent":
+			first, err := child("Orch", "the-child", "leaf")
+			if err != nil {
+				return nil, err
+			}
+			second, err := child("Orch", "the-child", "leaf") // a finished child is replaced
+			return first + ", " + second, err
+		case "of broken":
+			_, err := child("Orch", "broken-child", "broken")
+			return fmt.Sprint(err), nil
+		case "same turn":
+			ctx.CallSubOrchestrator("Orch", task.WithSubOrchestrationInstanceID("twin"), task.WithSubOrchestratorInput("leaf"))
+			return child("Orch", "twin", "leaf")
+		case "no id":
+			return child("Orch", "", "leaf")
+		case "entity":
+			return child("Orch", "@name@key", "leaf")
+		}
+		return nil, fmt.Errorf("unknown mode %s", mode)
+	})
+	h := open(t, app)
+	expect(t, run(t, h, "p", `"parent"`), api.RUNTIME_STATUS_COMPLETED, `"leaf the-child, leaf the-child"`)
+	expect(t, run(t, h, "b", `"of broken"`), api.RUNTIME_STATUS_COMPLETED, `child says no`)
+	expect(t, wait(t, h, "broken-child"), api.RUNTIME_STATUS_FAILED, `*errors.errorString: child says no`)
+	expect(t, run(t, h, "t", `"same turn"`), api.RUNTIME_STATUS_FAILED, `"twin"`)
+	expect(t, run(t, h, "n", `"no id"`), api.RUNTIME_STATUS_FAILED, `id is empty`)
+	expect(t, run(t, h, "e", `"entity"`), api.RUNTIME_STATUS_FAILED, `starts with @`)
+	child, err := h.Instance(t.Context(), "the-child")
+	if err != nil || child.Parent != "p" {
+		t.Errorf("child %+v, %v", child, err)
+	}
+}
+
+// TestReplacedInstance: children and activities of a replaced instance do not reach the new one.
+func TestReplacedInstance(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	slow := make(chan struct{}, 2)
+	app := newTestApp(t)
+	app.orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+		var input string
+		if err := ctx.GetInput(&input); err != nil {
+			return nil, err
+		}
+		if input == "first" || input == "child" {
+			pending := ctx.CallActivity("Echo", task.WithActivityInput("slow"))
+			if input == "first" {
+				ctx.CallSubOrchestrator("Orch", task.WithSubOrchestrationInstanceID("r-child"), task.WithSubOrchestratorInput("child"))
+				return nil, errors.New("gone")
+			}
+			return "child", pending.Await(nil)
+		}
+		var a, b string
+		first := ctx.CallActivity("Echo", task.WithActivityInput("a"))
+		second := ctx.CallActivity("Echo", task.WithActivityInput("b"))
+		go_ := ctx.WaitForSingleEvent("go", -1)
+		return "new", errors.Join(go_.Await(nil), first.Await(&a), second.Await(&b))
+	})
+	app.answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
+		echoes := app.seen("Echo")
+		value := text(echoes[len(echoes)-1].data["input"])
+		if value == `"slow"` {
+			slow <- struct{}{}
+			<-release
+		}
+		answerJSON(w, map[string]any{"ReturnValue": json.RawMessage(value)})
+	}
+	h := open(t, app)
+	expect(t, run(t, h, "r", `"first"`), api.RUNTIME_STATUS_FAILED, "gone")
+	<-slow
+	<-slow
+	start(t, h, "r", `"second"`)
+	waitFor(t, func() bool { return len(app.seen("Echo")) == 4 })
+	close(release)
+	wait(t, h, "r-child")
+	if err := durableClient(t, h).RaiseEvent(t.Context(), "r", "go", api.WithEventPayload("x")); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, wait(t, h, "r"), api.RUNTIME_STATUS_COMPLETED, `"new"`)
+	for _, turn := range app.seen("Orch") {
+		decoded, err := wire.DecodeTurn(text(turn.data["context"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if decoded.InstanceID == "r" && strings.Contains(kinds(decoded.New), "subOrchestration") {
+			t.Errorf("the old child's end reached the new instance: %s", kinds(decoded.New))
+		}
+	}
+}
+
+// TestReopen: what a killed process left is taken up by the next.
+func TestReopen(t *testing.T) {
+	t.Parallel()
+	blocked := make(chan struct{}, 8)
+	app := newTestApp(t)
+	app.orchestrator(fanOut)
+	var hang sync.Once
+	app.answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
+		value := app.seen("Echo")
+		stuck := false
+		hang.Do(func() { stuck = true })
+		if stuck {
+			blocked <- struct{}{}
+			<-r.Context().Done()
+			return
+		}
+		_ = value
+		answerJSON(w, map[string]any{"ReturnValue": 1})
+	}
+	data := t.TempDir()
+	h := open(t, app, func(o *Options) { o.DataDir = data })
+	start(t, h, "reopened", "3")
+	<-blocked
+	// A copy of the directory in the middle of everything is what a killed process leaves.
+	copied := t.TempDir()
+	copyDir(t, data, copied)
+
+	second := open(t, app, func(o *Options) { o.DataDir = copied })
+	expect(t, wait(t, second, "reopened"), api.RUNTIME_STATUS_COMPLETED, "3")
+
+	if _, err := Open(t.Context(), Options{Root: writeRoot(t, testHost), DataDir: data, Handler: app}); !errors.As(err, new(*BusyError)) {
+		t.Errorf("a second host on one directory: %v", err)
+	}
+	closeNow(t, h)
+	third := open(t, app, func(o *Options) { o.DataDir = data })
+	expect(t, wait(t, third, "reopened"), api.RUNTIME_STATUS_COMPLETED, "3")
+}
+
+func copyDir(t testing.TB, from, to string) {
+	t.Helper()
+	for _, name := range []string{"taskhub.db", "taskhub.db-wal"} {
+		content, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(to, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestTimersSurvive(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+		return "fired", ctx.CreateTimer(300 * time.Millisecond).Await(nil)
+	})
+	data := t.TempDir()
+	h := open(t, app, func(o *Options) { o.DataDir = data })
+	start(t, h, "timer", "1")
+	waitFor(t, func() bool { return len(app.seen("Orch")) == 1 })
+	closeNow(t, h)
+	expect(t, wait(t, open(t, app, func(o *Options) { o.DataDir = data }), "timer"), api.RUNTIME_STATUS_COMPLETED, "fired")
+}
+
+func TestDataDirErrors(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t)
+	notADir := filepath.Join(t.TempDir(), "file")
+	corrupt := t.TempDir()
+	for _, path := range []string{notADir, filepath.Join(corrupt, "taskhub.db")} {
+		if err := os.WriteFile(path, []byte(strings.Repeat("no database ", 1000)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{notADir, corrupt} {
+		_, err := Open(t.Context(), Options{Root: writeRoot(t, testHost), DataDir: dir, Handler: app})
+		if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: got %v", dir, err)
+		}
+	}
+}
+
+func TestFunctions(t *testing.T) {
+	t.Parallel()
+	h := open(t, newTestApp(t))
+	want := "[{Echo activityTrigger} {Fail activityTrigger} {Orch orchestrationTrigger} {Start serviceBusTrigger}]"
+	if got := fmt.Sprint(h.Functions()); got != want {
+		t.Errorf("got %s", got)
+	}
+}
+
+func BenchmarkIdleLatency(b *testing.B) {
+	arrived := make(chan time.Time, 1)
+	app := newTestApp(b).orchestrator(fanOut)
+	app.answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
+		arrived <- time.Now()
+		answerJSON(w, map[string]any{"ReturnValue": 0})
+	}
+	h := open(b, app)
+	for i := range b.N {
+		start(b, h, "latency-"+strconv.Itoa(i), "1")
+		<-arrived
+		wait(b, h, "latency-"+strconv.Itoa(i))
+	}
+}
+
+func BenchmarkFanOut1000(b *testing.B) {
+	h := open(b, plainApp(b))
+	for i := range b.N {
+		run(b, h, "fan-"+strconv.Itoa(i), "1000")
+	}
+	b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "activities/s")
+}
+
+// plainApp answers without keeping anything.
+func plainApp(b testing.TB) http.Handler {
+	app := newTestApp(b).orchestrator(fanOut)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/Orch" {
+			app.ServeHTTP(w, r)
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		answerJSON(w, map[string]any{"ReturnValue": 1})
+	})
+}

@@ -1,0 +1,259 @@
+package local
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/task"
+)
+
+const goodMail = `{"from":{"email":"from@example.com"},"subject":"Hello","personalizations":[{"to":[{"email":"to@example.com"}]}],"content":[{"type":"text/html","value":"<b>hi</b> ü"}],"custom_args":{"n":1}}`
+
+// mailingApp is an app whose orchestration's input is its Outputs.
+func mailingApp(t testing.TB) *testApp {
+	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) { return "mailed", nil })
+	app.outputs = func(input string) any { return json.RawMessage(input) }
+	return app
+}
+
+func settings(values map[string]string) func(*Options) {
+	return func(o *Options) { o.Settings = func(name string) string { return values[name] } }
+}
+
+func TestMailToFile(t *testing.T) {
+	t.Parallel()
+	h := open(t, mailingApp(t))
+	expect(t, run(t, h, "one", `{"mail":`+goodMail+`,"no binding":1,"other":null}`), api.RUNTIME_STATUS_COMPLETED, "mailed")
+	mails, err := h.Mails(t.Context(), "one")
+	if err != nil || len(mails) != 1 {
+		t.Fatalf("mails %+v, %v", mails, err)
+	}
+	m := mails[0]
+	if m.InstanceID != "one" || m.To[0] != "to@example.com" || m.Subject != "Hello" || m.Failed || m.Path != filepath.Join(h.dataDir, "mails", "one.json") {
+		t.Errorf("got %+v", m)
+	}
+	sameJSON(t, readFile(t, m.Path), goodMail)
+
+	run(t, h, "two", `{"mail":[`+goodMail+`,null,`+goodMail+`]}`)
+	if mails, err := h.Mails(t.Context(), "two"); err != nil || len(mails) != 2 || mails[0].Path == mails[1].Path {
+		t.Errorf("mails %+v, %v", mails, err)
+	}
+}
+
+// TestMailAfterCrash: a turn that is run again after its mail was written makes no second mail.
+func TestMailAfterCrash(t *testing.T) {
+	t.Parallel()
+	h := open(t, mailingApp(t))
+	from := invocation{function: h.functions["orch"], instance: "crashed", execution: "e", turn: 2}
+	outputs := map[string]json.RawMessage{"mail": json.RawMessage(goodMail)}
+	for range 2 {
+		if err := h.sendOutputs(t.Context(), from, outputs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := os.ReadDir(filepath.Join(h.dataDir, "mails"))
+	if err != nil || len(files) != 1 {
+		t.Errorf("files %v, %v", files, err)
+	}
+}
+
+func readFile(t testing.TB, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func sameJSON(t testing.TB, got, want string) {
+	t.Helper()
+	if string(compact([]byte(got))) != string(compact([]byte(want))) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestSendGrid(t *testing.T) {
+	t.Parallel()
+	var status atomic.Int64
+	received := make(chan string, 10)
+	sendGrid := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		content, _ := io.ReadAll(r.Body)
+		if r.URL.Path != "/v3/mail/send" || r.Header.Get("Authorization") != "Bearer made-up-key" {
+			t.Errorf("got %s with %s", r.URL.Path, r.Header.Get("Authorization"))
+		}
+		received <- string(content)
+		w.WriteHeader(int(status.Load()))
+		_, _ = io.WriteString(w, `{"errors":[{"message":"made-up-key is not accepted"}]}`)
+	}))
+	defer sendGrid.Close()
+	h := open(t, mailingApp(t), settings(map[string]string{"Key": "made-up-key", "SENDGRID_BASE_URL": sendGrid.URL}))
+
+	status.Store(http.StatusAccepted)
+	expect(t, run(t, h, "sent", `{"mail":`+goodMail+`}`), api.RUNTIME_STATUS_COMPLETED, "mailed")
+	sameJSON(t, <-received, goodMail)
+	if mails, err := h.Mails(t.Context(), "sent"); err != nil || len(mails) != 1 || mails[0].Path != "" || mails[0].Failed {
+		t.Errorf("mails %+v, %v", mails, err)
+	}
+
+	// A turn that is run again after its mail was sent sends no second one.
+	from := invocation{function: h.functions["orch"], instance: "crashed", execution: "e", turn: 2}
+	for range 2 {
+		if err := h.sendOutputs(t.Context(), from, map[string]json.RawMessage{"mail": json.RawMessage(goodMail)}); err != nil {
+			t.Error(err)
+		}
+	}
+	<-received
+
+	for _, code := range []int{400, 401, 413, 429, 500, 503, 200} {
+		status.Store(int64(code))
+		id := "refused-" + http.StatusText(code)
+		i := run(t, h, id, `{"mail":`+goodMail+`}`)
+		expect(t, i, api.RUNTIME_STATUS_FAILED, "Error while handling parameter mail after function returned")
+		expect(t, i, api.RUNTIME_STATUS_FAILED, http.StatusText(code))
+		mails, err := h.Mails(t.Context(), id)
+		if err != nil || len(mails) != 1 || !mails[0].Failed || !strings.Contains(mails[0].Reason, http.StatusText(code)) {
+			t.Fatalf("mails %+v, %v", mails, err)
+		}
+		if kept := readFile(t, mails[0].Path); !strings.Contains(kept, "to@example.com") || strings.Contains(kept+i.Output+mails[0].Reason, "made-up-key") {
+			t.Errorf("kept %s, output %s", kept, i.Output)
+		}
+		<-received
+	}
+	if len(received) != 0 {
+		t.Error("a mail was sent twice")
+	}
+}
+
+func TestBadMails(t *testing.T) {
+	t.Parallel()
+	h := open(t, mailingApp(t))
+	for mail, want := range map[string]string{
+		`{"from":{"email":"a@example.com"}}`:                        "A 'To' address must be specified for the message.",
+		`{"personalizations":[{"to":[{"email":"a@example.com"}]}]}`: "A 'From' address must be specified for the message.",
+		`"no mail"`:                "no SendGrid v3 mail",
+		`{"personalizations":"x"}`: "no SendGrid v3 mail",
+		`{"from":{"email":"a@example.com"},"personalizations":[null]}`: "A 'To' address",
+	} {
+		expect(t, run(t, h, "bad-"+safeName(mail), `{"mail":`+mail+`}`), api.RUNTIME_STATUS_FAILED, want)
+	}
+}
+
+func TestBaseURL(t *testing.T) {
+	t.Parallel()
+	for base, ok := range map[string]bool{"https://api.eu.sendgrid.com": true, "http://127.0.0.1:8080": true, "http://localhost": true, "http://example.com": false, "": false, "x": false} {
+		if err := checkBaseURL(base); (err == nil) != ok {
+			t.Errorf("%s: %v", base, err)
+		}
+	}
+}
+
+// TestOutputToFile: an output of a type that this host does not know becomes a file with what would have been sent.
+func TestOutputToFile(t *testing.T) {
+	t.Parallel()
+	h := open(t, mailingApp(t))
+	for output, want := range map[string][]string{
+		`"aGVsbG8="`:         {"hello"},
+		`"no base64"`:        {"no base64"},
+		`{"a":[1]}`:          {"{\n  \"a\": [\n    1\n  ]\n}"},
+		`["one","two",null]`: {"one", "two"},
+		`null`:               nil,
+	} {
+		before := len(outputFiles(t, h))
+		expect(t, run(t, h, "out-"+safeName(output), `{"other":`+output+`}`), api.RUNTIME_STATUS_COMPLETED, "mailed")
+		files := outputFiles(t, h)
+		if len(files)-before != len(want) {
+			t.Errorf("%s: %d files", output, len(files)-before)
+		}
+		for _, content := range want {
+			if !strings.Contains("\x00"+strings.Join(files, "\x00")+"\x00", "\x00"+content+"\x00") {
+				t.Errorf("%s: no file holds %q", output, content)
+			}
+		}
+	}
+}
+
+func outputFiles(t testing.TB, h *Host) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(h.dataDir, "outputs", "Orch.other", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var contents []string
+	for _, path := range paths {
+		contents = append(contents, readFile(t, path))
+	}
+	return contents
+}
+
+// TestFailedOutputOfChild: the parent hears of a child whose mail failed, without details, and goes on.
+func TestFailedOutputOfChild(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+		var input map[string]any
+		if err := ctx.GetInput(&input); err != nil {
+			return nil, err
+		}
+		if input["mail"] != nil {
+			return "mailed", nil
+		}
+		child := func(id string, mail any) error {
+			return ctx.CallSubOrchestrator("Orch", task.WithSubOrchestrationInstanceID(id), task.WithSubOrchestratorInput(map[string]any{"mail": mail})).Await(nil)
+		}
+		if err := child("bad-child", "no mail"); err != nil {
+			return nil, err
+		}
+		return "went on", child("good-child", json.RawMessage(goodMail))
+	})
+	app.outputs = func(input string) any { return json.RawMessage(input) }
+	h := open(t, app)
+	expect(t, run(t, h, "parent", `{}`), api.RUNTIME_STATUS_COMPLETED, "went on")
+	expect(t, wait(t, h, "bad-child"), api.RUNTIME_STATUS_FAILED, "no SendGrid v3 mail")
+	var failures int
+	for _, r := range app.seen("Orch") {
+		for _, e := range decodeTurn(t, r).New {
+			if failure := e.GetSubOrchestrationInstanceFailed(); failure != nil {
+				failures++
+				if failure.GetFailureDetails() != nil {
+					t.Errorf("details %v", failure.GetFailureDetails())
+				}
+			}
+		}
+	}
+	if failures != 1 {
+		t.Errorf("%d failures", failures)
+	}
+	if mails, err := h.Mails(t.Context(), "parent"); err != nil || len(mails) != 1 || filepath.Base(mails[0].Path) != "good-child.json" {
+		t.Errorf("the root's mails: %+v, %v", mails, err)
+	}
+}
+
+// TestNamedResults: a result's property with an output's name takes the output's place.
+func TestNamedResults(t *testing.T) {
+	t.Parallel()
+	h := open(t, newTestApp(t))
+	a, err := h.accept(h.functions["orch"], &reply{status: 200, contentType: "application/json", body: []byte(`{"outputs":{"mail":1},"ReturnValue":{"mail":2,"Other":3}}`)})
+	if err != nil || string(a.Outputs["mail"]) != "2" || a.Outputs["other"] != nil {
+		t.Errorf("outputs %s, %v", a.Outputs, err)
+	}
+}
+
+func TestSafeName(t *testing.T) {
+	t.Parallel()
+	seen := map[string]string{}
+	for _, id := range []string{"a", "A", "a/b", "a\\b", "../x", "con", "a:1", "ü", strings.Repeat("x", 500), strings.Repeat("x", 501), ""} {
+		name := safeName(id)
+		if seen[strings.ToLower(name)] != "" || strings.ContainsAny(name, `/\:.`) || len(name) > 100 {
+			t.Errorf("%q becomes %q", id, name)
+		}
+		seen[strings.ToLower(name)] = "x"
+	}
+}

@@ -1,0 +1,113 @@
+package local
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/internal/newtonsoft"
+)
+
+// The bodies of the invocations that the host sends: {"Data":{…},"Metadata":{…}}.
+
+func envelope(data, metadata *object) []byte {
+	body := append([]byte(nil), `{"Data":`...)
+	body = data.append(body)
+	body = append(body, `,"Metadata":`...)
+	return append(metadata.append(body), '}')
+}
+
+// timeFormat is .NET's round-trip format without the zeros at the end.
+const timeFormat = "2006-01-02T15:04:05.9999999Z"
+
+func timestamp(t time.Time) string { return t.UTC().Format(timeFormat) }
+
+// offsetTime is how a DateTimeOffset is written.
+func offsetTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.9999999+00:00") }
+
+// sys is the metadata that every invocation has.
+func sys(function string) []byte {
+	return fmt.Appendf(nil, `{"MethodName":"%s","UtcNow":"%s","RandGuid":"%s"}`, function, timestamp(time.Now()), uuid.NewString())
+}
+
+func turnRequest(f config.Function, history string) []byte {
+	data, metadata := &object{}, &object{}
+	data.set(f.Trigger().Name, twice(history))
+	metadata.set("sys", sys(f.Name))
+	return envelope(data, metadata)
+}
+
+// activityRequest: an input that the extension cannot read fails the invocation before the handler is called.
+func activityRequest(f config.Function, instance, input string) ([]byte, error) {
+	if input == "" {
+		input = "null"
+	}
+	value, err := newtonsoft.Input([]byte(input))
+	if err != nil {
+		return nil, fmt.Errorf("the input of activity %s: %w", f.Name, err)
+	}
+	name := f.Trigger().Name
+	data, metadata := &object{}, &object{}
+	text := twice(string(value))
+	data.set(name, text)
+	metadata.set("instanceId", twice(instance))
+	metadata.set(name, text)
+	metadata.set("data", encodeJSON(value))
+	metadata.set("sys", sys(f.Name))
+	metadata.copyProperties(value)
+	return envelope(data, metadata), nil
+}
+
+// messageRequest is a Service Bus message's.
+func (h *Host) messageRequest(f config.Function, m Message) []byte {
+	data, metadata := &object{}, &object{}
+	for _, b := range f.Bindings {
+		switch {
+		case b.Name == f.Trigger().Name:
+			data.set(b.Name, twice(string(m.Body)))
+		case b.Is(config.DurableClient):
+			data.set(b.Name, twice(string(h.clientBinding(b))))
+		}
+	}
+	enqueued := m.EnqueuedAt
+	expires := enqueued.Add(messageTimeToLive)
+	metadata.set("MessageId", twice(m.ID))
+	metadata.set("DeliveryCount", once(strconv.Itoa(m.DeliveryCount)))
+	metadata.set("SequenceNumber", once(strconv.FormatInt(m.SequenceNumber, 10)))
+	metadata.set("EnqueuedTimeUtc", once(timestamp(enqueued)))
+	metadata.set("EnqueuedTime", once(offsetTime(enqueued)))
+	metadata.set("ExpiresAtUtc", once(timestamp(expires)))
+	metadata.set("ExpiresAt", once(offsetTime(expires)))
+	metadata.set("ApplicationProperties", []byte("{}"))
+	metadata.set("UserProperties", []byte("{}"))
+	metadata.set("sys", sys(f.Name))
+	metadata.copyProperties(m.Body)
+	return envelope(data, metadata)
+}
+
+// messageTimeToLive is a Service Bus queue's default.
+const messageTimeToLive = 14 * 24 * time.Hour
+
+// clientBinding is what the host hands to a durableClient binding.
+func (h *Host) clientBinding(b config.Binding) []byte {
+	hub := b.Property("taskHub")
+	if hub == "" {
+		hub = h.app.Host.HubName
+	}
+	o := &object{}
+	o.set("taskHubName", once(hub))
+	for _, name := range []string{"connectionName", "creationUrls", "managementUrls", "baseUrl"} {
+		o.set(name, []byte("null"))
+	}
+	o.set("requiredQueryStringParameters", once(""))
+	o.set("rpcBaseUrl", once("http://"+h.sidecar.address))
+	o.set("httpBaseUrl", once("http://"+h.sidecar.address+"/runtime/webhooks/durabletask"))
+	o.set("maxGrpcMessageSizeInBytes", []byte(strconv.Itoa(advertisedMessageSize)))
+	o.set("grpcHttpClientTimeout", twice("00:01:40"))
+	return o.append(nil)
+}
+
+const advertisedMessageSize = 4 << 20 // the host takes larger messages all the same

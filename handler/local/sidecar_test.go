@@ -1,0 +1,257 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/task"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"example.com/durablefunctions/handler/internal/wire"
+)
+
+func decodeTurn(t testing.TB, r recordedRequest) *wire.Turn {
+	t.Helper()
+	turn, err := wire.DecodeTurn(text(r.data["context"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return turn
+}
+
+// eventApp waits for the event Go and returns its data; with the input "done" it returns at once.
+func eventApp(t testing.TB) *testApp {
+	return newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+		var input string
+		if err := ctx.GetInput(&input); err != nil || input == "done" {
+			return "done", err
+		}
+		if input == "fail" {
+			return nil, errors.New("broken")
+		}
+		ctx.SetCustomStatus(`{"waiting":true}`)
+		var data json.RawMessage
+		err := ctx.WaitForSingleEvent("Go", -1).Await(&data)
+		return data, err
+	})
+}
+
+// expectStatus checks a call's error against the one that the real host gave (recorded).
+func expectStatus(t testing.TB, err error, code codes.Code, message string) {
+	t.Helper()
+	var s interface{ GRPCStatus() *status.Status }
+	if !errors.As(err, &s) || s.GRPCStatus().Code() != code || s.GRPCStatus().Message() != message {
+		t.Errorf("got %v, want %s: %s", err, code, message)
+	}
+}
+
+// TestLifecycle plays the recorded calls of the durable client.
+func TestLifecycle(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	app := eventApp(t)
+	h := open(t, app)
+	c := durableClient(t, h)
+
+	start(t, h, "l-event", `"event"`)
+	started, err := c.WaitForOrchestrationStart(ctx, "l-event")
+	if err != nil || started.RuntimeStatus != api.RUNTIME_STATUS_RUNNING || started.SerializedCustomStatus != `{"waiting":true}` || started.SerializedInput != `"event"` {
+		t.Errorf("got %+v, %v", started, err)
+	}
+	_, err = c.ScheduleNewOrchestration(ctx, "Orch", api.WithInstanceID("l-event"))
+	expectStatus(t, err, codes.AlreadyExists, "An Orchestration instance with the ID l-event already exists.")
+	expectStatus(t, c.PurgeOrchestrationState(ctx, "l-event"), codes.FailedPrecondition,
+		"Only orchestrations in a terminal state can be purged, but the orchestration with instance ID l-event has status Running")
+	if err := c.RaiseEvent(ctx, "l-event", "Go", api.WithRawEventData(`{"yes":[1,2,3]}`)); err != nil {
+		t.Error(err)
+	}
+	ended, err := c.WaitForOrchestrationCompletion(ctx, "l-event")
+	if err != nil || ended.RuntimeStatus != api.RUNTIME_STATUS_COMPLETED || ended.SerializedOutput != `{"yes":[1,2,3]}` {
+		t.Errorf("got %+v, %v", ended, err)
+	}
+	expectStatus(t, c.RaiseEvent(ctx, "l-event", "Go"), codes.FailedPrecondition, "The orchestration instance with the provided instance id is not running.")
+	expectStatus(t, c.TerminateOrchestration(ctx, "l-event"), codes.FailedPrecondition,
+		"InvalidOperationException: Cannot terminate the orchestration instance l-event because instance is in the Completed state.")
+	expectStatus(t, c.SuspendOrchestration(ctx, "l-event", ""), codes.Unknown, "Exception was thrown by handler.")
+	expectStatus(t, c.ResumeOrchestration(ctx, "l-event", ""), codes.Unknown, "Exception was thrown by handler.")
+
+	// A finished instance is replaced, and purged.
+	start(t, h, "l-event", `"done"`)
+	expect(t, wait(t, h, "l-event"), api.RUNTIME_STATUS_COMPLETED, `"done"`)
+	if err := c.PurgeOrchestrationState(ctx, "l-event"); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.FetchOrchestrationMetadata(ctx, "l-event"); !errors.Is(err, api.ErrInstanceNotFound) {
+		t.Errorf("a purged instance: %v", err)
+	}
+
+	start(t, h, "l-fail", `"fail"`)
+	if failed, err := c.WaitForOrchestrationCompletion(ctx, "l-fail"); err != nil || failed.SerializedOutput != "*errors.errorString: broken" {
+		t.Errorf("got %+v, %v", failed, err)
+	}
+}
+
+func TestUnknownInstance(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	c := durableClient(t, open(t, eventApp(t)))
+	expectStatus(t, c.RaiseEvent(ctx, "nobody", "Go"), codes.NotFound, "No instance with ID 'nobody' was found. (Parameter 'instanceId')")
+	expectStatus(t, c.TerminateOrchestration(ctx, "nobody"), codes.NotFound, "ArgumentException: No instance with ID 'nobody' was found. (Parameter 'instanceId')")
+	expectStatus(t, c.SuspendOrchestration(ctx, "nobody", ""), codes.Unknown, "Exception was thrown by handler.")
+	expectStatus(t, c.ResumeOrchestration(ctx, "nobody", ""), codes.Unknown, "Exception was thrown by handler.")
+	if err := c.PurgeOrchestrationState(ctx, "nobody"); !errors.Is(err, api.ErrInstanceNotFound) {
+		t.Errorf("purge: %v", err)
+	}
+	if _, err := c.FetchOrchestrationMetadata(ctx, "nobody"); !errors.Is(err, api.ErrInstanceNotFound) {
+		t.Errorf("query: %v", err)
+	}
+	if _, err := c.WaitForOrchestrationCompletion(ctx, "nobody"); !errors.Is(err, api.ErrInstanceNotFound) {
+		t.Errorf("wait: %v", err)
+	}
+}
+
+// TestSuspend plays the recorded suspension: turns go on, with the events.
+func TestSuspend(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	app := eventApp(t)
+	h := open(t, app)
+	c := durableClient(t, h)
+	start(t, h, "l-susp", `"event"`)
+	status := func(want api.OrchestrationStatus) func() bool {
+		return func() bool {
+			i, err := h.Instance(ctx, "l-susp")
+			return err == nil && i.Status == want
+		}
+	}
+	waitFor(t, status(api.RUNTIME_STATUS_RUNNING))
+	if err := c.SuspendOrchestration(ctx, "l-susp", "wait"); err != nil {
+		t.Error(err)
+	}
+	waitFor(t, status(api.RUNTIME_STATUS_SUSPENDED))
+	expectStatus(t, c.SuspendOrchestration(ctx, "l-susp", ""), codes.Unknown, "Exception was thrown by handler.")
+	_, err := c.ScheduleNewOrchestration(ctx, "Orch", api.WithInstanceID("l-susp"))
+	expectStatus(t, err, codes.AlreadyExists, "An Orchestration instance with the ID l-susp already exists.")
+	if err := c.RaiseEvent(ctx, "l-susp", "Go", api.WithEventPayload("while suspended")); err != nil {
+		t.Error(err)
+	}
+	waitFor(t, func() bool { return len(app.seen("Orch")) == 3 })
+	if err := c.ResumeOrchestration(ctx, "l-susp", ""); err != nil {
+		t.Error(err)
+	}
+	expect(t, wait(t, h, "l-susp"), api.RUNTIME_STATUS_COMPLETED, `"while suspended"`)
+	want := "orchestratorStarted executionStarted orchestratorCompleted orchestratorStarted executionSuspended orchestratorCompleted orchestratorStarted eventRaised orchestratorCompleted"
+	if got := kinds(lastTurn(t, app).Past); got != want {
+		t.Errorf("past %s", got)
+	}
+}
+
+func TestTerminate(t *testing.T) {
+	t.Parallel()
+	h := open(t, eventApp(t))
+	c := durableClient(t, h)
+	start(t, h, "l-term", `"event"`)
+	if err := c.TerminateOrchestration(t.Context(), "l-term", api.WithOutput("why")); err != nil {
+		t.Error(err)
+	}
+	expect(t, wait(t, h, "l-term"), api.RUNTIME_STATUS_TERMINATED, `"why"`)
+}
+
+func TestScheduledStart(t *testing.T) {
+	t.Parallel()
+	app := eventApp(t)
+	h := open(t, app)
+	at := time.Now().Add(300 * time.Millisecond)
+	_, err := durableClient(t, h).ScheduleNewOrchestration(t.Context(), "Orch", api.WithInstanceID("later"), api.WithInput("done"), api.WithStartTime(at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	app.onRequest = func(recordedRequest) {
+		if time.Now().Before(at) {
+			t.Error("it started too early")
+		}
+	}
+	wait(t, h, "later")
+}
+
+// TestBadIDs: ids that the real host would choke on are refused.
+func TestBadIDs(t *testing.T) {
+	t.Parallel()
+	h := open(t, eventApp(t))
+	c := durableClient(t, h)
+	for _, id := range []string{"@name@key", strings.Repeat("x", 513), "a\x00b"} {
+		_, err := c.ScheduleNewOrchestration(t.Context(), "Orch", api.WithInstanceID(api.InstanceID(id)))
+		var s interface{ GRPCStatus() *status.Status }
+		if !errors.As(err, &s) || s.GRPCStatus().Code() != codes.InvalidArgument {
+			t.Errorf("%.20q: got %v", id, err)
+		}
+	}
+	for _, id := range []string{"a/b", "a#b?c", strings.Repeat("x", 120)} {
+		if _, err := c.ScheduleNewOrchestration(t.Context(), "Orch", api.WithInstanceID(api.InstanceID(id)), api.WithInput("done")); err != nil {
+			t.Errorf("%.20q: got %v", id, err)
+		}
+		expect(t, wait(t, h, id), api.RUNTIME_STATUS_COMPLETED, "done")
+	}
+}
+
+// TestLargePayloads: 5 MB both ways, more than gRPC's default.
+func TestLargePayloads(t *testing.T) {
+	t.Parallel()
+	app := eventApp(t)
+	h := open(t, app)
+	payload := strings.Repeat("x", 5<<20)
+	start(t, h, "large", `"event"`)
+	c := durableClient(t, h)
+	if err := c.RaiseEvent(t.Context(), "large", "Go", api.WithEventPayload(payload)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.WaitForOrchestrationCompletion(t.Context(), "large")
+	if err != nil || m.SerializedOutput != `"`+payload+`"` {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWaitIsCancelled(t *testing.T) {
+	t.Parallel()
+	h := open(t, eventApp(t))
+	start(t, h, "waiting", `"event"`)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := h.Wait(ctx, "waiting"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestCloseDrains: what runs when a host is closed may finish.
+func TestCloseDrains(t *testing.T) {
+	t.Parallel()
+	running, release := make(chan struct{}), make(chan struct{})
+	app := newTestApp(t).orchestrator(fanOut)
+	app.answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
+		close(running)
+		<-release
+		answerJSON(w, map[string]any{"ReturnValue": 7})
+	}
+	data := t.TempDir()
+	h := open(t, app, func(o *Options) { o.DataDir = data })
+	start(t, h, "drained", "1")
+	<-running
+	closed := make(chan error)
+	go func() { closed <- h.Close(context.Background()) }()
+	close(release)
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	h = open(t, app, func(o *Options) { o.DataDir = data })
+	expect(t, wait(t, h, "drained"), api.RUNTIME_STATUS_COMPLETED, "7")
+	if n := len(app.seen("Echo")); n != 1 {
+		t.Errorf("%d calls", n)
+	}
+}

@@ -1,0 +1,184 @@
+package local
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	_ "modernc.org/sqlite" // the database/sql driver
+)
+
+// schema: sequence numbers are never used twice (AUTOINCREMENT), so a number names one event, task or message for ever.
+// Nothing in it says who works on what: one process holds the data directory, and what it was at when it died is simply
+// still there.
+const schema = `
+CREATE TABLE IF NOT EXISTS instances (
+	id            TEXT PRIMARY KEY,
+	execution     TEXT NOT NULL,    -- another one after a continue-as-new or a new start
+	name          TEXT NOT NULL,
+	status        INTEGER NOT NULL, -- an api.OrchestrationStatus
+	created       INTEGER NOT NULL, -- Unix nanoseconds, as all times here
+	updated       INTEGER NOT NULL,
+	input         TEXT NOT NULL,
+	output        TEXT NOT NULL DEFAULT '',
+	custom_status TEXT NOT NULL DEFAULT '',
+	parent        TEXT NOT NULL,    -- instance id, '' for a root
+	root          TEXT NOT NULL     -- instance id
+);
+CREATE INDEX IF NOT EXISTS instances_status ON instances (status);
+CREATE TABLE IF NOT EXISTS history (
+	instance TEXT NOT NULL,
+	seq      INTEGER NOT NULL,
+	payload  BLOB NOT NULL, -- a protobuf HistoryEvent, as everywhere here
+	PRIMARY KEY (instance, seq)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events ( -- not yet seen by their orchestration
+	seq       INTEGER PRIMARY KEY AUTOINCREMENT,
+	instance  TEXT NOT NULL,
+	execution TEXT NOT NULL, -- the one that asked for it: results and timers; '' for what comes from outside
+	visible   INTEGER NOT NULL, -- due time, 0: at once
+	payload   BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS events_instance ON events (instance, seq);
+CREATE INDEX IF NOT EXISTS events_visible ON events (visible) WHERE visible > 0;
+CREATE TABLE IF NOT EXISTS tasks ( -- activities that have not ended
+	seq       INTEGER PRIMARY KEY AUTOINCREMENT,
+	instance  TEXT NOT NULL,
+	execution TEXT NOT NULL,
+	payload   BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS messages ( -- the inbox of the trigger functions
+	seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+	function   TEXT NOT NULL,
+	id         TEXT NOT NULL,
+	body       BLOB NOT NULL,
+	enqueued   INTEGER NOT NULL,
+	deliveries INTEGER NOT NULL DEFAULT 0,
+	due        INTEGER NOT NULL DEFAULT 0,
+	dead       INTEGER NOT NULL DEFAULT 0, -- 1: delivered too often
+	reason     TEXT NOT NULL DEFAULT ''    -- why the last delivery failed
+);
+CREATE INDEX IF NOT EXISTS messages_due ON messages (dead, due, seq);
+CREATE TABLE IF NOT EXISTS mails (
+	instance   TEXT NOT NULL,
+	execution  TEXT NOT NULL,
+	turn       INTEGER NOT NULL, -- events before it
+	number     INTEGER NOT NULL, -- of the turn's mails
+	root       TEXT NOT NULL,
+	recipients TEXT NOT NULL, -- a JSON array
+	subject    TEXT NOT NULL,
+	path       TEXT NOT NULL,
+	failed     INTEGER NOT NULL,
+	reason     TEXT NOT NULL,
+	PRIMARY KEY (instance, execution, turn, number)
+);
+CREATE INDEX IF NOT EXISTS mails_root ON mails (root);
+`
+
+// store is the SQLite file with everything that survives the process. In WAL mode with normal synchronisation a killed
+// process loses nothing; a power cut can lose the last moments, never the file.
+type store struct {
+	write *sql.DB // one connection: SQLite has one writer
+	read  *sql.DB
+}
+
+func openStore(ctx context.Context, path string) (*store, error) {
+	dsn := dataSource(path)
+	write, err := sql.Open("sqlite", dsn+"&_txlock=immediate")
+	if err != nil {
+		return nil, err
+	}
+	write.SetMaxOpenConns(1)
+	if err := createSchema(ctx, write); err != nil {
+		write.Close()
+		return nil, fmt.Errorf("%s: %w: make it writable, or move it away to start anew", path, err)
+	}
+	read, err := sql.Open("sqlite", dsn+"&_pragma=query_only(1)")
+	if err != nil {
+		write.Close()
+		return nil, err
+	}
+	read.SetMaxOpenConns(4)
+	return &store{write: write, read: read}, nil
+}
+
+// schemaVersion is kept in the file: a later program must not misread an older file.
+const schemaVersion = 1
+
+func createSchema(ctx context.Context, db *sql.DB) error {
+	tx, err := db.BeginTx(ctx, nil) // immediate: a file that cannot be written fails here
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var version int
+	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version != 0 && version != schemaVersion {
+		return fmt.Errorf("it has version %d, this program needs %d", version, schemaVersion)
+	}
+	if _, err := tx.ExecContext(ctx, schema); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// dataSource is the file as a URI, in which any path can be written, with the settings of every connection.
+func dataSource(path string) string {
+	slashed := filepath.ToSlash(path)
+	if !strings.HasPrefix(slashed, "/") {
+		slashed = "/" + slashed // C:/…
+	}
+	uri := url.URL{Scheme: "file", Path: slashed}
+	return uri.String() + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
+}
+
+func (s *store) close() error {
+	return errors.Join(s.read.Close(), s.write.Close())
+}
+
+// update runs f in a transaction. It is not interrupted by a cancelled context: what was done is worth keeping.
+func (s *store) update(ctx context.Context, f func(tx) error) error {
+	ctx = context.WithoutCancel(ctx)
+	t, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer t.Rollback()
+	if err := f(tx{ctx, t}); err != nil {
+		return err
+	}
+	return t.Commit()
+}
+
+// tx is a transaction with its context.
+type tx struct {
+	ctx context.Context
+	*sql.Tx
+}
+
+func (t tx) exec(query string, args ...any) error {
+	_, err := t.ExecContext(t.ctx, query, args...)
+	return err
+}
+
+// execCount returns how many rows were changed.
+func (t tx) execCount(query string, args ...any) (int64, error) {
+	result, err := t.ExecContext(t.ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+func (t tx) queryRow(query string, args ...any) *sql.Row {
+	return t.QueryRowContext(t.ctx, query, args...)
+}

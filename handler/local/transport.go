@@ -1,0 +1,160 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// transport posts invocations to the handler as the host does, over connections in memory. They carry real HTTP: what
+// a handler does to its connection, such as a reason phrase of its own, arrives.
+type transport struct {
+	listener *pipeListener
+	server   *http.Server
+	client   *http.Transport
+}
+
+const (
+	hostVersion = "4.1037.0.0"
+	userAgent   = "Azure-Functions-Host/" + hostVersion
+
+	maxAnswerSize       = 256 << 20
+	maxAnswerHeaderSize = 64 << 10 // the host's
+)
+
+func newTransport(handler http.Handler, log *slog.Logger, connections int) *transport {
+	t := &transport{listener: newPipeListener()}
+	t.server = &http.Server{Handler: handler, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError)}
+	t.client = &http.Transport{
+		DialContext:            t.listener.dial,
+		DisableCompression:     true,
+		MaxIdleConns:           connections,
+		MaxIdleConnsPerHost:    connections,
+		MaxResponseHeaderBytes: maxAnswerHeaderSize,
+		IdleConnTimeout:        time.Minute,
+	}
+	go t.server.Serve(t.listener)
+	return t
+}
+
+func (t *transport) close() {
+	t.client.CloseIdleConnections()
+	t.server.Close()
+}
+
+// reply is what the handler answered to an invocation.
+type reply struct {
+	status      int
+	reason      string // of the status line, as the host reads it
+	contentType string
+	body        []byte
+}
+
+// post sends one invocation.
+func (t *transport) post(ctx context.Context, function string, body []byte) (*reply, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://127.0.0.1/"+function, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.ContentLength = -1 // chunked, as the host sends it
+	request.GetBody = nil      // and never twice
+	request.Header.Set("Content-Type", "application/json; charset=utf-8")
+	request.Header.Set("User-Agent", userAgent)
+	request.Header.Set("X-Azure-Functions-InvocationId", uuid.NewString())
+	request.Header.Set("X-Azure-Functions-HostVersion", hostVersion)
+	response, err := t.client.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerSize+1))
+	if err == nil && len(text) > maxAnswerSize {
+		err = fmt.Errorf("the answer has more than %d bytes", maxAnswerSize)
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, reason, _ := strings.Cut(response.Status, " ")
+	return &reply{response.StatusCode, latin1(reason), response.Header.Get("Content-Type"), text}, nil
+}
+
+func (r *reply) isJSON() bool {
+	mediaType, _, err := mime.ParseMediaType(r.contentType)
+	return err == nil && strings.EqualFold(mediaType, "application/json")
+}
+
+// latin1 turns each byte into one character.
+func latin1(s string) string {
+	runes := make([]rune, len(s))
+	for i := range len(s) {
+		runes[i] = rune(s[i])
+	}
+	return string(runes)
+}
+
+// pipeListener is a listener whose connections are pipes.
+type pipeListener struct {
+	connections chan net.Conn
+	closed      chan struct{}
+	close       func()
+}
+
+func newPipeListener() *pipeListener {
+	l := &pipeListener{connections: make(chan net.Conn), closed: make(chan struct{})}
+	l.close = sync.OnceFunc(func() { close(l.closed) })
+	return l
+}
+
+func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.connections <- server:
+		return clientConn{client}, nil
+	case <-l.closed:
+		return nil, errors.New("the host is closed")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.connections:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { l.close(); return nil }
+func (l *pipeListener) Addr() net.Addr { return pipeAddr{} }
+
+type pipeAddr struct{}
+
+func (pipeAddr) Network() string { return "pipe" }
+func (pipeAddr) String() string  { return "127.0.0.1:0" }
+
+// clientConn takes writes that the server will never read, as the buffers of a network connection do: the server may
+// have answered and closed, and that answer counts.
+type clientConn struct {
+	net.Conn
+}
+
+func (c clientConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if errors.Is(err, io.ErrClosedPipe) {
+		return len(p), nil
+	}
+	return n, err
+}
