@@ -270,16 +270,26 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	}
 	for _, m := range r.Mails {
 		if m.Path != nil {
-			row("Mail", "to %s written to %s (no SendGridKey is set)", m.To, *m.Path)
+			row("Mail", "to %s written to %s (no SendGridKey is set)", m.To, nearby(*m.Path))
 		} else {
 			row("Mail", "sent to %s", m.To)
 		}
 	}
 	for _, m := range r.failed {
-		row("Mail failed", "%s; kept in %s", oneLine(m.Reason), m.Path)
+		row("Mail failed", "%s; kept in %s", oneLine(m.Reason), nearby(m.Path))
 	}
 	row("Elapsed", "%s", r.elapsed.Round(time.Millisecond))
 	return t.Flush()
+}
+
+// nearby shortens a path below the working directory.
+func nearby(path string) string {
+	if dir, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) {
+			return rel
+		}
+	}
+	return path
 }
 
 // oneLine keeps what a record says from breaking, or colouring, the terminal.
