@@ -1,0 +1,349 @@
+package conformance
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// envelope is the body of a good answer.
+type envelope struct {
+	Outputs     map[string]json.RawMessage
+	ReturnValue json.RawMessage
+}
+
+// compare says how an answer differs in meaning from the recorded one.
+func compare(r record, a answer) []string {
+	if a.Status != r.Status {
+		return []string{fmt.Sprintf("status %d (%s), recorded is %d", a.Status, a.Phrase, r.Status)}
+	}
+	if r.Function == "" || a.Status/100 != 2 {
+		return compareBare(r, a)
+	}
+	if a.ContentType != "application/json" {
+		return []string{fmt.Sprintf("Content-Type %q: the host takes application/json only", a.ContentType)}
+	}
+	var got, want envelope
+	if err := decodeObject(a.Body, &got); err != nil {
+		return []string{fmt.Sprintf("the answer %s: %v", short(a.Body), err)}
+	}
+	if err := decodeObject(r.Response, &want); err != nil {
+		return []string{fmt.Sprintf("the recorded answer %s: %v", short(r.Response), err)}
+	}
+	differences := compareFields("output ", outputs(got), outputs(want))
+	switch r.Function {
+	case "Orch":
+		return append(differences, compareTurns(r, got.ReturnValue, want.ReturnValue)...)
+	case "QueueStart":
+		p, err := planOf(r)
+		if err != nil {
+			return append(differences, err.Error())
+		}
+		differences = append(differences, p.compareCalls(a.Calls)...)
+	}
+	return append(differences, compareFields("", result(unmark(string(got.ReturnValue))), result(string(want.ReturnValue)))...)
+}
+
+// compareBare compares what is not a good answer of a function: a failure, or the answer to the question whether we are ready.
+func compareBare(r record, a answer) (differences []string) {
+	if a.Body != r.Response {
+		differences = append(differences, fmt.Sprintf("body %s, recorded is %s", short(a.Body), short(r.Response)))
+	}
+	if r.Function != "Fail" {
+		return differences
+	}
+	var request struct{ Data map[string]json.RawMessage }
+	var want string
+	if json.Unmarshal([]byte(r.Request), &request) != nil || json.Unmarshal([]byte(text(request.Data["input"])), &want) != nil {
+		return append(differences, "the recorded input is no string")
+	}
+	if got := decodePhrase(a.Phrase); got != want && !isCut(got, want) {
+		differences = append(differences, fmt.Sprintf("the reason phrase says %s, want %s", short(got), short(want)))
+	}
+	return differences
+}
+
+func decodeObject(text string, e *envelope) error {
+	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
+		return fmt.Errorf("not a JSON object")
+	}
+	if _, err := canonical(text, nil); err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(text), e)
+}
+
+func outputs(e envelope) map[string]string {
+	out := map[string]string{}
+	for name, v := range e.Outputs {
+		out[name] = jsonText(string(v), nil)
+	}
+	return out
+}
+
+// result lists a ReturnValue; null and none are the same.
+func result(value string) map[string]string {
+	if value == "" {
+		value = "null"
+	}
+	return map[string]string{"ReturnValue": jsonText(value, nil)}
+}
+
+// jsonText makes a JSON text canonical. Text that is not JSON stays as it is, and is told apart.
+func jsonText(s string, change func(string) string) string {
+	c, err := canonical(s, change)
+	if err != nil {
+		return "text: " + s
+	}
+	return c
+}
+
+// marker starts a string in which the handler puts a JSON text that the host would alter.
+const marker = "durable-json:"
+
+func unmark(value string) string {
+	var s string
+	if json.Unmarshal([]byte(value), &s) != nil || !strings.HasPrefix(s, marker) || !json.Valid([]byte(s[len(marker):])) {
+		return value
+	}
+	return s[len(marker):]
+}
+
+var (
+	phraseMark   = regexp.MustCompile(`^durable/[a-z-]+: ?`)
+	phraseEscape = regexp.MustCompile(`\\(\\|n|r|x[0-9a-f]{2})`)
+)
+
+// decodePhrase takes the handler's mark and its escapes off a reason phrase.
+func decodePhrase(phrase string) string {
+	mark := phraseMark.FindString(phrase)
+	if mark == "" {
+		return phrase
+	}
+	return phraseEscape.ReplaceAllStringFunc(phrase[len(mark):], func(e string) string {
+		switch e[1] {
+		case 'n':
+			return "\n"
+		case 'r':
+			return "\r"
+		case 'x':
+			c, _ := strconv.ParseUint(e[2:], 16, 8) // two digits
+			return string(rune(c))
+		}
+		return `\`
+	})
+}
+
+const longPhrase = 30_000 // bytes that the handler sends uncut at least
+
+// isCut says that got is as much of want as fits into a phrase, and says so.
+func isCut(got, want string) bool {
+	begin, ok := strings.CutSuffix(got, fmt.Sprintf("… [cut: the message has %d bytes]", len(want)))
+	return ok && len(begin) > longPhrase && strings.HasPrefix(want, begin)
+}
+
+// compareTurns compares the answers to an orchestrator turn.
+func compareTurns(r record, got, want json.RawMessage) []string {
+	t, err := decodeTurn(r.Request)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	ours, err := decodeAnswer(got)
+	if err != nil {
+		return []string{fmt.Sprintf("the answer's ReturnValue: %v", err)}
+	}
+	recorded, err := decodeAnswer(want)
+	if err != nil {
+		return []string{fmt.Sprintf("the recorded ReturnValue: %v", err)}
+	}
+	if err := checkDecoded(r, recorded); err != nil {
+		return []string{err.Error()}
+	}
+	differences := compareFields("", turnFields(ours, upToError), withoutSeams(t, turnFields(recorded, upToError)))
+	return append(differences, compareFailures(t, turnFields(ours, nil), turnFields(recorded, nil))...)
+}
+
+func decodeAnswer(value json.RawMessage) (protoreflect.Message, error) {
+	var s string
+	if err := json.Unmarshal(value, &s); err != nil {
+		return nil, fmt.Errorf("no JSON string: %w", err)
+	}
+	return decodeMessage("OrchestratorResponse", s)
+}
+
+// checkDecoded makes sure that a recording does not contradict itself.
+func checkDecoded(r record, recorded protoreflect.Message) error {
+	if len(r.Decoded.Response) == 0 {
+		return nil
+	}
+	again := recorded.New().Interface()
+	if err := protojson.Unmarshal(r.Decoded.Response, again); err != nil {
+		return fmt.Errorf("the recording's decoded response: %w", err)
+	}
+	if !proto.Equal(again, recorded.Interface()) {
+		return fmt.Errorf("the recording's decoded response is not its response")
+	}
+	return nil
+}
+
+// jsonFields are the fields of actions that hold JSON texts.
+var jsonFields = regexp.MustCompile(`^action \d+(#\d+)?: ([a-zA-Z]+\.(input|data)|completeOrchestration\.carryoverEvents\[\d+\]\.[a-zA-Z]+\.input)$`)
+
+// turnFields lists what the answer to a turn says, by path, the actions by their ids. change is applied to the strings of a result.
+func turnFields(m protoreflect.Message, change func(string) string) map[string]string {
+	out := map[string]string{}
+	for path, v := range fields(m) {
+		if !strings.HasPrefix(path, "actions[") {
+			out[path] = v
+		}
+	}
+	actions := m.Get(m.Descriptor().Fields().ByName("actions")).List()
+	for i := range actions.Len() {
+		action := fields(actions.Get(i).Message())
+		prefix := fmt.Sprintf("action %s: ", cmp.Or(action["id"], "0"))
+		for n := 2; has(out, prefix); n++ {
+			prefix = fmt.Sprintf("action %s#%d: ", cmp.Or(action["id"], "0"), n)
+		}
+		delete(action, "id")
+		for path, v := range action {
+			if strings.HasSuffix(path, "failureDetails.stackTrace") {
+				continue
+			}
+			path = prefix + path
+			if strings.HasSuffix(path, ": scheduleTask.input") {
+				v = unmark(v)
+			}
+			switch {
+			case strings.HasSuffix(path, ": completeOrchestration.result"):
+				v = jsonText(v, change)
+			case jsonFields.MatchString(path):
+				v = jsonText(v, nil)
+			}
+			out[path] = v
+		}
+	}
+	if status, ok := out["customStatus"]; ok && status != "" {
+		out["customStatus"] = jsonText(status, nil)
+	}
+	return out
+}
+
+func has(fields map[string]string, prefix string) bool {
+	for path := range fields {
+		if strings.HasPrefix(path, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// upToError cuts off what follows in a string that hands on an error: the recorded error is the host's wrapping.
+func upToError(s string) string {
+	for _, prefix := range []string{"await: ", "ERROR "} {
+		if strings.HasPrefix(s, prefix) {
+			return prefix
+		}
+	}
+	return s
+}
+
+func completions(fields map[string]string) (n int) {
+	for path := range fields {
+		if strings.HasSuffix(path, ": completeOrchestration") {
+			n++
+		}
+	}
+	return n
+}
+
+// withoutSeams takes out of a recorded answer what only durabletask-go v0.6.0 used plainly says: a custom status that is empty where none was
+// set, one that is not JSON, and the second completion of a rewound orchestration.
+func withoutSeams(t turn, recorded map[string]string) map[string]string {
+	if status, ok := recorded["customStatus"]; ok {
+		if status == "" {
+			delete(recorded, "customStatus")
+		} else if plain, isText := strings.CutPrefix(status, "text: "); isText {
+			quoted, _ := json.Marshal(plain)
+			recorded["customStatus"] = jsonText(string(quoted), nil)
+		}
+	}
+	if !slices.ContainsFunc(t.history(), func(e *backend.HistoryEvent) bool { return e.GetGenericEvent() != nil }) {
+		return recorded
+	}
+	for path, v := range recorded {
+		prefix, ok := strings.CutSuffix(path, "completeOrchestration.failureDetails.errorMessage")
+		if ok && strings.HasPrefix(v, "don't know how to handle event: ") && completions(recorded) == 2 {
+			for p := range recorded {
+				if strings.HasPrefix(p, prefix) {
+					delete(recorded, p)
+				}
+			}
+			break
+		}
+	}
+	return recorded
+}
+
+var statusPhrase = regexp.MustCompile(`(?s)^Response status code does not indicate success: \d+ \((.*)\)\.$`)
+
+// compareFailures makes sure that an error that the orchestrator hands on is better than the recorded one: a failure without
+// details names the activity or orchestrator, any other one says what the function said.
+func compareFailures(t turn, ours, recorded map[string]string) (differences []string) {
+	for path, v := range recorded {
+		if !strings.HasSuffix(path, "completeOrchestration.result") || !strings.Contains(v, `"await: `) && !strings.Contains(v, `"ERROR `) {
+			continue
+		}
+		for _, words := range ownWords(t) {
+			quoted := strconv.Quote(words)
+			if got := ours[path]; !strings.Contains(got, quoted[1:len(quoted)-1]) {
+				differences = append(differences, fmt.Sprintf("%s is %s, which does not say %q", path, short(got), words))
+			}
+		}
+	}
+	return differences
+}
+
+// ownWords are what the errors of a turn's history must say.
+func ownWords(t turn) (words []string) {
+	names := map[int32]string{}
+	for _, e := range t.history() {
+		names[e.EventId] = cmp.Or(e.GetTaskScheduled().GetName(), e.GetSubOrchestrationInstanceCreated().GetName(), names[e.EventId])
+		var details *backend.TaskFailureDetails
+		var id int32
+		switch {
+		case e.GetTaskFailed() != nil:
+			details, id = e.GetTaskFailed().FailureDetails, e.GetTaskFailed().TaskScheduledId
+		case e.GetSubOrchestrationInstanceFailed() != nil:
+			details, id = e.GetSubOrchestrationInstanceFailed().FailureDetails, e.GetSubOrchestrationInstanceFailed().TaskScheduledId
+		default:
+			continue
+		}
+		switch phrase := statusPhrase.FindStringSubmatch(details.GetInnerFailure().GetErrorMessage()); {
+		case details == nil:
+			words = append(words, names[id])
+		case phrase != nil:
+			words = append(words, decodePhrase(fromLatin1(phrase[1])))
+		case e.GetSubOrchestrationInstanceFailed() != nil:
+			words = append(words, details.ErrorMessage)
+		}
+	}
+	return words
+}
+
+// fromLatin1 reads as UTF-8 what the host read as Latin-1.
+func fromLatin1(s string) string {
+	var b []byte
+	for _, r := range s {
+		b = append(b, byte(r))
+	}
+	return string(b)
+}

@@ -1,0 +1,59 @@
+package functions
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/durable"
+)
+
+// command is what a message may ask of the durable client. Names are matched without case, as encoding/json does.
+type command struct {
+	ID, Orchestrator, Event                  string
+	Input                                    json.RawMessage
+	Terminate, Suspend, Resume, Purge, Query string
+}
+
+// queueStart never fails an invocation for what the client says: that is only logged, in the form of the recordings' notes.
+func queueStart(ctx context.Context, in *handler.Invocation) error {
+	client, err := in.DurableClient("starter")
+	if err != nil {
+		return err
+	}
+	outcome := "not a command: " + in.Text("item")
+	var c command
+	if json.Unmarshal([]byte(in.Text("item")), &c) == nil && !c.incomplete() {
+		outcome, err = c.run(ctx, client)
+	}
+	handler.Log(ctx).Info("outcome", "note", fmt.Sprintf("%s err=%v", outcome, err))
+	return nil
+}
+
+// incomplete says that the message is an object, but no command.
+func (c command) incomplete() bool {
+	return c.Input == nil && c.Terminate+c.Suspend+c.Resume+c.Purge+c.Query == ""
+}
+
+func (c command) run(ctx context.Context, client *durable.Client) (string, error) {
+	switch {
+	case c.Terminate != "":
+		return "terminated", client.Terminate(ctx, c.Terminate, "why")
+	case c.Suspend != "":
+		return "suspended", client.Suspend(ctx, c.Suspend, "why")
+	case c.Resume != "":
+		return "resumed", client.Resume(ctx, c.Resume, "why")
+	case c.Purge != "":
+		return "purged", client.Purge(ctx, c.Purge)
+	case c.Query != "":
+		state, err := client.Query(ctx, c.Query)
+		return fmt.Sprintf("%+v", state), err
+	case c.Event != "":
+		return "raised", client.Raise(ctx, c.ID, c.Event, c.Input)
+	}
+	if c.Orchestrator == "" {
+		c.Orchestrator = "Orch"
+	}
+	return client.Start(ctx, c.Orchestrator, c.ID, c.Input)
+}
