@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,7 +35,7 @@ var (
 	ErrExists      = errors.New("an instance of that id is running")
 	ErrNotFound    = errors.New("there is no instance of that id")
 	ErrNotValid    = errors.New("the instance is in a state that does not allow this")
-	ErrUnavailable = errors.New("the host's durable endpoint does not answer")
+	ErrUnavailable = errors.New("the host's durable endpoint does not answer") // also in time
 	ErrBadID       = errors.New("not a good instance id")
 	ErrTooLarge    = errors.New("the payload is too large")
 )
@@ -42,6 +44,7 @@ var (
 // used for as long as that invocation lasts, by several goroutines.
 type Client struct {
 	hub        *client.TaskHubGrpcClient
+	endpoint   string
 	metadata   metadata.MD
 	timeout    time.Duration
 	maxPayload int
@@ -78,59 +81,59 @@ func NewClient(text string, maxPayload int) (*Client, error) {
 	}
 	return &Client{
 		hub:        client.NewTaskHubGrpcClient(conn, backend.DefaultLogger()),
+		endpoint:   u.Host,
 		metadata:   md,
 		timeout:    timeSpan(b.GRPCHTTPClientTimeout, 100*time.Second),
 		maxPayload: min(maxPayload, MaxPayload),
 	}, nil
 }
 
-// maxEndpoints is how many hosts' connections are kept: the host's port changes when it restarts, and only the newest counts.
-const maxEndpoints = 4
+// maxEndpoints is how many endpoints' connections are kept, those used last: the host's port changes when it restarts.
+const maxEndpoints = 32
 
 var endpoints struct {
 	sync.Mutex
-	hosts []string // oldest first
-	conns map[string]*grpc.ClientConn
+	conns []*grpc.ClientConn // the one used last is the last
 }
 
 // connect returns the one connection to the endpoint.
 func connect(host string) (*grpc.ClientConn, error) {
+	target := "passthrough:///" + host
 	endpoints.Lock()
 	defer endpoints.Unlock()
-	if c, ok := endpoints.conns[host]; ok {
+	if i := slices.IndexFunc(endpoints.conns, func(c *grpc.ClientConn) bool { return c.Target() == target }); i >= 0 {
+		c := endpoints.conns[i]
+		endpoints.conns = append(slices.Delete(endpoints.conns, i, i+1), c)
 		return c, nil
 	}
-	c, err := grpc.NewClient("passthrough:///"+host,
+	c, err := grpc.NewClient(target,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // the host listens on loopback without TLS
 		grpc.WithNoProxy(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(2*MaxPayload+1<<20), grpc.MaxCallSendMsgSize(MaxPayload+1<<20)))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if endpoints.conns == nil {
-		endpoints.conns = map[string]*grpc.ClientConn{}
-	}
-	endpoints.conns[host] = c
-	endpoints.hosts = append(endpoints.hosts, host)
-	if len(endpoints.hosts) > maxEndpoints {
-		_ = endpoints.conns[endpoints.hosts[0]].Close()
-		delete(endpoints.conns, endpoints.hosts[0])
-		endpoints.hosts = endpoints.hosts[1:]
+	endpoints.conns = append(endpoints.conns, c)
+	if len(endpoints.conns) > maxEndpoints {
+		_ = endpoints.conns[0].Close()
+		endpoints.conns = slices.Delete(endpoints.conns, 0, 1)
 	}
 	return c, nil
 }
 
-// timeSpan reads .NET's "00:01:40", which the host sends as a JSON string inside a JSON string.
+var timeSpanText = regexp.MustCompile(`^(?:(\d{1,4})\.)?(\d{1,2}):(\d{1,2}):(\d{1,2}(?:\.\d{1,7})?)$`)
+
+// timeSpan reads .NET's "00:01:40" or "1.00:00:00" (a day), which the host sends as a JSON string inside a JSON string. .NET's
+// infinite time span is negative: it is answered with otherwise too, so that each call has an end.
 func timeSpan(s string, otherwise time.Duration) time.Duration {
-	parts := strings.Split(strings.Trim(s, `"`), ":")
-	if len(parts) != 3 {
+	m := timeSpanText.FindStringSubmatch(strings.Trim(s, `"`))
+	if m == nil {
 		return otherwise
 	}
-	h, err1 := strconv.ParseFloat(parts[0], 64)
-	m, err2 := strconv.ParseFloat(parts[1], 64)
-	sec, err3 := strconv.ParseFloat(parts[2], 64)
-	d := time.Duration((h*3600 + m*60 + sec) * float64(time.Second))
-	if errors.Join(err1, err2, err3) != nil || d <= 0 {
+	days, _ := strconv.Atoi("0" + m[1])
+	d, err := time.ParseDuration(m[2] + "h" + m[3] + "m" + m[4] + "s")
+	d += time.Duration(days) * 24 * time.Hour
+	if err != nil || d <= 0 {
 		return otherwise
 	}
 	return d
@@ -150,43 +153,62 @@ func (c *Client) Start(ctx context.Context, orchestrator, id string, input any) 
 	if err != nil {
 		return "", fmt.Errorf("starting %s: %w", orchestrator, err)
 	}
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
-	_, err = c.hub.ScheduleNewOrchestration(ctx, orchestrator, api.WithInstanceID(api.InstanceID(id)), api.WithRawInput(text))
-	if err != nil {
-		return "", explain("starting", id, err)
+	if err := c.start(ctx, orchestrator, id, text); err != nil {
+		return "", err
 	}
 	return id, nil
+}
+
+func (c *Client) start(ctx context.Context, orchestrator, id, input string) error {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	_, err := c.hub.ScheduleNewOrchestration(ctx, orchestrator, api.WithInstanceID(api.InstanceID(id)), api.WithRawInput(input))
+	return explain("starting", id, err)
 }
 
 var starts singleflight.Group
 
 // StartOnce starts an orchestration unless an instance of that id is there that has not failed: pending, running, suspended or completed.
-// It says whether it started one. Within this process, calls for one id are one; across processes nothing keeps two of them from both
+// It says whether it started one. Of calls for one id at the same time within this process one starts it and the others say that they did
+// not; across processes nothing keeps two of them from both
 // starting (the host replaces a finished instance), so let the message that the id is made from be locked, as Service Bus does.
 func (c *Client) StartOnce(ctx context.Context, orchestrator, id string, input any) (started bool, err error) {
 	if err := CheckID(id); err != nil {
 		return false, err
 	}
-	v, err, _ := starts.Do(fmt.Sprint(c.metadata, id), func() (any, error) {
-		was, err := c.Query(ctx, id)
-		switch {
-		case errors.Is(err, ErrNotFound):
-		case err != nil:
-			return false, err
-		case was.RuntimeStatus != api.RUNTIME_STATUS_FAILED && was.RuntimeStatus != api.RUNTIME_STATUS_TERMINATED && was.RuntimeStatus != api.RUNTIME_STATUS_CANCELED:
-			return false, nil
-		}
-		_, err = c.Start(ctx, orchestrator, id, input)
-		if errors.Is(err, ErrExists) {
-			return false, nil
-		}
-		return err == nil, err
-	})
+	text, err := c.marshal(input)
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("starting %s: %w", orchestrator, err)
 	}
-	return v.(bool), nil
+	mine := false
+	result := starts.DoChan(fmt.Sprintf("%q %v %q", c.endpoint, c.metadata, id), func() (any, error) {
+		// Others may wait for this: it must not end because this caller has gone.
+		var err error
+		mine, err = c.startUnlessThere(context.WithoutCancel(ctx), orchestrator, id, text)
+		return nil, err
+	})
+	select {
+	case r := <-result:
+		return mine, r.Err
+	case <-ctx.Done():
+		return false, fmt.Errorf("starting %q: %w", id, ctx.Err())
+	}
+}
+
+func (c *Client) startUnlessThere(ctx context.Context, orchestrator, id, input string) (bool, error) {
+	was, err := c.Query(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+	case err != nil:
+		return false, err
+	case was.RuntimeStatus != api.RUNTIME_STATUS_FAILED && was.RuntimeStatus != api.RUNTIME_STATUS_TERMINATED && was.RuntimeStatus != api.RUNTIME_STATUS_CANCELED:
+		return false, nil
+	}
+	err = c.start(ctx, orchestrator, id, input)
+	if errors.Is(err, ErrExists) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Query returns the state of an instance. SerializedOutput is the result's JSON, or plain text if the instance failed or was
@@ -208,12 +230,15 @@ func (c *Client) Query(ctx context.Context, id string) (*api.OrchestrationMetada
 func (c *Client) Wait(ctx context.Context, id string) (*api.OrchestrationMetadata, error) {
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		m, err := c.Query(ctx, id)
-		if err != nil || m.IsComplete() {
-			return m, err
+		switch {
+		case err == nil && m.IsComplete():
+			return m, nil
+		case err != nil && ctx.Err() == nil:
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, fmt.Errorf("waiting for %q: %w", id, ctx.Err())
 		case <-time.After(pause):
 		}
 	}
@@ -269,14 +294,18 @@ func (c *Client) call(ctx context.Context, doing, id string, f func(context.Cont
 	bounded, cancel := c.bound(ctx)
 	defer cancel()
 	err := f(bounded, api.InstanceID(id))
-	if status.Code(err) != codes.Unknown || errors.Is(err, api.ErrInstanceNotFound) {
+	if answer, isAnswer := status.FromError(err); !isAnswer || answer.Code() != codes.Unknown {
 		return explain(doing, id, err)
 	}
 	// The host answers "Exception was thrown by handler." to a suspend or a resume that cannot be, and says no more.
-	if _, missing := c.Query(ctx, id); missing != nil {
-		return fmt.Errorf("%s %q: %w", doing, id, missing)
+	m, queryErr := c.Query(ctx, id)
+	switch {
+	case queryErr != nil:
+		return fmt.Errorf("%s %q: %w", doing, id, queryErr)
+	case m.IsComplete() || m.RuntimeStatus == api.RUNTIME_STATUS_SUSPENDED:
+		return fmt.Errorf("%s %q: %w: %w", doing, id, ErrNotValid, err)
 	}
-	return fmt.Errorf("%s %q: %w: %w", doing, id, ErrNotValid, err)
+	return explain(doing, id, err)
 }
 
 func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -311,7 +340,7 @@ func explain(doing, id string, err error) error {
 		kind = ErrBadID
 	case code == codes.ResourceExhausted:
 		kind = ErrTooLarge
-	case code == codes.Unavailable, errors.Is(err, context.DeadlineExceeded):
+	case code == codes.Unavailable, code == codes.DeadlineExceeded, code == codes.Canceled, errors.Is(err, context.DeadlineExceeded):
 		kind = ErrUnavailable
 	default:
 		return fmt.Errorf("%s %q: %w", doing, id, err)

@@ -69,7 +69,7 @@ func (c *commit) storeTurn(t tx) error {
 	defer insert.Close()
 	seq := len(c.state.OldEvents())
 	for _, e := range append(c.state.NewEvents(), newEvent("orchestratorCompleted")) {
-		payload, err := marshal(withoutInput(e))
+		payload, err := marshal(asKept(e))
 		if err != nil {
 			return err
 		}

@@ -48,7 +48,11 @@ func (e engine) turn(ctx context.Context, id api.InstanceID, start *backend.Hist
 	if !ok {
 		return nil, &exception{message: e.noOrchestrator(start.GetExecutionStarted().GetName())}
 	}
-	history, err := wire.EncodeTurn(&wire.Turn{InstanceID: string(id), Past: past, New: events})
+	sent := make([]*backend.HistoryEvent, len(events))
+	for i, event := range events {
+		sent[i] = asKept(event)
+	}
+	history, err := wire.EncodeTurn(&wire.Turn{InstanceID: string(id), Past: past, New: sent})
 	if err != nil {
 		return nil, &exception{message: fmt.Sprintf("encode the turn: %s", err)}
 	}
@@ -203,7 +207,7 @@ func (e engine) ExecuteActivity(ctx context.Context, id api.InstanceID, schedule
 func (e engine) activity(ctx context.Context, f config.Function, id api.InstanceID, input string) ([]byte, error) {
 	body, err := activityRequest(f, string(id), input)
 	if err != nil {
-		return nil, failed(f.Name, &exception{kind: jsonSerializationException, message: err.Error()})
+		return nil, failed(f.Name, refusedValue(err))
 	}
 	a, err := e.invoke(ctx, f, body)
 	if err != nil {
@@ -217,7 +221,10 @@ func (e engine) activity(ctx context.Context, f config.Function, id api.Instance
 	}
 	result, err := newtonsoft.Result(a.ReturnValue)
 	if err != nil {
-		return nil, failed(f.Name, &exception{kind: jsonSerializationException, message: err.Error()})
+		return nil, failed(f.Name, refusedValue(err))
+	}
+	if string(result) == "null" {
+		return nil, nil
 	}
 	return result, nil
 }

@@ -59,16 +59,20 @@ func nextGeneration(start *backend.HistoryEvent, input *wrapperspb.StringValue) 
 	return e
 }
 
-// withoutInput is the event as the host keeps it in a history: what was scheduled, not with which input.
-func withoutInput(e *backend.HistoryEvent) *backend.HistoryEvent {
-	if e.GetTaskScheduled() == nil && e.GetSubOrchestrationInstanceCreated() == nil {
+// asKept is the event as the host keeps it in a history: what was scheduled, not with which input, and not that a
+// termination is for the children too.
+func asKept(e *backend.HistoryEvent) *backend.HistoryEvent {
+	if e.GetTaskScheduled() == nil && e.GetSubOrchestrationInstanceCreated() == nil && e.GetExecutionTerminated() == nil {
 		return e
 	}
 	e = proto.Clone(e).(*backend.HistoryEvent)
-	if scheduled := e.GetTaskScheduled(); scheduled != nil {
-		scheduled.Input = nil
-	} else {
+	switch {
+	case e.GetTaskScheduled() != nil:
+		e.GetTaskScheduled().Input = nil
+	case e.GetSubOrchestrationInstanceCreated() != nil:
 		e.GetSubOrchestrationInstanceCreated().Input = nil
+	default:
+		e.GetExecutionTerminated().Recurse = false
 	}
 	return e
 }

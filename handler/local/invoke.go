@@ -138,7 +138,7 @@ func (h *Host) accept(f config.Function, r *reply) (*answerBody, error) {
 	for name, value := range a.Outputs {
 		altered, err := newtonsoft.Result(value)
 		if err != nil {
-			return nil, failed(f.Name, &exception{kind: jsonSerializationException, message: fmt.Sprintf("output %s: %s", name, err)})
+			return nil, failed(f.Name, refusedValue(err))
 		}
 		a.Outputs[name] = altered
 	}
@@ -147,6 +147,15 @@ func (h *Host) accept(f config.Function, r *reply) (*answerBody, error) {
 
 func notUnderstood(r *reply, why string) *exception {
 	return &exception{kind: invalidOperationException, message: "Invalid HttpResponseMessage: " + why, status: r.status}
+}
+
+// refusedValue is an answer with a value that Newtonsoft.Json refuses.
+func refusedValue(err error) *exception {
+	inner := &exception{kind: jsonSerializationException, message: err.Error()}
+	if e := (*newtonsoft.Error)(nil); errors.As(err, &e) {
+		inner.kind, inner.message = e.Type, e.Message
+	}
+	return &exception{kind: invalidOperationException, message: "Invalid HttpResponseMessage:", status: http.StatusOK, inner: inner}
 }
 
 func statusMessage(r *reply) string {

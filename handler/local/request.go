@@ -84,7 +84,9 @@ func (h *Host) messageRequest(f config.Function, m Message) []byte {
 	metadata.set("ApplicationProperties", []byte("{}"))
 	metadata.set("UserProperties", []byte("{}"))
 	metadata.set("sys", sys(f.Name))
-	metadata.copyProperties(m.Body)
+	if value, err := newtonsoft.Properties(m.Body); err == nil { // no JSON has no properties
+		metadata.copyProperties(value)
+	}
 	return envelope(data, metadata)
 }
 

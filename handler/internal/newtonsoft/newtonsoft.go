@@ -36,6 +36,15 @@ func Input(text []byte) ([]byte, error) {
 	return appendValue(nil, unique(v, false)), nil
 }
 
+// Properties returns the value of a trigger, a JSON object, as the host copies its properties to the metadata.
+func Properties(text []byte) ([]byte, error) {
+	v, err := parse(text, true)
+	if err != nil {
+		return nil, err
+	}
+	return appendValue(nil, unique(v, false)), nil
+}
+
 // Result returns an activity's ReturnValue as the orchestrator receives it, or an *Error where the host fails the
 // invocation. The result null means that the orchestrator receives none.
 func Result(text []byte) ([]byte, error) {
