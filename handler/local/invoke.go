@@ -14,6 +14,7 @@ import (
 
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
+	"example.com/durablefunctions/handler/internal/wire"
 )
 
 // answerBody is the body of a good answer; the host matches the keys in any case, as encoding/json does.
@@ -211,9 +212,19 @@ func (h *Host) Invoke(ctx context.Context, function string, m Message) error {
 		err = h.sendOutputs(ctx, invocation{function: f}, a.Outputs)
 	}
 	if e := (*exception)(nil); errors.As(err, &e) {
-		return &InvocationError{Function: f.Name, Status: e.status, Reason: e.reason()}
+		return &InvocationError{Function: f.Name, Status: e.status, Reason: ownWords(e.reason())}
 	}
 	return err
+}
+
+// ownWords is what the function said, if it said anything, else what the host says.
+func ownWords(reason string) string {
+	if phrase, ok := wire.PhraseOf(reason); ok {
+		if _, message, _ := wire.DecodePhrase(phrase); message != "" {
+			return message
+		}
+	}
+	return reason
 }
 
 func (h *Host) messageFunction(name string) (config.Function, bool) {

@@ -106,7 +106,7 @@ type FunctionInfo struct {
 type InvocationError struct {
 	Function string
 	Status   int    // of its answer, 0 if there was none
-	Reason   string // in the host's words
+	Reason   string // the function's own words, else the host's
 }
 
 func (e *InvocationError) Error() string {
