@@ -23,7 +23,7 @@ var wholeNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 // matter, null counts as absent, and other fields are ignored.
 func Parse(text string, limit int) (Message, error) {
 	if len(text) > limit {
-		return Message{}, fmt.Errorf("the message has %d bytes; the limit is %d (setting MESSAGE_MAX_BYTES)", len(text), limit)
+		return Message{}, fmt.Errorf("the message is too large: the limit is %d bytes (setting MESSAGE_MAX_BYTES)", limit)
 	}
 	var fields struct{ RecordIds, Batch json.RawMessage }
 	if err := json.Unmarshal([]byte(text), &fields); err != nil {

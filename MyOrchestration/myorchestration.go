@@ -43,9 +43,9 @@ type Input struct {
 	MailRetryIntervalSeconds float64 `json:",omitempty"` // as above; default 10
 }
 
-// Compress returns the input as the orchestration takes it.
+// Compress returns the input as the orchestration takes it. The defaults are written out: those of a later version may be others.
 func (in Input) Compress() (string, error) {
-	text, err := json.Marshal(in)
+	text, err := json.Marshal(in.withDefaults())
 	return payload.Compress(string(text)), err
 }
 
@@ -154,7 +154,7 @@ func process(ctx *task.OrchestrationContext, in Input) *Output {
 // lost says whether another attempt may do better: the process died, say. One that ran past its deadline would do so again.
 func lost(err error) bool {
 	var e *durable.TaskError
-	return errors.As(err, &e) && (e.Kind == durable.Lost || e.Kind == durable.NotUnderstood)
+	return errors.As(err, &e) && e.Surroundings() && e.Kind != durable.DeadlineExceeded
 }
 
 // shorten cuts what an error says at 500 characters.

@@ -2,6 +2,7 @@ package handler
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"example.com/durablefunctions/handler/internal/invocation"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
@@ -17,13 +19,10 @@ import (
 func (s *server) answer(w http.ResponseWriter, c *call, o outcome) {
 	var body []byte
 	if o.err == nil {
-		response := wire.Response{Outputs: c.declared(o.outputs), ReturnValue: o.value, Logs: c.logs.take()}
-		if body, o.err = marshal(response); o.err != nil {
-			o.err = fmt.Errorf("an output of %s cannot be JSON: %w", c.name, o.err)
-		}
+		body, o.err = invocation.Marshal(wire.Response{Outputs: c.declared(o.outputs), ReturnValue: o.value, Logs: c.logs.take()})
 	}
 	if o.err != nil {
-		c.logs.print(s.stdout, c.name, c.id) // the host reads no Logs from this answer
+		c.logs.flush() // the host reads no Logs from this answer
 		phrase := wire.EncodePhrase(cmp.Or(o.kind, wire.KindFailed), o.err.Error())
 		status := http.StatusInternalServerError
 		if o.kind == wire.KindNotUnderstood {
@@ -37,7 +36,7 @@ func (s *server) answer(w http.ResponseWriter, c *call, o outcome) {
 }
 
 // declared leaves out the outputs that are no binding, which the host would ignore without a word.
-func (c *call) declared(outputs map[string]any) map[string]any {
+func (c *call) declared(outputs map[string]json.RawMessage) map[string]json.RawMessage {
 	for name := range outputs {
 		if !slices.Contains(c.outputs, name) {
 			c.logger.Error("output is no binding of the function: declare it in function.json", "output", name)

@@ -51,16 +51,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/microsoft/durabletask-go/task"
+	"golang.org/x/sync/semaphore"
 
 	"example.com/durablefunctions/handler/internal/config"
 )
@@ -160,7 +161,7 @@ func (a *App) Handler(o Options) (http.Handler, error) {
 		settings:  settings,
 		stdout:    o.Stdout,
 		errors:    slog.NewTextHandler(o.Stderr, nil),
-		large:     make(chan struct{}, largeBodies),
+		bodies:    semaphore.NewWeighted(largeBodies * settings.maxBody),
 	}
 	r := chi.NewRouter()
 	r.Get("/", func(http.ResponseWriter, *http.Request) {}) // the host's question whether we are ready: any answer will do
@@ -179,25 +180,36 @@ func (a *App) check(conf *config.App) error {
 	if len(a.problems) > 0 {
 		return a.problems[0]
 	}
-	for _, name := range sortedKeys(a.functions) {
+	for _, name := range slices.Sorted(maps.Keys(a.functions)) {
+		if slices.Contains(conf.Disabled, name) {
+			continue // the host does not call it
+		}
 		f, on := a.functions[name], conf.Functions[name]
 		if len(on.Bindings) == 0 {
 			return fmt.Errorf("function %s is registered, but there is no %s/function.json in %s", name, name, conf.Root)
 		}
-		want := map[bool]string{f.orchestrator != nil: "orchestrationTrigger", f.activity != nil: "activityTrigger"}[true]
-		durable := map[string]bool{"orchestrationtrigger": true, "activitytrigger": true, "entitytrigger": true}
-		got := on.Trigger().Type
-		if want != "" && !strings.EqualFold(want, got) || want == "" && durable[strings.ToLower(got)] {
-			return fmt.Errorf("%s/function.json has a %s, but the function is registered as %s", name, got, f.describe())
+		if trigger := on.Trigger(); !f.takes(trigger) {
+			return fmt.Errorf("%s/function.json has a %s, but the function is registered as %s", name, trigger.Type, f.describe())
 		}
 		f.binding, f.outputs = on.Trigger().Name, on.Outputs()
 	}
-	for _, name := range sortedKeys(conf.Functions) {
+	for _, name := range slices.Sorted(maps.Keys(conf.Functions)) {
 		if a.functions[name] == nil {
 			return fmt.Errorf("%s/function.json names a function that is not registered: register %s in main, or delete the folder", name, name)
 		}
 	}
 	return nil
+}
+
+// takes says whether the function is of the trigger's kind.
+func (f *function) takes(trigger config.Binding) bool {
+	switch {
+	case f.orchestrator != nil:
+		return trigger.Is(config.OrchestrationTrigger)
+	case f.activity != nil:
+		return trigger.Is(config.ActivityTrigger)
+	}
+	return !trigger.Is(config.OrchestrationTrigger) && !trigger.Is(config.ActivityTrigger) && !trigger.Is("entityTrigger")
 }
 
 func (f *function) describe() string {
@@ -208,15 +220,6 @@ func (f *function) describe() string {
 		return "an activity"
 	}
 	return "a trigger function"
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // Serve serves the host's requests on the loopback port in PortVariable. It returns only when it cannot serve, and then 1, with one
@@ -245,9 +248,5 @@ func (a *App) serve(o Options) error {
 
 // NewServer returns the HTTP server to serve an app's handler with.
 func NewServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // broken connections are the host's to report
-	}
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 }

@@ -3,30 +3,46 @@ package handler
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"strings"
 	"sync"
 )
 
-// logs is the log of one invocation. Errors go to stderr at once, where the host keeps their severity; the rest is
-// kept for the answer, whose Logs the host files under the invocation as Information.
+// maxLogs is how many bytes of an invocation's log are kept for its answer.
+const maxLogs = 1 << 20
+
+// logs is the log of one invocation but for its errors. It is kept for the answer, whose Logs the host files under the
+// invocation as Information. What comes after the answer, or is too much for it, goes to stdout.
 type logs struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	stdout io.Writer
+	suffix string // of a line on stdout: which invocation it belongs to
+
+	mu       sync.Mutex
+	text     bytes.Buffer
+	answered bool
 }
 
-func (l *logs) Write(p []byte) (int, error) {
+// Write takes one line.
+func (l *logs) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.text.Write(p)
+	if l.answered || l.text.Len()+len(line) > maxLogs {
+		return len(line), l.print(strings.TrimSuffix(string(line), "\n"))
+	}
+	return l.text.Write(line)
 }
 
-// take returns the lines and forgets them: none is written twice.
+func (l *logs) print(line string) error {
+	_, err := io.WriteString(l.stdout, line+l.suffix)
+	return err
+}
+
+// take returns the lines for the answer.
 func (l *logs) take() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.answered = true
 	text := strings.TrimSuffix(l.text.String(), "\n")
 	l.text.Reset()
 	if text == "" {
@@ -35,21 +51,22 @@ func (l *logs) take() []string {
 	return strings.Split(text, "\n")
 }
 
-// print writes the lines where the host collects them when it does not read the answer.
-func (l *logs) print(w io.Writer, function, id string) {
+// flush writes the lines to stdout, where the host collects them when it does not read the answer.
+func (l *logs) flush() {
 	for _, line := range l.take() {
-		fmt.Fprintf(w, "%s function=%s invocation=%s\n", line, function, id)
+		_ = l.print(line)
 	}
 }
 
-func newLogger(l *logs, level slog.Level, errors slog.Handler, attrs ...slog.Attr) *slog.Logger {
+// newLogger returns a logger that sends errors to stderr at once, where the host keeps their severity, and the rest to l.
+func newLogger(l *logs, level slog.Level, errors slog.Handler) *slog.Logger {
 	lines := slog.NewTextHandler(l, &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.TimeKey {
 			return slog.Attr{} // the host adds its own
 		}
 		return a
 	}})
-	return slog.New(split{lines, errors.WithAttrs(attrs)})
+	return slog.New(split{lines, errors})
 }
 
 // split sends errors one way and the rest another.

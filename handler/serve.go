@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"go.opentelemetry.io/otel/propagation"
+	"golang.org/x/sync/semaphore"
 
 	"example.com/durablefunctions/handler/internal/invocation"
 	"example.com/durablefunctions/handler/internal/replay"
@@ -25,7 +26,7 @@ type server struct {
 	settings  settings
 	stdout    io.Writer
 	errors    slog.Handler
-	large     chan struct{} // a slot for each large body in memory
+	bodies    *semaphore.Weighted // bytes of large bodies in flight
 }
 
 // call is one invocation on its way.
@@ -40,61 +41,85 @@ type call struct {
 // outcome is what a function's run came to.
 type outcome struct {
 	value   json.RawMessage
-	outputs map[string]any
+	outputs map[string]json.RawMessage
 	err     error
 	kind    wire.Kind // of the error
 }
 
 func (s *server) serve(w http.ResponseWriter, r *http.Request) {
-	begun := time.Now()
 	f := s.functions[chi.URLParam(r, "function")]
-	if f == nil {
-		s.refuse(w, r, http.StatusNotFound, fmt.Sprintf("no function %q is registered", chi.URLParam(r, "function")))
+	if f == nil || f.binding == "" {
+		s.refuse(w, r, http.StatusNotFound, fmt.Sprintf("no function %q is registered and enabled", chi.URLParam(r, "function")))
 		return
 	}
-	c := &call{function: f, id: r.Header.Get("X-Azure-Functions-InvocationId"), logs: &logs{}}
-	if err := s.readRequest(w, r, &c.request); err != nil {
-		s.refuse(w, r, statusOf(err), fmt.Sprintf("request to %s: %v", f.name, err))
-		return
-	}
-	c.logger = newLogger(c.logs, s.settings.level, s.errors, slog.String("function", f.name), slog.String("invocation", c.id))
-
 	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	if s.settings.limit > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, begun.Add(s.settings.limit))
+		ctx, cancel = context.WithTimeout(ctx, s.settings.limit)
 		defer cancel()
 	}
+	c := &call{function: f, id: r.Header.Get("X-Azure-Functions-InvocationId")}
+	release, err := s.readRequest(ctx, w, r, &c.request)
+	defer release()
+	if err != nil {
+		s.refuse(w, r, statusOf(err), fmt.Sprintf("request to %s: %v", f.name, err))
+		return
+	}
+	c.logs = &logs{stdout: s.stdout, suffix: fmt.Sprintf(" function=%s invocation=%s\n", f.name, c.id)}
+	c.logger = s.logger(c)
 	s.answer(w, c, s.run(ctx, c))
+}
+
+func (s *server) logger(c *call, attrs ...slog.Attr) *slog.Logger {
+	attrs = append([]slog.Attr{slog.String("function", c.name), slog.String("invocation", c.id)}, attrs...)
+	return newLogger(c.logs, s.settings.level, s.errors.WithAttrs(attrs))
 }
 
 // run runs the function and waits for it until the deadline. A function that does not come back is left behind.
 func (s *server) run(ctx context.Context, c *call) outcome {
 	done := make(chan outcome, 1)
 	go func() {
-		o := outcome{err: errors.New("the function ended its goroutine"), kind: wire.KindPanic}
+		var o outcome
+		returned := false
 		defer func() {
 			if p := recover(); p != nil {
 				c.logger.Error("function panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-				o = outcome{err: fmt.Errorf("panic: %v", p), kind: wire.KindPanic}
+				o = giveUp(c, wire.KindPanic, fmt.Sprintf("panic: %v", p))
+			} else if !returned {
+				c.logger.Error("function ended its goroutine")
+				o = giveUp(c, wire.KindPanic, "the function ended its goroutine")
 			}
 			done <- o
 		}()
 		o = s.execute(ctx, c)
+		returned = true
 	}()
 	select {
 	case o := <-done:
 		return o
 	case <-ctx.Done():
 	}
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return outcome{err: errors.New("the host hung up")} // nobody reads it
+	}
+	message := fmt.Sprintf("function %s ran for %s, the limit, and was left behind", c.name, s.settings.limit)
+	c.logger.Error(message)
+	return giveUp(c, wire.KindDeadline, message)
+}
+
+// giveUp is the outcome of a function that did not return: an error or, as any other answer to a turn than a good one would have the
+// host say, and not us, why, a failed orchestration.
+func giveUp(c *call, kind wire.Kind, message string) outcome {
 	if c.orchestrator != nil {
 		if turn, err := wire.DecodeTurn(wire.Text(c.request.Data[c.binding])); err == nil {
-			return actions(replay.Result{ExecutionResults: replay.FailDeadline(turn.InstanceID, s.settings.limit)})
+			errorType := replay.PanicType
+			if kind == wire.KindDeadline {
+				errorType = replay.DeadlineType
+			}
+			return actions(replay.Result{ExecutionResults: replay.Fail(turn.InstanceID, errorType, message)})
 		}
 	}
-	err := fmt.Errorf("function %s ran for %s, the limit, and was left behind", c.name, s.settings.limit)
-	c.logger.Error(err.Error())
-	return outcome{err: err, kind: wire.KindDeadline}
+	return outcome{err: errors.New(message), kind: kind}
 }
 
 func (s *server) execute(ctx context.Context, c *call) outcome {
@@ -104,7 +129,7 @@ func (s *server) execute(ctx context.Context, c *call) outcome {
 	case c.orchestrator != nil:
 		return s.turn(c)
 	case c.activity != nil:
-		value, err := c.runActivity(ctx)
+		value, err := invocation.RunActivity(ctx, c.activity, wire.Text(c.request.Data[c.binding]), c.outputs)
 		return outcome{value: value, outputs: inv.Outputs(), err: err}
 	}
 	err := c.trigger(ctx, &Invocation{
@@ -122,9 +147,7 @@ func (s *server) turn(c *call) outcome {
 	if err != nil {
 		return outcome{err: err, kind: wire.KindNotUnderstood}
 	}
-	logger := newLogger(c.logs, s.settings.level, s.errors,
-		slog.String("function", c.name), slog.String("invocation", c.id), slog.String("instance", turn.InstanceID))
-	return actions(replay.Run(turn, c.orchestrator, logger))
+	return actions(replay.Run(turn, c.orchestrator, s.logger(c, slog.String("instance", turn.InstanceID))))
 }
 
 // actions is the outcome of a turn. What cannot be said in protobuf fails the orchestration and says why.
@@ -137,45 +160,6 @@ func actions(r replay.Result) outcome {
 	return outcome{value: value, outputs: r.Outputs, err: err}
 }
 
-// activityContext is the task.ActivityContext of one activity.
-type activityContext struct {
-	ctx   context.Context
-	input []byte
-}
-
-func (a activityContext) Context() context.Context { return a.ctx }
-
-func (a activityContext) GetInput(v any) error {
-	if len(a.input) == 0 {
-		return nil
-	}
-	return json.Unmarshal(a.input, v)
-}
-
-func (c *call) runActivity(ctx context.Context) (json.RawMessage, error) {
-	input := wire.DecodeValue([]byte(wire.Text(c.request.Data[c.binding])))
-	result, err := c.activity(activityContext{ctx, input})
-	if err != nil || result == nil {
-		return nil, err
-	}
-	text, err := marshal(result)
-	if err != nil {
-		return nil, fmt.Errorf("the result of %s cannot be JSON: %w", c.name, err)
-	}
-	return wire.EncodeResult(text, c.outputs)
-}
-
-// marshal makes JSON that says what v says: json.Marshal would write < as an escape.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
 var errTooLarge = errors.New("the body of the request is too large")
 
 func statusOf(err error) int {
@@ -186,31 +170,37 @@ func statusOf(err error) int {
 }
 
 // readRequest reads a body that is as large as the settings allow at most. The host never says how large one is (it sends
-// chunks), so each may grow to largeBody beside any number of others, and only a few may grow beyond it at the same time.
-func (s *server) readRequest(w http.ResponseWriter, r *http.Request, request *wire.Request) error {
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // a recorder has no deadlines
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-
+// chunks). So any number of bodies may grow to largeBody, and one that grows beyond takes its place among bodies first: all that it may
+// still need while it is read, then what it has got until release is called.
+func (s *server) readRequest(ctx context.Context, w http.ResponseWriter, r *http.Request, request *wire.Request) (release func(), err error) {
+	release = func() {}
 	var b bytes.Buffer
-	_, err := io.CopyN(&b, r.Body, min(largeBody, s.settings.maxBody+1))
-	if err == nil && s.settings.maxBody > largeBody {
-		select {
-		case s.large <- struct{}{}:
-			defer func() { <-s.large }()
-		case <-r.Context().Done():
-			return r.Context().Err()
+	if err = copyBody(&b, w, r, min(largeBody, s.settings.maxBody+1)); err == nil && s.settings.maxBody > largeBody {
+		if err := s.bodies.Acquire(ctx, s.settings.maxBody); err != nil {
+			return release, fmt.Errorf("too many large requests at once: %w", err)
 		}
-		_, err = io.CopyN(&b, r.Body, s.settings.maxBody+1-largeBody)
+		err = copyBody(&b, w, r, s.settings.maxBody+1-largeBody)
+		held := min(int64(b.Len()), s.settings.maxBody)
+		s.bodies.Release(s.settings.maxBody - held)
+		release = func() { s.bodies.Release(held) }
 	}
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: the limit is %d bytes (setting HANDLER_MAX_BODY_BYTES)", errTooLarge, s.settings.maxBody)
+		return release, fmt.Errorf("%w: the limit is %d bytes (setting HANDLER_MAX_BODY_BYTES)", errTooLarge, s.settings.maxBody)
 	case !errors.Is(err, io.EOF):
-		return fmt.Errorf("the body broke off: %w", err)
+		return release, fmt.Errorf("the body broke off: %w", err)
 	}
 	if err := json.Unmarshal(b.Bytes(), request); err != nil {
-		return fmt.Errorf("the body is no invocation: %w", err)
+		return release, fmt.Errorf("the body is no invocation: %w", err)
 	}
-	return nil
+	return release, nil
+}
+
+// copyBody reads up to n bytes, in bodyTime; io.EOF says that there were less.
+func copyBody(b *bytes.Buffer, w http.ResponseWriter, r *http.Request, n int64) error {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // a recorder has no deadlines
+	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	_, err := io.CopyN(b, r.Body, n)
+	return err
 }

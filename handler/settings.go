@@ -12,8 +12,8 @@ import (
 const (
 	defaultMaxBody = 128 << 20
 	largeBody      = 1 << 20 // bodies beyond this wait for each other
-	largeBodies    = 4       // how many of them are in memory at once
-	bodyTime       = 2 * time.Minute
+	largeBodies    = 4       // how many of the largest size may be in memory at once
+	bodyTime       = time.Minute
 )
 
 type settings struct {

@@ -137,7 +137,7 @@ func TestBadInput(t *testing.T) {
 		"empty batch":      {args: []string{"process", "-"}, stdin: `{"Batch":""}`, want: "non-empty string"},
 		"batch no string":  {args: []string{"process", "-"}, stdin: `{"Batch":5}`, want: "non-empty string"},
 		"too large":        {args: []string{"process", "-"}, stdin: `{"RecordIds":["` + strings.Repeat("x", 256<<10) + `"]}`, want: "limit is 262144"},
-		"setting":          {args: []string{"process", "-"}, stdin: `{"RecordIds":[1,2,3]}`, env: []string{"MESSAGE_MAX_BYTES=10"}, want: "limit is 10 "},
+		"setting":          {args: []string{"process", "-"}, stdin: `{"RecordIds":[1,2,3]}`, env: []string{"MESSAGE_MAX_BYTES=10"}, want: "limit is 10 bytes"},
 		"bad setting":      {args: []string{"process", "-"}, stdin: `{"RecordIds":[1]}`, env: []string{"MAIL_ATTEMPTS=many"}, want: "MAIL_ATTEMPTS"},
 		"unknown batch":    {args: []string{"process", "-"}, stdin: `{"Batch":"1999-01"}`, want: "1999-01"},
 		"no file":          {args: []string{"process", "no such file"}, want: "no such file"},

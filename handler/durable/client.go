@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/microsoft/durabletask-go/api"
@@ -25,6 +23,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"example.com/durablefunctions/handler/internal/wire"
 )
 
 // MaxPayload is how large an input or an output may be, in bytes, unless the handler's body limit allows less.
@@ -169,9 +169,9 @@ func (c *Client) start(ctx context.Context, orchestrator, id, input string) erro
 var starts singleflight.Group
 
 // StartOnce starts an orchestration unless an instance of that id is there that has not failed: pending, running, suspended or completed.
-// It says whether it started one. Of calls for one id at the same time within this process one starts it and the others say that they did
-// not; across processes nothing keeps two of them from both
-// starting (the host replaces a finished instance), so let the message that the id is made from be locked, as Service Bus does.
+// It says whether it started one. Calls for one id at the same time within this process are one, and only one of them says that it
+// started the instance; across processes nothing keeps two of them from both starting (the host replaces a finished instance), so let the
+// message that the id is made from be locked, as Service Bus does. A call whose context ends may have started an instance all the same.
 func (c *Client) StartOnce(ctx context.Context, orchestrator, id string, input any) (started bool, err error) {
 	if err := CheckID(id); err != nil {
 		return false, err
@@ -179,6 +179,9 @@ func (c *Client) StartOnce(ctx context.Context, orchestrator, id string, input a
 	text, err := c.marshal(input)
 	if err != nil {
 		return false, fmt.Errorf("starting %s: %w", orchestrator, err)
+	}
+	if ctx.Err() != nil {
+		return false, fmt.Errorf("starting %q: %w", id, ctx.Err())
 	}
 	mine := false
 	result := starts.DoChan(fmt.Sprintf("%q %v %q", c.endpoint, c.metadata, id), func() (any, error) {
@@ -349,11 +352,11 @@ func explain(doing, id string, err error) error {
 }
 
 // CheckID says whether the id is one that every storage provider takes: 1 to 100 characters, none of / \ # ? nor control
-// characters, not starting with @ (which names an entity). The host does not check: one that is too long stalls the whole task hub.
+// characters, not starting with @ (which names an entity). The host does not check: one that is too long stalls the
+// whole task hub. The error is an ErrBadID.
 func CheckID(id string) error {
-	bad := strings.ContainsAny(id, `/\#?`) || strings.HasPrefix(id, "@") || strings.ContainsFunc(id, unicode.IsControl)
-	if n := utf8.RuneCountInString(id); bad || n < 1 || n > 100 || !utf8.ValidString(id) {
-		return fmt.Errorf("%w: %.120q must have 1 to 100 characters, none of / \\ # ? nor control characters, and not start with @", ErrBadID, id)
+	if err := wire.CheckInstanceID(id); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadID, err)
 	}
 	return nil
 }

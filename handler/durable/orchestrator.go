@@ -34,8 +34,9 @@ func Orchestrator[In, Out any](f func(*task.OrchestrationContext, In) (Out, erro
 	}
 }
 
-// SetCustomStatus sets what status queries show of the orchestration, as JSON, at the end of this turn. The host takes 16,384 bytes as
-// UTF-16; a longer one is replaced by a note, with an error in the log. A value that cannot be JSON panics.
+// SetCustomStatus sets what status queries show of the orchestration, as JSON, at the end of this turn. The host takes
+// 16,384 bytes as UTF-16; a longer one is replaced by a note, with an error in the log. A value that cannot be JSON
+// panics.
 func SetCustomStatus(ctx *task.OrchestrationContext, v any) {
 	status, err := json.Marshal(v)
 	if err != nil {
@@ -44,11 +45,12 @@ func SetCustomStatus(ctx *task.OrchestrationContext, v any) {
 	ctx.SetCustomStatus(string(status))
 }
 
-// SetOutput sets the value of an output binding of the orchestrator's function. It is sent if this run of the orchestrator completes well.
-// The host fails an orchestration for good, its result gone, if an output cannot be sent: set outputs in small sub-orchestrations
-// that hold no result worth keeping.
+// SetOutput sets the value of an output binding of the orchestrator's function. It is sent if this run of the
+// orchestrator completes well. The host fails an orchestration for good, its result gone, if an output cannot be sent
+// (one nested more than 64 levels deep, too): set outputs in small sub-orchestrations that hold no result worth keeping.
+// A value that cannot be JSON panics.
 func SetOutput(ctx *task.OrchestrationContext, binding string, v any) {
-	replay.Of(ctx).Outputs[binding] = v
+	replay.Of(ctx).Outputs[binding] = invocation.MarshalOutput(binding, v)
 }
 
 // Log returns the invocation's log, for activities and trigger functions. Errors go to stderr, the rest to the host's log of

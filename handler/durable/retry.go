@@ -1,7 +1,6 @@
 package durable
 
 import (
-	"errors"
 	"math"
 	"time"
 
@@ -18,15 +17,9 @@ type RetryPolicy struct {
 	Retry         func(error) bool // which errors; nil: all
 }
 
-// WithRetry tries the activity or sub-orchestration again when it fails. v0.6.0's own policies start a next attempt only when the task
-// is awaited, so that the delays of a fan-out would add up.
+// WithRetry tries the activity or sub-orchestration again when it fails. Each task waits on its own timer, whether or not
+// it is being awaited.
 func WithRetry(p RetryPolicy) CallOption { return func(o *callOptions) { o.retry = &p } }
-
-// SurroundingsOnly is a RetryPolicy.Retry: work that failed is not tried again, work that was lost is.
-func SurroundingsOnly(err error) bool {
-	var e *TaskError
-	return errors.As(err, &e) && e.Surroundings()
-}
 
 func (p RetryPolicy) interval(failures int) time.Duration {
 	limit := p.MaxInterval

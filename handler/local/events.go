@@ -11,18 +11,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"example.com/durablefunctions/handler/internal/wire"
 )
 
-// durabletask-go does not export the Go types inside a history event, so events are made through protobuf reflection;
-// their fields can then be set as usual.
-
-// newEvent makes an event of the named kind, for example "taskCompleted".
-func newEvent(kind protoreflect.Name) *backend.HistoryEvent {
-	e := &backend.HistoryEvent{EventId: -1, Timestamp: timestamppb.Now()}
-	m := e.ProtoReflect()
-	m.Mutable(m.Descriptor().Fields().ByName(kind))
-	return e
-}
+func newEvent(kind protoreflect.Name) *backend.HistoryEvent { return wire.NewEvent(kind, time.Now()) }
 
 func taskCompleted(id int32, result []byte) *backend.HistoryEvent {
 	e := newEvent("taskCompleted")

@@ -67,6 +67,9 @@ func Main(args []string, newApp NewApp) int {
 	}
 	run, err := parser.Parse(args)
 	if err == nil {
+		err = loadSettings()
+	}
+	if err == nil {
 		err = run.Run(&environment{ctx: ctx, newApp: newApp, stdout: os.Stdout, stderr: os.Stderr})
 	}
 	var e exit
@@ -82,6 +85,22 @@ func Main(args []string, newApp NewApp) int {
 	return e.code
 }
 
+// loadSettings makes the settings of local.settings.json environment variables, as func start does. The environment wins.
+func loadSettings() error {
+	settings, err := local.Settings(".")
+	if err != nil {
+		return err
+	}
+	for name, value := range settings {
+		if _, set := os.LookupEnv(name); !set {
+			if err := os.Setenv(name, value); err != nil {
+				return fmt.Errorf("local.settings.json: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
 // dataFlag is shared by all commands.
 type dataFlag struct {
 	Data string `help:"Directory for all that is kept." default:".local" placeholder:"DIR"`
@@ -95,17 +114,6 @@ type session struct {
 
 // open starts the local host on the app in the working directory. Functions' errors go to errs, their other lines to onConsole.
 func (e *environment) open(data string, errs io.Writer, onInstance func(local.Instance), onConsole func(function, line string)) (*session, error) {
-	settings, err := local.Settings(".")
-	if err != nil {
-		return nil, err
-	}
-	for name, value := range settings {
-		if _, set := os.LookupEnv(name); !set {
-			if err := os.Setenv(name, value); err != nil {
-				return nil, fmt.Errorf("local.settings.json: %w", err)
-			}
-		}
-	}
 	app, records, err := e.newApp(data)
 	if err != nil {
 		return nil, err

@@ -182,14 +182,21 @@ func (r *run) deliver(ctx context.Context, h *session) (*local.Instance, error) 
 	case errors.Is(err, api.ErrInstanceNotFound):
 		return nil, nil
 	case ctx.Err() != nil:
-		return nil, exit{exitFailed, fmt.Errorf("interrupted: the same command again continues instance %s", r.instanceID)}
+		return nil, r.interrupted()
 	}
 	return nil, exit{exitFailed, err}
 }
 
+func (r *run) interrupted() error {
+	return exit{exitFailed, fmt.Errorf("interrupted: the same command again continues instance %s", r.instanceID)}
+}
+
 // rejected is the error of a message that the function did not take. Nothing is kept of it.
 func (r *run) rejected(ctx context.Context, h *session, err error) error {
-	if _, missing := h.Instance(ctx, r.instanceID); missing == nil {
+	if ctx.Err() != nil {
+		return r.interrupted()
+	}
+	if _, missing := h.Instance(ctx, r.instanceID); !errors.Is(missing, api.ErrInstanceNotFound) {
 		return exit{exitFailed, err}
 	}
 	var failed *local.InvocationError

@@ -2,9 +2,17 @@
 package invocation
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
+
+	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler/internal/wire"
 )
 
 // Invocation is one call of a function by the host.
@@ -12,7 +20,7 @@ type Invocation struct {
 	Logger *slog.Logger
 
 	mu      sync.Mutex
-	outputs map[string]any
+	outputs map[string]json.RawMessage
 }
 
 type key struct{}
@@ -30,19 +38,69 @@ func Of(ctx context.Context) *Invocation {
 	return &Invocation{Logger: slog.Default()}
 }
 
-// SetOutput sets the value of an output binding.
+// SetOutput sets the value of an output binding. It panics if that cannot be JSON, so that it fails where it is set.
 func (i *Invocation) SetOutput(binding string, v any) {
+	value := MarshalOutput(binding, v)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.outputs == nil {
-		i.outputs = map[string]any{}
+		i.outputs = map[string]json.RawMessage{}
 	}
-	i.outputs[binding] = v
+	i.outputs[binding] = value
 }
 
-// Outputs returns what was set.
-func (i *Invocation) Outputs() map[string]any {
+// Outputs returns what was set so far.
+func (i *Invocation) Outputs() map[string]json.RawMessage {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.outputs
+	return maps.Clone(i.outputs)
+}
+
+// MarshalOutput makes JSON of an output's value, or panics.
+func MarshalOutput(binding string, v any) json.RawMessage {
+	value, err := Marshal(v)
+	if err != nil {
+		panic(fmt.Errorf("output %s cannot be JSON: %w", binding, err))
+	}
+	return value
+}
+
+// RunActivity runs an activity on the text of its input and returns its result as it is to be sent, with the markers that the two need; nil
+// if there is none. outputs are the output bindings of its function.
+func RunActivity(ctx context.Context, f task.Activity, input string, outputs []string) (json.RawMessage, error) {
+	result, err := f(activityContext{ctx, wire.DecodeValue([]byte(input))})
+	if err != nil || result == nil {
+		return nil, err
+	}
+	text, err := Marshal(result)
+	if err != nil {
+		return nil, fmt.Errorf("the activity's result cannot be JSON: %w", err)
+	}
+	return wire.EncodeResult(text, outputs)
+}
+
+// activityContext is the task.ActivityContext of one activity.
+type activityContext struct {
+	ctx   context.Context
+	input []byte
+}
+
+func (a activityContext) Context() context.Context { return a.ctx }
+
+func (a activityContext) GetInput(v any) error {
+	if len(a.input) == 0 {
+		return nil
+	}
+	return json.Unmarshal(a.input, v)
+}
+
+// Marshal makes JSON that says what v says: json.Marshal would write < as an escape.
+func Marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }

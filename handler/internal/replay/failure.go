@@ -29,10 +29,11 @@ type Failure struct {
 }
 
 const (
-	timeoutType  = "Microsoft.Azure.WebJobs.Host.FunctionTimeoutException"
-	requestType  = "System.Net.Http.HttpRequestException"
-	invalidType  = "System.InvalidOperationException"
-	newtonPrefix = "Newtonsoft.Json."
+	invocationType = "Microsoft.Azure.WebJobs.Host.FunctionInvocationException"
+	timeoutType    = "Microsoft.Azure.WebJobs.Host.FunctionTimeoutException"
+	requestType    = "System.Net.Http.HttpRequestException"
+	invalidType    = "System.InvalidOperationException"
+	newtonPrefix   = "Newtonsoft.Json."
 )
 
 // explainActivity finds the activity's own words in the host's nested failure details, and returns details that carry
@@ -59,6 +60,9 @@ func classify(d *backend.TaskFailureDetails) *Failure {
 		return classifyRequest(inner)
 	case inner.ErrorType == invalidType, strings.HasPrefix(inner.ErrorType, newtonPrefix):
 		return &Failure{NotUnderstood, inner.ErrorMessage}
+	}
+	if d.ErrorType == invocationType {
+		return &Failure{Lost, inner.ErrorMessage} // the function's own word would have come in a reason phrase
 	}
 	return &Failure{Failed, inner.ErrorMessage}
 }
@@ -100,9 +104,9 @@ func explainSubOrchestration(name string, d *backend.TaskFailureDetails) (*Failu
 		return f, &backend.TaskFailureDetails{ErrorType: "SubOrchestrationFailed", ErrorMessage: f.Message}
 	}
 	switch d.ErrorType {
-	case panicType:
+	case PanicType:
 		return &Failure{Panicked, d.ErrorMessage}, d
-	case deadlineType:
+	case DeadlineType:
 		return &Failure{DeadlineExceeded, d.ErrorMessage}, d
 	}
 	return &Failure{Failed, d.ErrorMessage}, d

@@ -17,7 +17,6 @@ import (
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
 	"github.com/microsoft/durabletask-go/task"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"example.com/durablefunctions/handler/internal/wire"
@@ -30,25 +29,30 @@ const MaxCustomStatus = 16384
 
 // Failure types of our own, as they stand in FailureDetails.ErrorType.
 const (
-	panicType    = "OrchestratorPanic"
-	deadlineType = "OrchestratorDeadlineExceeded"
+	PanicType    = "OrchestratorPanic"
+	DeadlineType = "OrchestratorDeadlineExceeded"
 	nondetType   = "NonDeterministic"
 )
 
 // Result is the answer to a turn.
 type Result struct {
 	*backend.ExecutionResults
-	Outputs map[string]any // of the output bindings; only when this turn completes the orchestration
+	Outputs map[string]json.RawMessage // of the output bindings; only when this turn completes the orchestration
 }
 
 // Run replays the orchestrator over the turn's history and returns what it wants done. It never panics, and whatever
 // the orchestrator does is an answer: what it gets wrong is a completion in state FAILED.
 func Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger) Result {
+	return Observe(turn, orchestrator, logger, func(*backend.ExecutionResults) {})
+}
+
+// Observe is Run for a test kit, which also wants to see what the orchestrator scheduled in this replay of the turns before.
+func Observe(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger, all func(*backend.ExecutionResults)) Result {
 	h := sortHistory(turn)
 	t := &Turn{
 		Logger:      logger,
 		ExecutionID: h.executionID,
-		Outputs:     map[string]any{},
+		Outputs:     map[string]json.RawMessage{},
 		outcomes:    h.outcomes,
 		ops:         map[int32]*Op{},
 		waits:       map[string][]*Op{},
@@ -56,13 +60,14 @@ func Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger) R
 	}
 	results, err := t.execute(turn.InstanceID, h, orchestrator)
 	if err != nil {
-		return Result{ExecutionResults: Fail(turn.InstanceID, panicType, err.Error())}
+		return Result{ExecutionResults: Fail(turn.InstanceID, PanicType, err.Error())}
 	}
+	all(results)
 	if err := checkDeterminism(h.scheduled, results); err != nil {
 		logger.Error(err.Error())
 		return Result{ExecutionResults: Fail(turn.InstanceID, nondetType, err.Error())}
 	}
-	completed, err := tidy(h, results)
+	completed, err := h.tidy(results)
 	if err != nil {
 		logger.Error(err.Error())
 		return Result{ExecutionResults: Fail(turn.InstanceID, fmt.Sprintf("%T", err), err.Error())}
@@ -159,20 +164,20 @@ func ofEvent(e *backend.HistoryEvent) step {
 
 // tidy makes the actions fit for the host: sorted (they come from a Go map), nothing behind the first completion, ids
 // for children, inputs that are JSON and that the host does not alter. It says whether the orchestration completed.
-func tidy(h *history, results *backend.ExecutionResults) (completed bool, err error) {
+func (h *history) tidy(results *backend.ExecutionResults) (completed bool, err error) {
 	resp := results.Response
 	slices.SortFunc(resp.Actions, byID)
+	if h.suspended {
+		// A suspended orchestration ends or does nothing; what it wants now comes again when it is resumed.
+		resp.Actions = slices.DeleteFunc(resp.Actions, isNoTermination)
+	}
 	for i, a := range resp.Actions {
 		if c := a.GetCompleteOrchestration(); c != nil {
+			h.sortCarryover(c.CarryoverEvents)
 			resp.Actions = resp.Actions[:i+1]
 			completed = c.OrchestrationStatus == api.RUNTIME_STATUS_COMPLETED
 			break
 		}
-	}
-	if last := len(resp.Actions) - 1; h.suspended &&
-		(last < 0 || resp.Actions[last].GetCompleteOrchestration().GetOrchestrationStatus() != api.RUNTIME_STATUS_TERMINATED) {
-		resp.Actions = nil // a suspended orchestration does nothing; what it wants now comes again when it is resumed
-		return false, nil
 	}
 	for _, a := range resp.Actions {
 		if d := a.GetCompleteOrchestration().GetFailureDetails(); d != nil {
@@ -186,6 +191,8 @@ func tidy(h *history, results *backend.ExecutionResults) (completed bool, err er
 		if c := a.GetCreateSubOrchestration(); c != nil {
 			if c.InstanceId == "" {
 				c.InstanceId = fmt.Sprintf("%s:%x", h.executionID, a.Id)
+			} else if err := wire.CheckInstanceID(c.InstanceId); err != nil {
+				return false, fmt.Errorf("the id of sub-orchestration %q: %w", c.Name, err)
 			}
 			if c.Input.GetValue() == "" {
 				c.Input = wrapperspb.String("null")
@@ -193,6 +200,25 @@ func tidy(h *history, results *backend.ExecutionResults) (completed bool, err er
 		}
 	}
 	return completed, nil
+}
+
+func isNoTermination[A interface{ GetCompleteOrchestration() C }, C interface {
+	GetOrchestrationStatus() api.OrchestrationStatus
+}](a A) bool {
+	return a.GetCompleteOrchestration().GetOrchestrationStatus() != api.RUNTIME_STATUS_TERMINATED
+}
+
+// sortCarryover puts the events that go along with a continue-as-new in the order in which they came: the SDK keeps them
+// in a map by name.
+func (h *history) sortCarryover(events []*backend.HistoryEvent) {
+	if len(events) < 2 {
+		return
+	}
+	order := map[*backend.HistoryEvent]int{}
+	for i, o := range h.outcomes {
+		order[o.event] = i
+	}
+	slices.SortFunc(events, func(a, b *backend.HistoryEvent) int { return cmp.Compare(order[a], order[b]) })
 }
 
 func byID[A interface{ GetId() int32 }](a, b A) int { return cmp.Compare(a.GetId(), b.GetId()) }
@@ -214,6 +240,7 @@ func setCustomStatus(results *backend.ExecutionResults, logger *slog.Logger) {
 		resp.CustomStatus = nil
 		return
 	}
+	status = strings.ToValidUTF8(status, "\uFFFD") // protobuf refuses anything else
 	if !json.Valid([]byte(status)) {
 		quoted, _ := json.Marshal(status)
 		status = string(quoted)
@@ -237,17 +264,5 @@ func Fail(instanceID, errorType, message string) *backend.ExecutionResults {
 	return results
 }
 
-// FailDeadline answers a turn whose orchestrator did not return in time.
-func FailDeadline(instanceID string, limit time.Duration) *backend.ExecutionResults {
-	return Fail(instanceID, deadlineType, fmt.Sprintf("the orchestrator's turn ran for %s, the limit: "+
-		"an orchestrator only schedules work and must not do any itself", limit))
-}
-
-// A history of nothing but a start. durabletask-go does not export the event's type.
-var startOnly = func() []*backend.HistoryEvent {
-	e := &backend.HistoryEvent{}
-	if err := protojson.Unmarshal([]byte(`{"executionStarted":{}}`), e); err != nil {
-		panic(err)
-	}
-	return []*backend.HistoryEvent{e}
-}()
+// startOnly is a history of nothing but a start.
+var startOnly = []*backend.HistoryEvent{wire.NewEvent("executionStarted", time.Time{})}

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"encoding/json"
 	"log/slog"
 	"reflect"
 	"strings"
@@ -19,7 +20,7 @@ type Turn struct {
 	Context     *task.OrchestrationContext
 	Logger      *slog.Logger
 	ExecutionID string
-	Outputs     map[string]any
+	Outputs     map[string]json.RawMessage
 	GUIDs       int // how many deterministic GUIDs were made
 	Ended       int // how many tasks have ended
 

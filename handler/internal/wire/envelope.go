@@ -19,9 +19,9 @@ type Request struct {
 
 // Response is the body of a good answer. The host never ends an invocation that is answered with an empty body or null.
 type Response struct {
-	Outputs     map[string]any  `json:"Outputs"`
-	Logs        []string        `json:"Logs"`
-	ReturnValue json.RawMessage `json:"ReturnValue"`
+	Outputs     map[string]json.RawMessage
+	Logs        []string
+	ReturnValue json.RawMessage
 }
 
 // Text returns the text of a value of Data or Metadata, whatever its encoding: the host encodes strings twice, bytes,

@@ -4,11 +4,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // Turn is what the host sends of an orchestration: its whole history, the part that past turns have seen and the events
@@ -52,10 +54,13 @@ func DecodeTurn(text string) (*Turn, error) {
 	if turn.InstanceID == "" {
 		return nil, errors.New("the turn names no instance")
 	}
-	if len(turn.Past) == 0 && !hasStart(turn.New) {
+	switch {
+	case hasStart(turn.New), hasStart(turn.Past):
+		return turn, nil
+	case len(turn.Past) == 0:
 		return nil, ErrWithheld
 	}
-	return turn, nil
+	return nil, errors.New("the turn's history has no executionStarted")
 }
 
 func hasStart(events []*backend.HistoryEvent) bool {
@@ -124,3 +129,12 @@ func DecodeActions(text string) (*backend.ExecutionResults, error) {
 
 // newOf makes a value of a type that durabletask-go does not export, from a nil pointer to it.
 func newOf[T any](*T) *T { return new(T) }
+
+// NewEvent makes a history event of the named kind, for example "taskCompleted". durabletask-go does not export the Go types inside an
+// event; once made, their fields can be set through its getters.
+func NewEvent(kind protoreflect.Name, at time.Time) *backend.HistoryEvent {
+	e := &backend.HistoryEvent{EventId: -1, Timestamp: timestamppb.New(at)}
+	m := e.ProtoReflect()
+	m.Mutable(m.Descriptor().Fields().ByName(kind))
+	return e
+}
