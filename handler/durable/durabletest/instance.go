@@ -1,0 +1,211 @@
+package durabletest
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"github.com/microsoft/durabletask-go/task"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"example.com/durablefunctions/handler/internal/replay"
+	"example.com/durablefunctions/handler/internal/wire"
+)
+
+// instance is an orchestration as the host keeps it.
+type instance struct {
+	env          *Env
+	id           string
+	name         string
+	generation   int // counts continue-as-new
+	orchestrator task.Orchestrator
+	parent       *instance
+	parentTask   int32
+
+	past      []*backend.HistoryEvent
+	scheduled map[int32]string // what was scheduled, in full: the history does not hold inputs and times
+
+	status  api.OrchestrationStatus
+	output  string
+	failure string
+	shown   []string
+}
+
+// start makes an instance and sends it its start.
+func (e *Env) start(id, name, input string, parent *instance, parentTask int32) *instance {
+	i := &instance{env: e, id: id, name: name, orchestrator: e.orchestrators[name], parent: parent, parentTask: parentTask, scheduled: map[int32]string{}}
+	e.instances[id] = i
+	e.send(e.now, id, i.started(wrapperspb.String(input)))
+	return i
+}
+
+func (i *instance) started(input *wrapperspb.StringValue) *backend.HistoryEvent {
+	ev := newEvent("executionStarted", i.env.now)
+	es := ev.GetExecutionStarted()
+	es.Name, es.Input = i.name, input
+	m := ev.ProtoReflect()
+	started := m.Mutable(m.Descriptor().Fields().ByName("executionStarted")).Message()
+	started.Mutable(started.Descriptor().Fields().ByName("orchestrationInstance"))
+	es.OrchestrationInstance.InstanceId = i.id
+	es.OrchestrationInstance.ExecutionId = wrapperspb.String(fmt.Sprintf("%s-execution-%d", i.id, i.generation))
+	return ev
+}
+
+// turn gives the orchestrator its new events, twice, and does what it wants done.
+func (i *instance) turn(events []*backend.HistoryEvent) {
+	e := i.env
+	e.t.Helper()
+	news := append([]*backend.HistoryEvent{newEvent("orchestratorStarted", e.now)}, events...)
+	result, scheduled := i.replay(news, slog.New(slog.NewTextHandler(&e.logs, &slog.HandlerOptions{ReplaceAttr: withoutTime})))
+	again, scheduledAgain := i.replay(news, slog.New(slog.DiscardHandler))
+	if !proto.Equal(result.Response, again.Response) {
+		e.t.Fatalf("durabletest: %s is not deterministic: two replays of turn %d differ:\n%v\n%v", i.id, e.turns, result.Response, again.Response)
+	}
+	i.compare(scheduled)
+	i.compare(scheduledAgain)
+
+	i.past = append(i.past, news...)
+	if status := result.Response.CustomStatus; status != nil && (len(i.shown) == 0 || i.shown[len(i.shown)-1] != status.Value) {
+		i.shown = append(i.shown, status.Value)
+	}
+	for binding, value := range result.Outputs {
+		e.result.Outputs[binding] = append(e.result.Outputs[binding], string(value))
+	}
+	i.act(result)
+	if !isFinished(i.status) && len(i.past) > 0 {
+		i.past = append(i.past, newEvent("orchestratorCompleted", e.now))
+	}
+}
+
+func withoutTime(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}
+
+// replay runs the orchestrator over copies of the events, for a replay may change them, and says what it scheduled in all turns.
+func (i *instance) replay(news []*backend.HistoryEvent, logger *slog.Logger) (replay.Result, map[int32]string) {
+	scheduled := map[int32]string{}
+	turn := &wire.Turn{InstanceID: i.id, Past: clone(i.past), New: clone(news)}
+	result := replay.Observe(turn, i.orchestrator, logger, func(all *backend.ExecutionResults) {
+		for _, a := range all.Response.Actions {
+			if a.GetCompleteOrchestration() == nil {
+				scheduled[a.Id] = fmt.Sprint(a)
+			}
+		}
+	})
+	return result, scheduled
+}
+
+func clone(events []*backend.HistoryEvent) []*backend.HistoryEvent {
+	copies := make([]*backend.HistoryEvent, len(events))
+	for i, e := range events {
+		copies[i] = proto.Clone(e).(*backend.HistoryEvent)
+	}
+	return copies
+}
+
+// compare holds what the orchestrator scheduled now against what it scheduled in earlier turns.
+func (i *instance) compare(scheduled map[int32]string) {
+	i.env.t.Helper()
+	for id, was := range i.scheduled {
+		if now := scheduled[id]; now != was {
+			i.env.t.Fatalf("durabletest: %s is not deterministic: action %d was\n%s\nand is in turn %d\n%s", i.id, id, was, i.env.turns, now)
+		}
+	}
+	for id, now := range scheduled {
+		i.scheduled[id] = now
+	}
+}
+
+// act does what the orchestrator wants done, as the host does.
+func (i *instance) act(result replay.Result) {
+	e := i.env
+	for _, a := range result.Response.Actions {
+		switch {
+		case a.GetScheduleTask() != nil:
+			s := a.GetScheduleTask()
+			at, outcome := e.runActivity(a.Id, s.Name, s.Input.GetValue())
+			e.send(at, i.id, outcome)
+			scheduled := i.remember("taskScheduled", a.Id)
+			scheduled.GetTaskScheduled().Name = s.Name
+		case a.GetCreateTimer() != nil:
+			at := a.GetCreateTimer().FireAt.AsTime()
+			fired := newEvent("timerFired", at)
+			fired.GetTimerFired().TimerId, fired.GetTimerFired().FireAt = a.Id, a.GetCreateTimer().FireAt
+			e.send(later(at, e.now), i.id, fired)
+			i.remember("timerCreated", a.Id).GetTimerCreated().FireAt = a.GetCreateTimer().FireAt
+		case a.GetCreateSubOrchestration() != nil:
+			s := a.GetCreateSubOrchestration()
+			created := i.remember("subOrchestrationInstanceCreated", a.Id).GetSubOrchestrationInstanceCreated()
+			created.Name, created.InstanceId = s.Name, s.InstanceId
+			if e.orchestrators[s.Name] == nil {
+				e.send(e.now, i.id, subOrchestrationFailed(e.now, a.Id, nil))
+			} else {
+				e.start(s.InstanceId, s.Name, s.Input.GetValue(), i, a.Id)
+			}
+		case a.GetCompleteOrchestration() != nil:
+			c := a.GetCompleteOrchestration()
+			if c.OrchestrationStatus == api.RUNTIME_STATUS_CONTINUED_AS_NEW {
+				i.continueAsNew(c.Result, c.CarryoverEvents)
+				return
+			}
+			i.end(c.OrchestrationStatus, c.Result.GetValue(), c.FailureDetails)
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func (i *instance) remember(kind string, id int32) *backend.HistoryEvent {
+	ev := newEvent(kind, i.env.now)
+	ev.EventId = id
+	i.past = append(i.past, ev)
+	return ev
+}
+
+func (i *instance) continueAsNew(input *wrapperspb.StringValue, carryover []*backend.HistoryEvent) {
+	i.generation++
+	i.past, i.scheduled = nil, map[int32]string{}
+	e := i.env
+	// What the run before has scheduled does not reach the next one. Events that were raised do.
+	kept := queue{}
+	for _, m := range e.queue {
+		if ev := m.event; m.to != i.id || ev.GetTaskCompleted() == nil && ev.GetTaskFailed() == nil && ev.GetTimerFired() == nil &&
+			ev.GetSubOrchestrationInstanceCompleted() == nil && ev.GetSubOrchestrationInstanceFailed() == nil {
+			kept.Push(m)
+		}
+	}
+	e.queue = nil
+	for _, ev := range append([]*backend.HistoryEvent{i.started(input)}, carryover...) {
+		e.send(e.now, i.id, ev)
+	}
+	for _, m := range kept {
+		e.send(m.at, m.to, m.event)
+	}
+}
+
+func (i *instance) end(status api.OrchestrationStatus, output string, details *backend.TaskFailureDetails) {
+	i.status, i.output, i.failure = status, output, details.GetErrorMessage()
+	if i.parent == nil {
+		return
+	}
+	e := i.env
+	if status == api.RUNTIME_STATUS_COMPLETED {
+		completed := newEvent("subOrchestrationInstanceCompleted", e.now)
+		completed.GetSubOrchestrationInstanceCompleted().TaskScheduledId = i.parentTask
+		completed.GetSubOrchestrationInstanceCompleted().Result = wrapperspb.String(output)
+		e.send(e.now, i.parent.id, completed)
+		return
+	}
+	e.send(e.now, i.parent.id, subOrchestrationFailed(e.now, i.parentTask, details))
+}
