@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -96,15 +97,20 @@ var endpoints struct {
 	conns []*grpc.ClientConn // the one used last is the last
 }
 
-// connect returns the one connection to the endpoint.
+// connect returns the one connection to the endpoint. One that has failed is replaced: it would keep failing for as long as gRPC
+// backs off, although the host, which has just named the endpoint, listens again.
 func connect(host string) (*grpc.ClientConn, error) {
 	target := "passthrough:///" + host
 	endpoints.Lock()
 	defer endpoints.Unlock()
 	if i := slices.IndexFunc(endpoints.conns, func(c *grpc.ClientConn) bool { return c.Target() == target }); i >= 0 {
 		c := endpoints.conns[i]
-		endpoints.conns = append(slices.Delete(endpoints.conns, i, i+1), c)
-		return c, nil
+		endpoints.conns = slices.Delete(endpoints.conns, i, i+1)
+		if c.GetState() != connectivity.TransientFailure {
+			endpoints.conns = append(endpoints.conns, c)
+			return c, nil
+		}
+		_ = c.Close()
 	}
 	c, err := grpc.NewClient(target,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // the host listens on loopback without TLS
@@ -184,7 +190,8 @@ func (c *Client) StartOnce(ctx context.Context, orchestrator, id string, input a
 		return false, fmt.Errorf("starting %q: %w", id, ctx.Err())
 	}
 	mine := false
-	result := starts.DoChan(fmt.Sprintf("%q %v %q", c.endpoint, c.metadata, id), func() (any, error) {
+	// The metadata are converted because MD prints without its values.
+	result := starts.DoChan(fmt.Sprintf("%s %q %q", c.endpoint, map[string][]string(c.metadata), id), func() (any, error) {
 		// Others may wait for this: it must not end because this caller has gone.
 		var err error
 		mine, err = c.startUnlessThere(context.WithoutCancel(ctx), orchestrator, id, text)
@@ -236,7 +243,7 @@ func (c *Client) Wait(ctx context.Context, id string) (*api.OrchestrationMetadat
 		switch {
 		case err == nil && m.IsComplete():
 			return m, nil
-		case err != nil && ctx.Err() == nil:
+		case err != nil && !hasEnded(ctx):
 			return nil, err
 		}
 		select {
@@ -245,6 +252,12 @@ func (c *Client) Wait(ctx context.Context, id string) (*api.OrchestrationMetadat
 		case <-time.After(pause):
 		}
 	}
+}
+
+// hasEnded says that the context has ended or is about to: the host is told its deadline, and may be the first to notice.
+func hasEnded(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && time.Until(deadline) <= 0
 }
 
 // Raise sends an external event to a running instance; v is its payload.

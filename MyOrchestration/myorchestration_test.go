@@ -1,0 +1,164 @@
+package myorchestration
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/sendgrid/sendgrid-go/helpers/mail"
+
+	processactivity "example.com/durablefunctions/ProcessActivity"
+	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/durable/durabletest"
+)
+
+// newEnv fakes ProcessActivity: records whose id starts with "bad" fail.
+func newEnv(t *testing.T) *durabletest.Env {
+	env := durabletest.New(t)
+	env.Orchestrator(string(Name), durable.Orchestrator(Run))
+	env.Activity(string(processactivity.Name), durable.Activity(func(_ context.Context, in processactivity.Input) (processactivity.Result, error) {
+		switch {
+		case in.JobId != durabletest.RootID:
+			return processactivity.Result{}, fmt.Errorf("job %q", in.JobId)
+		case strings.HasPrefix(in.RecordId, "bad"):
+			return processactivity.Result{ErrorMessage: "<b>" + in.RecordId + "</b>"}, nil
+		case in.RecordId == "error":
+			return processactivity.Result{}, errors.New(strings.Repeat("é", 600))
+		}
+		return processactivity.Result{Success: true}, nil
+	}))
+	return env
+}
+
+func run(t *testing.T, env *durabletest.Env, in Input) (*durabletest.Result, Output) {
+	t.Helper()
+	compressed, err := in.Compress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := env.Run(durable.Orchestrator(Run), compressed)
+	var out Output
+	if r.Status != api.RUNTIME_STATUS_COMPLETED || json.Unmarshal([]byte(r.Output), &out) != nil {
+		t.Fatalf("%s %s %s", r.Status, r.Output, r.Failure)
+	}
+	return r, out
+}
+
+func TestAllSucceed(t *testing.T) {
+	t.Parallel()
+	r, _ := run(t, newEnv(t), Input{RecordIds: []string{"a", "b"}, AlertEmailTo: "ops@example.com"})
+	if r.Output != `{"Total":2,"Succeeded":2,"Failed":0,"Failures":[],"Mail":"none"}` || len(r.Outputs) != 0 || r.Logs != "" {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestFailuresAreMailed(t *testing.T) {
+	t.Parallel()
+	ids := []string{"good", "error"}
+	for i := range 150 {
+		ids = append(ids, fmt.Sprint("bad", i))
+	}
+	r, out := run(t, newEnv(t), Input{RecordIds: ids, AlertEmailTo: "ops@example.com"})
+	if out.Total != 152 || out.Succeeded != 1 || out.Failed != 151 || len(out.Failures) != 151 || out.Mail != MailSent {
+		t.Errorf("%+v", out)
+	}
+	if got := out.Failures[0]; got.RecordId != "error" || got.ErrorMessage != strings.Repeat("é", 499)+"…" {
+		t.Errorf("%+v", got)
+	}
+	if strings.Count(r.Logs, "level=ERROR msg=\"151 tasks failed.\"") != 1 {
+		t.Errorf("logs %s", r.Logs)
+	}
+	if status := r.CustomStatus; status[0] != `{"Total":152,"Completed":0,"Failed":0}` || status[len(status)-1] != `{"Total":152,"Completed":152,"Failed":151}` {
+		t.Errorf("custom status %v", status)
+	}
+	sent := r.Outputs["mail"]
+	if len(sent) != 1 {
+		t.Fatalf("%d mails", len(sent))
+	}
+	var m mail.SGMailV3
+	if err := json.Unmarshal([]byte(sent[0]), &m); err != nil {
+		t.Fatal(err)
+	}
+	html := m.Content[0].Value
+	if m.From.Address != "no-reply@mycompany.co.nz" || m.Personalizations[0].To[0].Address != "ops@example.com" ||
+		m.Subject != "MyOrchestration Failure" || len(m.Content) != 1 || m.Content[0].Type != "text/html" {
+		t.Errorf("mail %s", sent[0])
+	}
+	for _, part := range []string{durabletest.RootID, "152 records, 1 succeeded, 151 failed", "&lt;b&gt;bad0&lt;/b&gt;", "and 51 more"} {
+		if !strings.Contains(html, part) {
+			t.Errorf("the mail does not say %q: %s", part, html)
+		}
+	}
+	if strings.Contains(html, "<b>") || strings.Count(html, "<tr><td>") != 100 {
+		t.Errorf("the mail lists %d records: %s", strings.Count(html, "<tr><td>"), html)
+	}
+}
+
+func TestNoRecipient(t *testing.T) {
+	t.Parallel()
+	r, out := run(t, newEnv(t), Input{RecordIds: []string{"bad"}})
+	if out.Mail != MailNone || out.Failed != 1 || !strings.Contains(r.Logs, "AlertEmailTo") {
+		t.Errorf("%+v, logs %s", out, r.Logs)
+	}
+}
+
+// A mail that cannot be sent fails its sub-orchestration, without details: tried again, and never at the cost of the result.
+func TestMailFails(t *testing.T) {
+	t.Parallel()
+	env := newEnv(t)
+	attempts := 0
+	env.Orchestrator(string(Name), nil) // the host fails it for its output binding, and says no more
+	r, out := run(t, env, Input{RecordIds: []string{"bad", "good"}, AlertEmailTo: "ops@example.com", MailAttempts: 4, MailRetryIntervalSeconds: 60})
+	if out.Mail != MailFailed || out.Succeeded != 1 || len(out.Failures) != 1 || r.Elapsed != 7*time.Minute {
+		t.Errorf("%+v after %s, %d attempts", out, r.Elapsed, attempts)
+	}
+	if strings.Count(r.Logs, "the mail could not be sent") != 1 {
+		t.Errorf("logs %s", r.Logs)
+	}
+}
+
+// A record whose activity was lost is tried again; one that stays lost fails, and the rest go on.
+func TestLostActivities(t *testing.T) {
+	t.Parallel()
+	env := newEnv(t)
+	env.Lose(string(processactivity.Name), 2)
+	r, out := run(t, env, Input{RecordIds: []string{"a", "b", "c"}})
+	if out.Succeeded != 3 || r.Elapsed != 5*time.Second {
+		t.Errorf("%+v after %s", out, r.Elapsed)
+	}
+	env = newEnv(t)
+	env.Lose(string(processactivity.Name), 1000)
+	r, out = run(t, env, Input{RecordIds: []string{"a", "b"}, Attempts: 4, RetryIntervalSeconds: 1})
+	if out.Failed != 2 || len(env.Calls(string(processactivity.Name))) != 8 || r.Elapsed != 7*time.Second {
+		t.Errorf("%+v after %s", out, r.Elapsed)
+	}
+}
+
+func TestNothingIsRetriedThatFailed(t *testing.T) {
+	t.Parallel()
+	env := newEnv(t)
+	if _, out := run(t, env, Input{RecordIds: []string{"error", "bad"}}); out.Failed != 2 || len(env.Calls(string(processactivity.Name))) != 2 {
+		t.Errorf("%+v after %v", out, env.Calls(string(processactivity.Name)))
+	}
+}
+
+// What an input leaves out is written into it when it is made, so that a later version's defaults do not change it.
+func TestDefaultsAreWrittenOut(t *testing.T) {
+	t.Parallel()
+	compressed, err := Input{RecordIds: []string{"a"}}.Compress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	quoted, _ := json.Marshal(compressed)
+	in, err := decode(quoted)
+	want := Input{RecordIds: []string{"a"}, Attempts: 3, RetryIntervalSeconds: 5, AlertEmailFrom: "no-reply@mycompany.co.nz", MailAttempts: 3, MailRetryIntervalSeconds: 10}
+	if err != nil || fmt.Sprint(in) != fmt.Sprint(want) || !slices.Equal(in.RecordIds, want.RecordIds) {
+		t.Errorf("%+v, %v", in, err)
+	}
+}
