@@ -97,7 +97,7 @@ func TestInstanceID(t *testing.T) {
 	if same != id("text", "MessageId", "m", "SequenceNumber", "2") || len(same) != 32 {
 		t.Errorf("id %q", same)
 	}
-	if id(forged, "MessageId", "evil", "SequenceNumber", "7") != id(forged, "MessageId", "evil", "SequenceNumber", "7") {
+	if again := id(forged, "MessageId", "evil", "SequenceNumber", "7"); again != id(forged, "MessageId", "evil", "SequenceNumber", "7") {
 		t.Error("a second delivery of a message with a forged id has another id")
 	}
 	seen := map[string]bool{same: true}

@@ -231,7 +231,7 @@ func TestActivity(t *testing.T) {
 		"no result":  {f: func(task.ActivityContext) (any, error) { return nil, nil }, input: "1", status: 200, value: "null"},
 		"error":      {f: func(task.ActivityContext) (any, error) { return nil, errors.New("card declined: 42") }, input: "1", status: 500, phrase: "card declined: 42"},
 		"panic":      {f: func(task.ActivityContext) (any, error) { panic("boom") }, input: "1", status: 500, phrase: "panic: boom"},
-		"nil map":    {f: func(task.ActivityContext) (any, error) { var m map[string]int; m["x"] = 1; return m, nil }, input: "1", status: 500, phrase: "nil map"},
+		"nil":        {f: func(ctx task.ActivityContext) (any, error) { return ctx.Context().Err().Error(), nil }, input: "1", status: 500, phrase: "nil pointer"},
 		"goexit":     {f: func(task.ActivityContext) (any, error) { runtime.Goexit(); return nil, nil }, input: "1", status: 500, phrase: "goroutine"},
 		"no JSON":    {f: func(task.ActivityContext) (any, error) { return make(chan int), nil }, input: "1", status: 500, phrase: "cannot be JSON"},
 		"bad input":  {f: durable.Activity(func(context.Context, int) (int, error) { return 1, nil }), input: `"text"`, status: 500, phrase: "input is no int"},

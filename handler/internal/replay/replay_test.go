@@ -135,8 +135,9 @@ func TestNoExecutionID(t *testing.T) {
 	at := func(second int) string {
 		return turn(t, oneChild, "", fmt.Sprintf(`"timestamp":"2026-01-02T03:04:%02dZ","executionStarted":{"name":"Orch"}`, second)).String()
 	}
-	if at(5) == at(6) || at(5) != at(5) {
-		t.Errorf("ids %s and %s", at(5), at(6))
+	one, again, other := at(5), at(5), at(6)
+	if one != again || one == other {
+		t.Errorf("ids %s, %s and %s", one, again, other)
 	}
 }
 
@@ -208,7 +209,7 @@ func TestPanics(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]task.Orchestrator{
 		"at once":      func(*task.OrchestrationContext) (any, error) { panic("boom") },
-		"nil":          func(*task.OrchestrationContext) (any, error) { var m map[string]int; m["boom"] = 1; return nil, nil },
+		"out of range": func(ctx *task.OrchestrationContext) (any, error) { return []int{}[len(ctx.ID)], nil },
 		"after a wait": func(ctx *task.OrchestrationContext) (any, error) { _, _ = oneActivity(ctx); panic(errors.New("boom")) },
 	} {
 		t.Run(name, func(t *testing.T) {
