@@ -1,0 +1,180 @@
+package tests
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/local"
+)
+
+// toolkitApp has an orchestrator for each piece of the toolkit.
+func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
+	const flaky = durable.ActivityName[int, int]("Flaky")
+	child := durable.OrchestratorName[int, int]("Child")
+	again := durable.OrchestratorName[int, int]("Again")
+	orchestrators := map[string]task.Orchestrator{
+		"Child": durable.Orchestrator(func(ctx *task.OrchestrationContext, n int) (int, error) {
+			if n < 0 {
+				return 0, errors.New("child says no")
+			}
+			return n + 1, nil
+		}),
+		"FanOut": durable.Orchestrator(func(ctx *task.OrchestrationContext, n int) (string, error) {
+			outcomes := durable.FanOut(ctx, flaky, make([]int, n), nil, durable.WithRetry(durable.RetryPolicy{Attempts: 3, FirstInterval: 10 * time.Millisecond}))
+			failed := 0
+			for _, o := range outcomes {
+				if o.Err != nil {
+					failed++
+				}
+			}
+			return fmt.Sprint(len(outcomes), " ", failed), nil
+		}),
+		"Race": durable.Orchestrator(func(ctx *task.OrchestrationContext, _ any) (int, error) {
+			return durable.WhenAny(durable.Timer(ctx, time.Hour), durable.Timer(ctx, 10*time.Millisecond)), nil
+		}),
+		"Approval": durable.Orchestrator(func(ctx *task.OrchestrationContext, _ any) (string, error) {
+			durable.SetCustomStatus(ctx, map[string]any{"waiting": true, "id": durable.NewGUID(ctx)})
+			durable.ReplayLog(ctx).Info("approval begins")
+			_, timeout := durable.WaitForEvent[string](ctx, "Never", 10*time.Millisecond).Await()
+			by, err := durable.WaitForEvent[string](ctx, "Approved", time.Minute).Await()
+			return fmt.Sprint(by, " ", errors.Is(timeout, durable.ErrTimeout)), err
+		}),
+		"Parent": durable.Orchestrator(func(ctx *task.OrchestrationContext, _ any) (string, error) {
+			results, err := durable.WhenAll(child.Call(ctx, 1), child.Call(ctx, -1))
+			return fmt.Sprint(results, " ", err), nil
+		}),
+		"Again": durable.Orchestrator(func(ctx *task.OrchestrationContext, n int) (int, error) {
+			if n < 30 { // more than the engine's own limit of 20 in a row
+				again.ContinueAsNew(ctx, n+1)
+			}
+			return n, nil
+		}),
+	}
+	app := handler.New()
+	app.Trigger("Start", func(ctx context.Context, in *handler.Invocation) error {
+		var m struct {
+			Name, ID, Raise string
+			Input           any
+		}
+		if err := json.Unmarshal([]byte(in.Text("item")), &m); err != nil {
+			return err
+		}
+		c, err := in.DurableClient("starter")
+		if err == nil && m.Raise != "" {
+			return c.Raise(ctx, m.ID, m.Raise, m.Input)
+		}
+		if err == nil {
+			_, err = c.Start(ctx, m.Name, m.ID, m.Input)
+		}
+		return err
+	})
+	app.Activity("Flaky", durable.Activity(func(context.Context, int) (int, error) {
+		if failures.Add(-1) >= 0 {
+			return 0, errors.New("not yet")
+		}
+		return 1, nil
+	}))
+	names := []string{}
+	for name, o := range orchestrators {
+		app.Orchestrator(name, o)
+		names = append(names, name)
+	}
+	return app, names
+}
+
+// The toolkit at work through the handler and the engine, with all that lies between.
+func TestToolkitThroughTheEngine(t *testing.T) {
+	t.Parallel()
+	var failures atomic.Int32
+	failures.Store(7)
+	app, names := toolkitApp(&failures)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "host.json"), `{"version":"2.0","functionTimeout":"00:01:00","extensions":{"durableTask":{"hubName":"Toolkit"}}}`)
+	write(t, filepath.Join(dir, "Start", "function.json"), `{"bindings":[{"name":"item","type":"serviceBusTrigger","direction":"in","queueName":"q","connection":"c"},{"name":"starter","type":"durableClient","direction":"in"}]}`)
+	write(t, filepath.Join(dir, "Flaky", "function.json"), `{"bindings":[{"name":"input","type":"activityTrigger","direction":"in"}]}`)
+	for _, name := range names {
+		write(t, filepath.Join(dir, name, "function.json"), `{"bindings":[{"name":"context","type":"orchestrationTrigger","direction":"in"}]}`)
+	}
+	none := func(string) string { return "" }
+	h, err := app.Handler(handler.Options{Root: dir, Getenv: none, Environ: []string{}, Stdout: io.Discard, Stderr: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	console := &lockedBuffer{}
+	host, err := local.Open(t.Context(), local.Options{
+		Root: dir, DataDir: filepath.Join(dir, ".local"), Handler: h, Settings: none, Environ: []string{}, Logger: slog.New(slog.DiscardHandler),
+		OnConsole: func(_, line string) { fmt.Fprintln(console, line) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = host.Close(ctx)
+	})
+	send := func(text string) {
+		t.Helper()
+		if err := host.Invoke(t.Context(), "Start", local.Message{Body: []byte(text)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait := func(id, want string) local.Instance {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		i, err := host.Wait(ctx, id)
+		if err != nil || i.Status != api.RUNTIME_STATUS_COMPLETED || i.Output != want {
+			t.Errorf("%s: %s %s %v, want %s", id, i.Status, i.Output, err, want)
+		}
+		return i
+	}
+
+	for _, m := range []string{
+		`{"name":"FanOut","id":"fan","input":40}`, `{"name":"Race","id":"race"}`, `{"name":"Approval","id":"approval"}`,
+		`{"name":"Parent","id":"parent"}`, `{"name":"Again","id":"again","input":0}`,
+	} {
+		send(m)
+	}
+	if fan := wait("fan", `"40 0"`); fan.CustomStatus != `{"Total":40,"Completed":40,"Failed":0}` {
+		t.Errorf("custom status %s", fan.CustomStatus)
+	}
+	wait("race", "1")
+	wait("parent", `"[2 0] child says no"`)
+	wait("again", "30")
+
+	var status struct {
+		Waiting bool
+		ID      uuid.UUID
+	}
+	for deadline := time.Now().Add(10 * time.Second); !status.Waiting; time.Sleep(10 * time.Millisecond) {
+		i, err := host.Instance(t.Context(), "approval")
+		if err != nil || time.Now().After(deadline) {
+			t.Fatal(err, i)
+		}
+		_ = json.Unmarshal([]byte(i.CustomStatus), &status)
+	}
+	send(`{"id":"approval","raise":"APPROVED","input":"the boss"}`)
+	i := wait("approval", `"the boss true"`)
+	if want := fmt.Sprintf(`{"id":%q,"waiting":true}`, status.ID); i.CustomStatus != want || status.ID.Version() != 5 {
+		t.Errorf("custom status %s, was %s", i.CustomStatus, want)
+	}
+	if n := strings.Count(console.String(), "approval begins"); n != 1 {
+		t.Errorf("logged %d times: %s", n, console.String())
+	}
+}
