@@ -1,8 +1,8 @@
 // A Functions app in Go that does its work in a durable orchestration: a queue message starts it, it processes each
 // record in an activity of its own, and mails the failures.
 //
-// Under the Functions host this binary is the custom handler. Without one it is a command that runs the same functions on this
-// machine: see go run . --help.
+// Under the Functions host this binary is the custom handler. Without one it is a command that runs the same functions
+// on this machine: see go run . --help.
 package main
 
 import (
@@ -32,7 +32,8 @@ func main() {
 	os.Exit(app.Serve())
 }
 
-// functions is the app: which functions there are, and the records that they work on. Unless the settings say otherwise, these lie in dataDir.
+// functions is the app: which functions there are, and the records that they work on. Unless the settings say
+// otherwise, these lie in dataDir.
 func functions(dataDir string) (*handler.App, io.Closer, error) {
 	settings, err := myclientfunction.ReadSettings(os.Getenv)
 	if err != nil {

@@ -19,8 +19,8 @@ type Message struct {
 // wholeNumber is an id that was sent as a number. Its digits are the id.
 var wholeNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
-// Parse reads a message of at most limit bytes: {"RecordIds": ["C-001", 17]} or {"Batch": "2026-11"}. The case of the names does not
-// matter, null counts as absent, and other fields are ignored.
+// Parse reads a message of at most limit bytes: {"RecordIds": ["C-001", 17]} or {"Batch": "2026-11"}. The case of the
+// names does not matter, null counts as absent, and other fields are ignored.
 func Parse(text string, limit int) (Message, error) {
 	if len(text) > limit {
 		return Message{}, fmt.Errorf("the message is too large: the limit is %d bytes (setting MESSAGE_MAX_BYTES)", limit)

@@ -1,9 +1,9 @@
 // Package myclientfunction is the client function MyClientFunction: a queue message starts MyOrchestration.
 //
-// Service Bus delivers a message at least once. So the orchestration's instance id is made from the message's id and its text (see InstanceID), and an
-// instance that runs or has completed counts as started. The host replaces a finished instance when asked to start its id; so within this process
-// query and start are one step, and between processes it is Service Bus' lock on the message that lets only one
-// of them handle it at a time.
+// Service Bus delivers a message at least once. So the orchestration's instance id is made from the message's id and
+// its text (see InstanceID), and an instance that runs or has completed counts as started. The host replaces a finished
+// instance when asked to start its id; so within this process query and start are one step, and between processes it is
+// Service Bus' lock on the message that lets only one of them handle it at a time.
 //
 // # Settings
 //
@@ -144,10 +144,10 @@ func resolve(ctx context.Context, records Records, m Message) ([]string, error) 
 	return unique(ids), err
 }
 
-// InstanceID returns the id of the orchestration that a message starts, made from the message's identity and its text: the same
-// when it is delivered again, and another for the same text in another message. metadata is the host's, of which a message can
-// forge what it has a property for; so the identity is its MessageId or, failing that, its SequenceNumber, whichever the text does not
-// name. With neither, the id is random.
+// InstanceID returns the id of the orchestration that a message starts, made from the message's identity and its text:
+// the same when it is delivered again, and another for the same text in another message. metadata is the host's, of
+// which a message can forge what it has a property for; so the identity is its MessageId or, failing that, its
+// SequenceNumber, whichever the text does not name. With neither, the id is random.
 func InstanceID(text string, metadata func(name string) (string, bool)) string {
 	for _, name := range []string{"MessageId", "SequenceNumber"} {
 		if identity, ok := metadata(name); ok && identity != "" && !names(text, name) {

@@ -4,14 +4,14 @@
 // # Input
 //
 // The input is the seed's: the JSON of an Input, compressed by package payload, as a JSON string. Whatever shapes the
-// orchestration's history stands in it (attempts, intervals, whether and where to mail), with defaults for what an input leaves out. So an
-// orchestration in flight keeps its course when a setting changes.
+// orchestration's history stands in it (attempts, intervals, whether and where to mail), with defaults for what an
+// input leaves out. So an orchestration in flight keeps its course when a setting changes.
 //
 // # Mail
 //
 // The host fails an orchestration for good, and loses its result, if its mail cannot be sent. So MyOrchestration has
-// the mail sent by a small sub-orchestration, itself with an alert for its input, tries again if that fails, and keeps its result
-// whatever comes of it.
+// the mail sent by a small sub-orchestration, itself with an alert for its input, tries again if that fails, and keeps
+// its result whatever comes of it.
 package myorchestration
 
 import (
@@ -43,7 +43,8 @@ type Input struct {
 	MailRetryIntervalSeconds float64 `json:",omitempty"` // as above; default 10
 }
 
-// Compress returns the input as the orchestration takes it. The defaults are written out: those of a later version may be others.
+// Compress returns the input as the orchestration takes it. The defaults are written out: those of a later version may
+// be others.
 func (in Input) Compress() (string, error) {
 	text, err := json.Marshal(in.withDefaults())
 	return payload.Compress(string(text)), err
@@ -85,7 +86,8 @@ const (
 	MailFailed = "failed" // given up
 )
 
-// part is what MyOrchestration calls itself with: a piece of its own work. It is an object; the input of the whole is a string.
+// part is what MyOrchestration calls itself with: a piece of its own work. It is an object; the input of the whole is a
+// string.
 type part struct {
 	Alert *Alert
 }
@@ -151,7 +153,8 @@ func process(ctx *task.OrchestrationContext, in Input) *Output {
 	return out
 }
 
-// lost says whether another attempt may do better: the process died, say. One that ran past its deadline would do so again.
+// lost says whether another attempt may do better: the process died, say. One that ran past its deadline would do so
+// again.
 func lost(err error) bool {
 	var e *durable.TaskError
 	return errors.As(err, &e) && e.Surroundings() && e.Kind != durable.DeadlineExceeded

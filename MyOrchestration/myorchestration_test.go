@@ -108,7 +108,8 @@ func TestNoRecipient(t *testing.T) {
 	}
 }
 
-// A mail that cannot be sent fails its sub-orchestration, without details: tried again, and never at the cost of the result.
+// A mail that cannot be sent fails its sub-orchestration, without details: tried again, and never at the cost of the
+// result.
 func TestMailFails(t *testing.T) {
 	t.Parallel()
 	env := newEnv(t)

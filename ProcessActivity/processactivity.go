@@ -1,7 +1,8 @@
 // Package processactivity is the activity function ProcessActivity: it processes one record.
 //
-// It reports a record that failed in its result, as the seed's C# function does. So an activity that fails as a whole always means
-// failed surroundings (the process died, the deadline passed), and only such a failure is worth another attempt.
+// It reports a record that failed in its result, as the seed's C# function does. So an activity that fails as a whole
+// always means failed surroundings (the process died, the deadline passed), and only such a failure is worth another
+// attempt.
 package processactivity
 
 import (
@@ -28,8 +29,8 @@ type Result struct {
 	ErrorMessage string `json:",omitempty"`
 }
 
-// Processor processes one record, once for each job however often it is called. Put your own work here; crm.Store is the one
-// of this app.
+// Processor processes one record, once for each job however often it is called. Put your own work here; crm.Store is
+// the one of this app.
 type Processor interface {
 	Process(ctx context.Context, jobID, recordID string) error
 }

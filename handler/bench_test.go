@@ -112,8 +112,8 @@ func turnBody(past, news [][]byte) []byte {
 	return []byte(`{"Data":{"context":` + twice(base64.StdEncoding.EncodeToString(request)) + `},"Metadata":{"sys":{"MethodName":"Orch"}}}`)
 }
 
-// BenchmarkTurn is an orchestrator turn of 1,000 past activities through ServeHTTP, with the SDK's own tasks and with the toolkit's, against the bare
-// unmarshal, executor and marshal of the same bytes.
+// BenchmarkTurn is an orchestrator turn of 1,000 past activities through ServeHTTP, with the SDK's own tasks and with
+// the toolkit's, against the bare unmarshal, executor and marshal of the same bytes.
 func BenchmarkTurn(b *testing.B) {
 	past, news := history(b)
 	body := turnBody(past, news)

@@ -1,6 +1,6 @@
 // Package handler is an Azure Functions custom handler for Go: it lets the Functions host run Go functions, durable
-// ones included. Orchestrators and activities are durabletask-go's; what the host's protocol wants and durabletask-go does
-// not give, happens here.
+// ones included. Orchestrators and activities are durabletask-go's; what the host's protocol wants and durabletask-go
+// does not give, happens here.
 //
 // The smallest complete app has a folder with a function.json for each function, a host.json, and this main:
 //
@@ -34,8 +34,8 @@
 // # The deadline
 //
 // The host kills the whole process, and with it every other invocation in flight, when one of them runs past
-// functionTimeout. So each is answered a margin before that: its context is cancelled, and the answer goes out whether or not the
-// function returns. The context's Deadline tells a function how long it has.
+// functionTimeout. So each is answered a margin before that: its context is cancelled, and the answer goes out whether
+// or not the function returns. The context's Deadline tells a function how long it has.
 //
 // # Settings
 //
@@ -69,8 +69,8 @@ import (
 // PortVariable is the environment variable in which the host passes the port to listen on.
 const PortVariable = "FUNCTIONS_CUSTOMHANDLER_PORT"
 
-// TriggerFunc is a function with any trigger but the durable ones. Its error fails the invocation, upon which the trigger
-// does what it does: Service Bus delivers the message again.
+// TriggerFunc is a function with any trigger but the durable ones. Its error fails the invocation, upon which the
+// trigger does what it does: Service Bus delivers the message again.
 type TriggerFunc func(ctx context.Context, in *Invocation) error
 
 // App is a set of functions, each registered under the name of its folder.
@@ -222,8 +222,9 @@ func (f *function) describe() string {
 	return "a trigger function"
 }
 
-// Serve serves the host's requests on the loopback port in PortVariable. It returns only when it cannot serve, and then 1, with one
-// line on stderr: the host takes exit code 0 as wanted, starts no new handler, and every later invocation fails.
+// Serve serves the host's requests on the loopback port in PortVariable. It returns only when it cannot serve, and then
+// 1, with one line on stderr: the host takes exit code 0 as wanted, starts no new handler, and every later invocation
+// fails.
 func (a *App) Serve() int {
 	err := a.serve(Options{}.withDefaults())
 	fmt.Fprintln(os.Stderr, err)

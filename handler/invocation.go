@@ -25,7 +25,8 @@ type Invocation struct {
 // if there is no such binding.
 func (in *Invocation) Text(binding string) string { return wire.Text(in.data[binding]) }
 
-// Metadata returns the text of a property of the trigger, such as MessageId, and whether it is there. Its case does not matter.
+// Metadata returns the text of a property of the trigger, such as MessageId, and whether it is there. Its case does not
+// matter.
 //
 // Do not trust it: the host copies the properties of a message that is a JSON object over its own, so whoever
 // wrote the message may have written this.
@@ -50,9 +51,9 @@ func (in *Invocation) DurableClient(binding string) (*durable.Client, error) {
 	return durable.NewClient(wire.Text(raw), in.maxPayload)
 }
 
-// SetOutput sets the value of an output binding of the trigger function or activity that ctx belongs to. The host sends nothing for a value
-// that is null, one message per element for an array, and takes a string that happens to be valid base64 for bytes: send
-// an object. For orchestrators there is durable.SetOutput.
+// SetOutput sets the value of an output binding of the trigger function or activity that ctx belongs to. The host sends
+// nothing for a value that is null, one message per element for an array, and takes a string that happens to be valid
+// base64 for bytes: send an object. For orchestrators there is durable.SetOutput.
 func SetOutput(ctx context.Context, binding string, v any) { invocation.Of(ctx).SetOutput(binding, v) }
 
 // Log returns the log of the invocation that ctx belongs to; it is durable.Log.

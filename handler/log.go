@@ -58,7 +58,8 @@ func (l *logs) flush() {
 	}
 }
 
-// newLogger returns a logger that sends errors to stderr at once, where the host keeps their severity, and the rest to l.
+// newLogger returns a logger that sends errors to stderr at once, where the host keeps their severity, and the rest to
+// l.
 func newLogger(l *logs, level slog.Level, errors slog.Handler) *slog.Logger {
 	lines := slog.NewTextHandler(l, &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.TimeKey {

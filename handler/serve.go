@@ -107,8 +107,8 @@ func (s *server) run(ctx context.Context, c *call) outcome {
 	return giveUp(c, wire.KindDeadline, message)
 }
 
-// giveUp is the outcome of a function that did not return: an error or, as any other answer to a turn than a good one would have the
-// host say, and not us, why, a failed orchestration.
+// giveUp is the outcome of a function that did not return: an error or, as any other answer to a turn than a good one
+// would have the host say, and not us, why, a failed orchestration.
 func giveUp(c *call, kind wire.Kind, message string) outcome {
 	if c.orchestrator != nil {
 		if turn, err := wire.DecodeTurn(wire.Text(c.request.Data[c.binding])); err == nil {
@@ -169,9 +169,9 @@ func statusOf(err error) int {
 	return http.StatusBadRequest
 }
 
-// readRequest reads a body that is as large as the settings allow at most. The host never says how large one is (it sends
-// chunks). So any number of bodies may grow to largeBody, and one that grows beyond takes its place among bodies first: all that it may
-// still need while it is read, then what it has got until release is called.
+// readRequest reads a body that is as large as the settings allow at most. The host never says how large one is (it
+// sends chunks). So any number of bodies may grow to largeBody, and one that grows beyond takes its place among bodies
+// first: all that it may still need while it is read, then what it has got until release is called.
 func (s *server) readRequest(ctx context.Context, w http.ResponseWriter, r *http.Request, request *wire.Request) (release func(), err error) {
 	release = func() {}
 	var b bytes.Buffer

@@ -541,7 +541,8 @@ func TestBadInputOfTheOrchestration(t *testing.T) {
 	}
 }
 
-// What the real host sent to other functions, its sizes and shapes: each gets an answer that the host can end, and the process lives on.
+// What the real host sent to other functions, its sizes and shapes: each gets an answer that the host can end, and the
+// process lives on.
 func TestRecordedRequests(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)

@@ -97,8 +97,8 @@ var endpoints struct {
 	conns []*grpc.ClientConn // the one used last is the last
 }
 
-// connect returns the one connection to the endpoint. One that has failed is replaced: it would keep failing for as long as gRPC
-// backs off, although the host, which has just named the endpoint, listens again.
+// connect returns the one connection to the endpoint. One that has failed is replaced: it would keep failing for as
+// long as gRPC backs off, although the host, which has just named the endpoint, listens again.
 func connect(host string) (*grpc.ClientConn, error) {
 	target := "passthrough:///" + host
 	endpoints.Lock()
@@ -129,8 +129,8 @@ func connect(host string) (*grpc.ClientConn, error) {
 
 var timeSpanText = regexp.MustCompile(`^(?:(\d{1,4})\.)?(\d{1,2}):(\d{1,2}):(\d{1,2}(?:\.\d{1,7})?)$`)
 
-// timeSpan reads .NET's "00:01:40" or "1.00:00:00" (a day), which the host sends as a JSON string inside a JSON string. .NET's
-// infinite time span is negative: it is answered with otherwise too, so that each call has an end.
+// timeSpan reads .NET's "00:01:40" or "1.00:00:00" (a day), which the host sends as a JSON string inside a JSON string.
+// .NET's infinite time span is negative: it is answered with otherwise too, so that each call has an end.
 func timeSpan(s string, otherwise time.Duration) time.Duration {
 	m := timeSpanText.FindStringSubmatch(strings.Trim(s, `"`))
 	if m == nil {
@@ -145,9 +145,9 @@ func timeSpan(s string, otherwise time.Duration) time.Duration {
 	return d
 }
 
-// Start starts an orchestration and returns its id, which is random if id is empty. The input is marshalled to JSON. A finished
-// instance of that id is replaced; a running or suspended one is ErrExists. An orchestrator name that the host does not know is
-// accepted: that instance fails.
+// Start starts an orchestration and returns its id, which is random if id is empty. The input is marshalled to JSON. A
+// finished instance of that id is replaced; a running or suspended one is ErrExists. An orchestrator name that the host
+// does not know is accepted: that instance fails.
 func (c *Client) Start(ctx context.Context, orchestrator, id string, input any) (string, error) {
 	if id == "" {
 		id = uuid.NewString()
@@ -174,10 +174,11 @@ func (c *Client) start(ctx context.Context, orchestrator, id, input string) erro
 
 var starts singleflight.Group
 
-// StartOnce starts an orchestration unless an instance of that id is there that has not failed: pending, running, suspended or completed.
-// It says whether it started one. Calls for one id at the same time within this process are one, and only one of them says that it
-// started the instance; across processes nothing keeps two of them from both starting (the host replaces a finished instance), so let the
-// message that the id is made from be locked, as Service Bus does. A call whose context ends may have started an instance all the same.
+// StartOnce starts an orchestration unless an instance of that id is there that has not failed: pending, running,
+// suspended or completed. It says whether it started one. Calls for one id at the same time within this process are
+// one, and only one of them says that it started the instance; across processes nothing keeps two of them from both
+// starting (the host replaces a finished instance), so let the message that the id is made from be locked, as Service
+// Bus does. A call whose context ends may have started an instance all the same.
 func (c *Client) StartOnce(ctx context.Context, orchestrator, id string, input any) (started bool, err error) {
 	if err := CheckID(id); err != nil {
 		return false, err
@@ -221,8 +222,8 @@ func (c *Client) startUnlessThere(ctx context.Context, orchestrator, id, input s
 	return err == nil, err
 }
 
-// Query returns the state of an instance. SerializedOutput is the result's JSON, or plain text if the instance failed or was
-// terminated.
+// Query returns the state of an instance. SerializedOutput is the result's JSON, or plain text if the instance failed
+// or was terminated.
 func (c *Client) Query(ctx context.Context, id string) (*api.OrchestrationMetadata, error) {
 	if err := CheckID(id); err != nil {
 		return nil, err
@@ -254,7 +255,8 @@ func (c *Client) Wait(ctx context.Context, id string) (*api.OrchestrationMetadat
 	}
 }
 
-// hasEnded says that the context has ended or is about to: the host is told its deadline, and may be the first to notice.
+// hasEnded says that the context has ended or is about to: the host is told its deadline, and may be the first to
+// notice.
 func hasEnded(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return ctx.Err() != nil || ok && time.Until(deadline) <= 0
@@ -364,9 +366,9 @@ func explain(doing, id string, err error) error {
 	return fmt.Errorf("%s %q: %w: %w", doing, id, kind, err)
 }
 
-// CheckID says whether the id is one that every storage provider takes: 1 to 100 characters, none of / \ # ? nor control
-// characters, not starting with @ (which names an entity). The host does not check: one that is too long stalls the
-// whole task hub. The error is an ErrBadID.
+// CheckID says whether the id is one that every storage provider takes: 1 to 100 characters, none of / \ # ? nor
+// control characters, not starting with @ (which names an entity). The host does not check: one that is too long stalls
+// the whole task hub. The error is an ErrBadID.
 func CheckID(id string) error {
 	if err := wire.CheckInstanceID(id); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadID, err)

@@ -63,7 +63,8 @@ func TestNewClientErrors(t *testing.T) {
 	}
 }
 
-// FuzzNewClient: whatever the binding holds, there is a client that can be used or an error that says what is wrong with it.
+// FuzzNewClient: whatever the binding holds, there is a client that can be used or an error that says what is wrong
+// with it.
 func FuzzNewClient(f *testing.F) {
 	f.Add(strings.Replace(recordedBinding, "ENDPOINT", "127.0.0.1:33613", 1))
 	for _, text := range []string{"", "null", "{}", "[]", `"{}"`, `{"rpcBaseUrl":"http://[::1%25lo]:1"}`, `{"rpcBaseUrl":"http://%zz"}`,

@@ -328,7 +328,8 @@ func TestClientAndEngine(t *testing.T) {
 	expectError(t, "a purged instance", err, ErrNotFound)
 }
 
-// TestClientAnswers: what the host answers to each call in each state of the instance, as the error that the caller sees.
+// TestClientAnswers: what the host answers to each call in each state of the instance, as the error that the caller
+// sees.
 func TestClientAnswers(t *testing.T) {
 	t.Parallel()
 	states := []api.OrchestrationStatus{api.RUNTIME_STATUS_PENDING, api.RUNTIME_STATUS_RUNNING, api.RUNTIME_STATUS_SUSPENDED,
@@ -578,8 +579,8 @@ func TestClientPayloadLimit(t *testing.T) {
 	}
 }
 
-// TestClientLargePayloads: 64 MiB in, and an answer of 64 MiB of input and as much output, although gRPC's own limit is 4 MiB and the
-// binding's maxGrpcMessageSizeInBytes says so too.
+// TestClientLargePayloads: 64 MiB in, and an answer of 64 MiB of input and as much output, although gRPC's own limit is
+// 4 MiB and the binding's maxGrpcMessageSizeInBytes says so too.
 func TestClientLargePayloads(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a gigabyte of memory")
@@ -621,7 +622,8 @@ func TestClientConnection(t *testing.T) {
 	}
 }
 
-// TestClientFollowsTheHost: a host that has restarted has another port. It is not parallel: another test could get the old port.
+// TestClientFollowsTheHost: a host that has restarted has another port. It is not parallel: another test could get the
+// old port.
 func TestClientFollowsTheHost(t *testing.T) {
 	before := newClientHost(t)
 	old := newTestClient(t, before.address)
@@ -639,8 +641,8 @@ func TestClientFollowsTheHost(t *testing.T) {
 	}
 }
 
-// TestClientFindsTheHostAgain: a host that comes back on its port is found at once, however often it was not there before. It is not
-// parallel: another test could get the port.
+// TestClientFindsTheHostAgain: a host that comes back on its port is found at once, however often it was not there
+// before. It is not parallel: another test could get the port.
 func TestClientFindsTheHostAgain(t *testing.T) {
 	host := newClientHost(t)
 	host.set("x", api.RUNTIME_STATUS_RUNNING)
@@ -873,8 +875,8 @@ func TestStartOnceLosesTheRace(t *testing.T) {
 	}
 }
 
-// TestStartOnceTogether: 20 callers at once start one instance, also when it has failed before the last of them asks (a failed one may be
-// started again); one of them says that it did, and one that gives up takes no other along.
+// TestStartOnceTogether: 20 callers at once start one instance, also when it has failed before the last of them asks (a
+// failed one may be started again); one of them says that it did, and one that gives up takes no other along.
 func TestStartOnceTogether(t *testing.T) {
 	t.Parallel()
 	host := newClientHost(t)

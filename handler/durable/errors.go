@@ -31,11 +31,12 @@ type TaskError struct {
 // Error returns the message.
 func (e *TaskError) Error() string { return e.Message }
 
-// Surroundings says that not the work failed but something around it: the handler died or was not there, the deadline passed, the answer
-// was not understood, there is no such function. The work may have been done, in part or whole.
+// Surroundings says that not the work failed but something around it: the handler died or was not there, the deadline
+// passed, the answer was not understood, there is no such function. The work may have been done, in part or whole.
 func (e *TaskError) Surroundings() bool { return e.Kind != Failed && e.Kind != Panicked }
 
-// ErrTimeout is the error of a wait for an event that did not come in time. It is durabletask-go's task.ErrTaskCanceled too.
+// ErrTimeout is the error of a wait for an event that did not come in time. It is durabletask-go's task.ErrTaskCanceled
+// too.
 var ErrTimeout = fmt.Errorf("no event came in time: %w", task.ErrTaskCanceled)
 
 func taskError(name string, f *replay.Failure) error {

@@ -15,9 +15,9 @@ type Progress struct {
 	Total, Completed, Failed int
 }
 
-// FanOut calls the activity once for each input, all before it waits for any, and returns what became of each, in the order of the inputs. An
-// item that fails stops no other. While it runs, the orchestration's custom status shows the Progress; failed says which
-// results count as failures there beside the errors, nil: none.
+// FanOut calls the activity once for each input, all before it waits for any, and returns what became of each, in the
+// order of the inputs. An item that fails stops no other. While it runs, the orchestration's custom status shows the
+// Progress; failed says which results count as failures there beside the errors, nil: none.
 func FanOut[In, Out any](ctx *task.OrchestrationContext, activity ActivityName[In, Out], inputs []In, failed func(Out) bool, options ...CallOption) []Outcome[Out] {
 	outcomes := make([]Outcome[Out], len(inputs))
 	progress := Progress{Total: len(inputs)}

@@ -47,14 +47,14 @@ func SetCustomStatus(ctx *task.OrchestrationContext, v any) {
 
 // SetOutput sets the value of an output binding of the orchestrator's function. It is sent if this run of the
 // orchestrator completes well. The host fails an orchestration for good, its result gone, if an output cannot be sent
-// (one nested more than 64 levels deep, too): set outputs in small sub-orchestrations that hold no result worth keeping.
-// A value that cannot be JSON panics.
+// (one nested more than 64 levels deep, too): set outputs in small sub-orchestrations that hold no result worth
+// keeping. A value that cannot be JSON panics.
 func SetOutput(ctx *task.OrchestrationContext, binding string, v any) {
 	replay.Of(ctx).Outputs[binding] = invocation.MarshalOutput(binding, v)
 }
 
-// Log returns the invocation's log, for activities and trigger functions. Errors go to stderr, the rest to the host's log of
-// the invocation.
+// Log returns the invocation's log, for activities and trigger functions. Errors go to stderr, the rest to the host's
+// log of the invocation.
 func Log(ctx context.Context) *slog.Logger { return invocation.Of(ctx).Logger }
 
 // ReplayLog returns a log that is quiet while the orchestrator only repeats what it did in earlier turns.

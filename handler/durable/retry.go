@@ -7,7 +7,8 @@ import (
 	"example.com/durablefunctions/handler/internal/replay"
 )
 
-// RetryPolicy says when a task that failed is tried again. Each task of a fan-out waits on its own schedule, on durable timers.
+// RetryPolicy says when a task that failed is tried again. Each task of a fan-out waits on its own schedule, on durable
+// timers.
 type RetryPolicy struct {
 	Attempts      int              // in all; 1 or less: no retry
 	FirstInterval time.Duration    // before the second attempt
@@ -17,8 +18,8 @@ type RetryPolicy struct {
 	Retry         func(error) bool // which errors; nil: all
 }
 
-// WithRetry tries the activity or sub-orchestration again when it fails. Each task waits on its own timer, whether or not
-// it is being awaited.
+// WithRetry tries the activity or sub-orchestration again when it fails. Each task waits on its own timer, whether or
+// not it is being awaited.
 func WithRetry(p RetryPolicy) CallOption { return func(o *callOptions) { o.retry = &p } }
 
 func (p RetryPolicy) interval(failures int) time.Duration {

@@ -19,8 +19,8 @@ type Task[T any] struct {
 // Awaitable is a task of any type, for WhenAny.
 type Awaitable interface{ base() *future }
 
-// future is a task without its type. It may stand for several operations one after the other: the attempts and delays of a
-// retry, the parts of a long timer.
+// future is a task without its type. It may stand for several operations one after the other: the attempts and delays
+// of a retry, the parts of a long timer.
 type future struct {
 	turn   *replay.Turn
 	done   bool
@@ -65,8 +65,8 @@ func (t *Task[T]) value() (T, error) {
 	return v, nil
 }
 
-// WhenAll waits for all tasks and returns their results in the order of the tasks. The error joins those of the tasks that
-// failed; the results of the others are there nevertheless.
+// WhenAll waits for all tasks and returns their results in the order of the tasks. The error joins those of the tasks
+// that failed; the results of the others are there nevertheless.
 func WhenAll[T any](tasks ...*Task[T]) ([]T, error) {
 	results := make([]T, len(tasks))
 	var errs []error
@@ -79,8 +79,8 @@ func WhenAll[T any](tasks ...*Task[T]) ([]T, error) {
 	return results, errors.Join(errs...)
 }
 
-// WhenAny waits for the first of the tasks to end, well or not, and returns its index: the first in the history, so that every
-// replay finds the same one. It panics if there are no tasks.
+// WhenAny waits for the first of the tasks to end, well or not, and returns its index: the first in the history, so
+// that every replay finds the same one. It panics if there are no tasks.
 func WhenAny(tasks ...Awaitable) int {
 	if len(tasks) == 0 {
 		panic("durable: WhenAny of no tasks")
@@ -162,6 +162,6 @@ func apply(options []CallOption) callOptions {
 	return o
 }
 
-// WithInstanceID gives a sub-orchestration an id of its own. Mind that the host silently replaces an existing child of that id,
-// a running one too, whose work is lost.
+// WithInstanceID gives a sub-orchestration an id of its own. Mind that the host silently replaces an existing child of
+// that id, a running one too, whose work is lost.
 func WithInstanceID(id string) CallOption { return func(o *callOptions) { o.instanceID = id } }

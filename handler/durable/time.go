@@ -10,7 +10,8 @@ import (
 	"example.com/durablefunctions/handler/internal/replay"
 )
 
-// maxTimer is how long one timer of the host may be: storage providers limit it to six days, and other SDKs split at three.
+// maxTimer is how long one timer of the host may be: storage providers limit it to six days, and other SDKs split at
+// three.
 const maxTimer = 3 * 24 * time.Hour
 
 // Timer ends after d, a little late rather than early. A long one is made of several timers of the host. A d of zero or
@@ -32,9 +33,9 @@ func sleep(turn *replay.Turn, d time.Duration, then func()) {
 	})
 }
 
-// WaitForEvent waits for the next external event of that name (its case does not matter) and takes its payload. Each event goes to one
-// wait, the oldest first; an event that came before the wait counts. After the timeout the task fails with ErrTimeout and
-// takes no event any more. A timeout of zero or less waits for ever.
+// WaitForEvent waits for the next external event of that name (its case does not matter) and takes its payload. Each
+// event goes to one wait, the oldest first; an event that came before the wait counts. After the timeout the task fails
+// with ErrTimeout and takes no event any more. A timeout of zero or less waits for ever.
 func WaitForEvent[T any](ctx *task.OrchestrationContext, name string, timeout time.Duration) *Task[T] {
 	t := &Task[T]{newFuture(ctx)}
 	wait := t.turn.Event(name)
@@ -50,8 +51,8 @@ func WaitForEvent[T any](ctx *task.OrchestrationContext, name string, timeout ti
 	return t
 }
 
-// NewGUID returns a GUID that is the same in every replay and another at every call: RFC 9562 version 5 over the run of the instance and a
-// count.
+// NewGUID returns a GUID that is the same in every replay and another at every call: RFC 9562 version 5 over the run of
+// the instance and a count.
 func NewGUID(ctx *task.OrchestrationContext) uuid.UUID {
 	turn := replay.Of(ctx)
 	turn.GUIDs++

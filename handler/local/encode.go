@@ -53,8 +53,8 @@ func twice(text string) []byte {
 	return appendQuoted(make([]byte, 0, len(text)+8), string(appendQuoted(make([]byte, 0, len(text)+4), text)))
 }
 
-// appendQuoted appends a JSON string as Newtonsoft.Json writes it: nothing is escaped that need not be, but for the line
-// separators U+0085, U+2028 and U+2029.
+// appendQuoted appends a JSON string as Newtonsoft.Json writes it: nothing is escaped that need not be, but for the
+// line separators U+0085, U+2028 and U+2029.
 func appendQuoted(to []byte, text string) []byte {
 	to = append(to, '"')
 	start := 0

@@ -30,8 +30,8 @@ func newEngine(h *Host) backend.TaskHubWorker {
 	return backend.NewTaskHubWorker(h.hub, turns, activities, log)
 }
 
-// ExecuteOrchestrator runs a turn. It returns an error only if the turn is to be run again: at functionTimeout, and when
-// the host closes. Anything else that goes wrong fails the orchestration for good, as on the real host.
+// ExecuteOrchestrator runs a turn. It returns an error only if the turn is to be run again: at functionTimeout, and
+// when the host closes. Anything else that goes wrong fails the orchestration for good, as on the real host.
 func (e engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, past, events []*backend.HistoryEvent) (*turnResults, error) {
 	start := findStart(events, past)
 	e.reportStart(events)

@@ -1,6 +1,6 @@
-// Package local is a Functions host for the laptop: it runs an app's functions without Azure, without the Functions Core
-// Tools and without a queue. It plays the host's side of the custom handler protocol against any http.Handler, so that
-// what runs here is what runs in Azure, and what goes wrong there goes wrong here first.
+// Package local is a Functions host for the laptop: it runs an app's functions without Azure, without the Functions
+// Core Tools and without a queue. It plays the host's side of the custom handler protocol against any http.Handler, so
+// that what runs here is what runs in Azure, and what goes wrong there goes wrong here first.
 //
 //	host, err := local.Open(ctx, local.Options{
 //		Root:     ".",      // host.json and the function folders
@@ -17,12 +17,12 @@
 //
 // # What it does
 //
-// It sends the handler the requests that the real host sends, over HTTP connections in memory, and reacts to each answer
-// as the real host does: an orchestrator turn that is not answered well, an output that cannot be sent, a custom status
-// that is too large each fail the orchestration for good; a failed activity becomes the real host's nested failure
-// details; an invocation longer than functionTimeout is given up, and if it is an orchestrator turn run again. It differs
-// where the real host would hang: an empty answer, an empty or overlong instance id fail at once, with an error that says
-// why.
+// It sends the handler the requests that the real host sends, over HTTP connections in memory, and reacts to each
+// answer as the real host does: an orchestrator turn that is not answered well, an output that cannot be sent, a custom
+// status that is too large each fail the orchestration for good; a failed activity becomes the real host's nested
+// failure details; an invocation longer than functionTimeout is given up, and if it is an orchestrator turn run again.
+// It differs where the real host would hang: an empty answer, an empty or overlong instance id fail at once, with an
+// error that says why.
 //
 // Orchestrations run on durabletask-go's engine. Their state is a SQLite file under DataDir. A process that is killed
 // loses nothing: the next Open continues at once. A power cut can lose the last moments before it, because the file is

@@ -18,8 +18,8 @@ import (
 	"example.com/durablefunctions/handler/internal/config"
 )
 
-// invocation is where outputs come from. An orchestrator turn names itself, so that what was sent is known when the turn
-// has to be run again; of any other function instance may be empty, and execution is.
+// invocation is where outputs come from. An orchestrator turn names itself, so that what was sent is known when the
+// turn has to be run again; of any other function instance may be empty, and execution is.
 type invocation struct {
 	function            config.Function
 	instance, execution string

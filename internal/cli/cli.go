@@ -1,4 +1,5 @@
-// Package cli is the commands of the binary when no Functions host has started it. They run the app's functions on the local host.
+// Package cli is the commands of the binary when no Functions host has started it. They run the app's functions on the
+// local host.
 package cli
 
 import (
@@ -85,7 +86,8 @@ func Main(args []string, newApp NewApp) int {
 	return e.code
 }
 
-// loadSettings makes the settings of local.settings.json environment variables, as func start does. The environment wins.
+// loadSettings makes the settings of local.settings.json environment variables, as func start does. The environment
+// wins.
 func loadSettings() error {
 	settings, err := local.Settings(".")
 	if err != nil {
@@ -112,7 +114,8 @@ type session struct {
 	data io.Closer
 }
 
-// open starts the local host on the app in the working directory. Functions' errors go to errs, their other lines to onConsole.
+// open starts the local host on the app in the working directory. Functions' errors go to errs, their other lines to
+// onConsole.
 func (e *environment) open(data string, errs io.Writer, onInstance func(local.Instance), onConsole func(function, line string)) (*session, error) {
 	app, records, err := e.newApp(data)
 	if err != nil {

@@ -117,8 +117,8 @@ func (c *processCommand) read() (string, error) {
 	return string(text), nil
 }
 
-// run is one processing of a message, from its first delivery until its result was printed. Its message id is kept in a file, so that an
-// interrupted one is continued: the same message makes the same instance id.
+// run is one processing of a message, from its first delivery until its result was printed. Its message id is kept in a
+// file, so that an interrupted one is continued: the same message makes the same instance id.
 type run struct {
 	file       string
 	message    local.Message
@@ -163,8 +163,8 @@ func writeFile(path, text string) error {
 
 func (r *run) finish() error { return os.Remove(r.file) }
 
-// deliver delivers the message, unless an earlier call has and its orchestration has ended since, and waits for the orchestration's end. It returns nil if
-// the message started none.
+// deliver delivers the message, unless an earlier call has and its orchestration has ended since, and waits for the
+// orchestration's end. It returns nil if the message started none.
 func (r *run) deliver(ctx context.Context, h *session) (*local.Instance, error) {
 	instance, err := h.Instance(ctx, r.instanceID)
 	if err != nil && !errors.Is(err, api.ErrInstanceNotFound) {

@@ -53,7 +53,8 @@ func compare(r record, a answer) []string {
 	return append(differences, compareFields("", result(unmark(string(got.ReturnValue))), result(string(want.ReturnValue)))...)
 }
 
-// compareBare compares what is not a good answer of a function: a failure, or the answer to the question whether we are ready.
+// compareBare compares what is not a good answer of a function: a failure, or the answer to the question whether we are
+// ready.
 func compareBare(r record, a answer) (differences []string) {
 	if a.Body != r.Response {
 		differences = append(differences, fmt.Sprintf("body %s, recorded is %s", short(a.Body), short(r.Response)))
@@ -198,7 +199,8 @@ func checkDecoded(r record, recorded protoreflect.Message) error {
 // jsonFields are the fields of actions that hold JSON texts.
 var jsonFields = regexp.MustCompile(`^action \d+(#\d+)?: ([a-zA-Z]+\.(input|data)|completeOrchestration\.carryoverEvents\[\d+\]\.[a-zA-Z]+\.input)$`)
 
-// turnFields lists what the answer to a turn says, by path, the actions by their ids. change is applied to the strings of a result.
+// turnFields lists what the answer to a turn says, by path, the actions by their ids. change is applied to the strings
+// of a result.
 func turnFields(m protoreflect.Message, change func(string) string) map[string]string {
 	out := map[string]string{}
 	for path, v := range fields(m) {
@@ -265,8 +267,8 @@ func completions(fields map[string]string) (n int) {
 	return n
 }
 
-// withoutSeams takes out of a recorded answer what only durabletask-go v0.6.0 used plainly says: a custom status that is empty where none was
-// set, one that is not JSON, and the second completion of a rewound orchestration.
+// withoutSeams takes out of a recorded answer what only durabletask-go v0.6.0 used plainly says: a custom status that
+// is empty where none was set, one that is not JSON, and the second completion of a rewound orchestration.
 func withoutSeams(t turn, recorded map[string]string) map[string]string {
 	if status, ok := recorded["customStatus"]; ok {
 		if status == "" {
@@ -295,8 +297,8 @@ func withoutSeams(t turn, recorded map[string]string) map[string]string {
 
 var statusPhrase = regexp.MustCompile(`(?s)^Response status code does not indicate success: \d+ \((.*)\)\.$`)
 
-// compareFailures makes sure that an error that the orchestrator hands on is better than the recorded one: a failure without
-// details names the activity or orchestrator, any other one says what the function said.
+// compareFailures makes sure that an error that the orchestrator hands on is better than the recorded one: a failure
+// without details names the activity or orchestrator, any other one says what the function said.
 func compareFailures(t turn, ours, recorded map[string]string) (differences []string) {
 	for path, v := range recorded {
 		if !strings.HasSuffix(path, "completeOrchestration.result") || !strings.Contains(v, `"await: `) && !strings.Contains(v, `"ERROR `) {

@@ -53,7 +53,8 @@ func executions(t *testing.T, conversation []record, ids map[string]string) map[
 	return byInstance
 }
 
-// checkTurn checks how turns are divided: each starts with orchestratorStarted, and a past one ends with orchestratorCompleted.
+// checkTurn checks how turns are divided: each starts with orchestratorStarted, and a past one ends with
+// orchestratorCompleted.
 func checkTurn(t *testing.T, turn turn) {
 	t.Helper()
 	open := false

@@ -26,8 +26,8 @@ import (
 	"example.com/durablefunctions/tests/conformance/labapp/functions"
 )
 
-// TestLocalHost gives the local host the recorded commands, in the recorded order, each when the instances are where they
-// were when it was recorded. The conversation must mean the same as the recorded one.
+// TestLocalHost gives the local host the recorded commands, in the recorded order, each when the instances are where
+// they were when it was recorded. The conversation must mean the same as the recorded one.
 func TestLocalHost(t *testing.T) {
 	for _, file := range []string{"conversations", "lifecycle", "values"} {
 		t.Run(file, func(t *testing.T) {
@@ -310,7 +310,8 @@ func shape(request string) string {
 	return base64Text.ReplaceAllString(request, "TURN")
 }
 
-// compareTriggers compares two QueueStart requests: Data byte for byte, and what the message put over the queue's own Metadata.
+// compareTriggers compares two QueueStart requests: Data byte for byte, and what the message put over the queue's own
+// Metadata.
 func compareTriggers(ours, recorded record) (differences []string) {
 	var got, want struct {
 		Data     json.RawMessage

@@ -26,7 +26,8 @@ type turn struct {
 
 func (t turn) history() []*backend.HistoryEvent { return slices.Concat(t.past, t.new) }
 
-// text takes a value of Data or Metadata out of its encoding: a string is unwrapped, and once more if it holds a JSON string.
+// text takes a value of Data or Metadata out of its encoding: a string is unwrapped, and once more if it holds a JSON
+// string.
 func text(raw json.RawMessage) string {
 	var once, twice string
 	if json.Unmarshal(raw, &once) != nil {

@@ -14,7 +14,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// plan is what a QueueStart record says of the durable client: the call that the message asks for, and the host's answer to it.
+// plan is what a QueueStart record says of the durable client: the call that the message asks for, and the host's
+// answer to it.
 type plan struct {
 	method string // empty: no call
 	id     string // empty: any
@@ -202,7 +203,8 @@ func (p plan) compareCalls(calls []call) []string {
 	}
 	differences := p.compareCall(calls[0])
 	for _, more := range calls[1:] {
-		// The host says no more than "Unknown" to a suspend or a resume that cannot be: a client may look what state it is in.
+		// The host says no more than "Unknown" to a suspend or a resume that cannot be: a client may look what state it
+		// is in.
 		if status.Code(p.err) != codes.Unknown || more.method != "GetInstance" || more.request["instanceId"] != p.id {
 			differences = append(differences, fmt.Sprintf("a call too many: %s %v", more.method, more.request))
 		}

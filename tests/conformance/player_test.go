@@ -172,7 +172,8 @@ func (p *player) send(method, path string, headers map[string][]string, body str
 
 var rpcBaseURL = regexp.MustCompile(`(rpcBaseUrl[\\":]+http://)[^/"\\]+`)
 
-// redirect puts our sidecar's address in place of the recorded one, in the client binding only: a message can hold the same words.
+// redirect puts our sidecar's address in place of the recorded one, in the client binding only: a message can hold the
+// same words.
 func redirect(request, address string) (string, error) {
 	var envelope struct{ Data map[string]json.RawMessage }
 	if err := json.Unmarshal([]byte(request), &envelope); err != nil {

@@ -1,10 +1,10 @@
-// Package conformance plays recordings of the real Functions host against the lab app, which is built on package handler,
-// and compares the answers with the recorded ones:
+// Package conformance plays recordings of the real Functions host against the lab app, which is built on package
+// handler, and compares the answers with the recorded ones:
 //
 //	go test ./tests/conformance -run TestRecordings -count=1 -v -recordings DIR
 //
-// DIR is an absolute path, or relative to this package; every *.jsonl in it is played. The format, the app and what counts as the same
-// are described in testdata/recordings/README.md.
+// DIR is an absolute path, or relative to this package; every *.jsonl in it is played. The format, the app and what
+// counts as the same are described in testdata/recordings/README.md.
 //
 // TestLocalHost goes the other way: the local host plays the real one's part, and its conversations are compared with
 // the recorded ones.

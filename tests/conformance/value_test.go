@@ -13,8 +13,9 @@ import (
 	"unicode/utf8"
 )
 
-// canonical writes a JSON text so that two texts of the same value become the same: numbers as exact decimals (1.50 is 1.5, -0 is not
-// 0), strings by their characters, lone surrogates included, an object's keys sorted, a repeated one with its values in order.
+// canonical writes a JSON text so that two texts of the same value become the same: numbers as exact decimals (1.50 is
+// 1.5, -0 is not 0), strings by their characters, lone surrogates included, an object's keys sorted, a repeated one
+// with its values in order.
 func canonical(text string, change func(string) string) (string, error) {
 	if !json.Valid([]byte(text)) {
 		return "", errors.New("not JSON")

@@ -1,5 +1,5 @@
-// Package durabletest runs an orchestrator in a unit test: with activities faked by Go functions, on a virtual clock that
-// makes timers of days fire at once, and turn by turn as the Functions host does.
+// Package durabletest runs an orchestrator in a unit test: with activities faked by Go functions, on a virtual clock
+// that makes timers of days fire at once, and turn by turn as the Functions host does.
 //
 //	func TestHello(t *testing.T) {
 //		env := durabletest.New(t)
@@ -12,8 +12,8 @@
 //		}
 //	}
 //
-// Every turn is replayed twice, and compared with the turns before: id, kind, name, input and time of each thing that the
-// orchestrator schedules. A difference fails the test; the host would only see a part of it, and later.
+// Every turn is replayed twice, and compared with the turns before: id, kind, name, input and time of each thing that
+// the orchestrator schedules. A difference fails the test; the host would only see a part of it, and later.
 //
 // Inputs, results and errors of activities are sent as they are through the host, which alters some values and wraps
 // every error (see package durable).

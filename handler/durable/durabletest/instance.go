@@ -87,7 +87,8 @@ func withoutTime(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// replay runs the orchestrator over copies of the events, for a replay may change them, and says what it scheduled in all turns.
+// replay runs the orchestrator over copies of the events, for a replay may change them, and says what it scheduled in
+// all turns.
 func (i *instance) replay(news []*backend.HistoryEvent, logger *slog.Logger) (replay.Result, map[int32]string) {
 	scheduled := map[int32]string{}
 	turn := &wire.Turn{InstanceID: i.id, Past: clone(i.past), New: clone(news)}

@@ -30,7 +30,8 @@ func With(ctx context.Context, i *Invocation) context.Context {
 	return context.WithValue(ctx, key{}, i)
 }
 
-// Of returns the invocation of the context. Outside of one (in a unit test of an activity) it is one that logs as slog's default does.
+// Of returns the invocation of the context. Outside of one (in a unit test of an activity) it is one that logs as
+// slog's default does.
 func Of(ctx context.Context) *Invocation {
 	if i, ok := ctx.Value(key{}).(*Invocation); ok {
 		return i
@@ -65,8 +66,8 @@ func MarshalOutput(binding string, v any) json.RawMessage {
 	return value
 }
 
-// RunActivity runs an activity on the text of its input and returns its result as it is to be sent, with the markers that the two need; nil
-// if there is none. outputs are the output bindings of its function.
+// RunActivity runs an activity on the text of its input and returns its result as it is to be sent, with the markers
+// that the two need; nil if there is none. outputs are the output bindings of its function.
 func RunActivity(ctx context.Context, f task.Activity, input string, outputs []string) (json.RawMessage, error) {
 	result, err := f(activityContext{ctx, wire.DecodeValue([]byte(input))})
 	if err != nil || result == nil {

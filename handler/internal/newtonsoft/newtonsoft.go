@@ -56,8 +56,8 @@ func Result(text []byte) ([]byte, error) {
 		return nil, err
 	}
 	v = unique(v, true)
-	// The host looks for outputs among the properties of a result. To do so it reads each of them once more, to no other
-	// effect than that it may fail.
+	// The host looks for outputs among the properties of a result. To do so it reads each of them once more, to no
+	// other effect than that it may fail.
 	if o, ok := v.(object); ok {
 		for _, m := range o {
 			if _, err := takeMetadata(m.value); err != nil {

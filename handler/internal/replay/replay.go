@@ -46,7 +46,8 @@ func Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger) R
 	return Observe(turn, orchestrator, logger, func(*backend.ExecutionResults) {})
 }
 
-// Observe is Run for a test kit, which also wants to see what the orchestrator scheduled in this replay of the turns before.
+// Observe is Run for a test kit, which also wants to see what the orchestrator scheduled in this replay of the turns
+// before.
 func Observe(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger, all func(*backend.ExecutionResults)) Result {
 	h := sortHistory(turn)
 	t := &Turn{
@@ -208,8 +209,8 @@ func isNoTermination[A interface{ GetCompleteOrchestration() C }, C interface {
 	return a.GetCompleteOrchestration().GetOrchestrationStatus() != api.RUNTIME_STATUS_TERMINATED
 }
 
-// sortCarryover puts the events that go along with a continue-as-new in the order in which they came: the SDK keeps them
-// in a map by name.
+// sortCarryover puts the events that go along with a continue-as-new in the order in which they came: the SDK keeps
+// them in a map by name.
 func (h *history) sortCarryover(events []*backend.HistoryEvent) {
 	if len(events) < 2 {
 		return

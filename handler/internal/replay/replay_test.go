@@ -538,7 +538,8 @@ func FuzzTurn(f *testing.F) {
 	})
 }
 
-// FuzzRequest is the orchestrator request as it comes over the wire: anything is an error or a turn that gets an answer.
+// FuzzRequest is the orchestrator request as it comes over the wire: anything is an error or a turn that gets an
+// answer.
 func FuzzRequest(f *testing.F) {
 	for range 5 {
 		text, err := wire.EncodeTurn(&wire.Turn{InstanceID: "i", Past: events(f, scheduledWork), New: events(f, begin)})

@@ -24,8 +24,8 @@ const phraseMark = "durable/"
 const maxPhrase = 32 << 10
 
 // EncodePhrase returns the reason phrase that carries a failure through the host: bytes fit for a status line, at most
-// 32 KiB of them. Line ends, other control characters and the backslash are escaped; all other text stays readable in the
-// host's logs. A message that does not fit is cut and says so; bytes that are not UTF-8 become U+FFFD.
+// 32 KiB of them. Line ends, other control characters and the backslash are escaped; all other text stays readable in
+// the host's logs. A message that does not fit is cut and says so; bytes that are not UTF-8 become U+FFFD.
 func EncodePhrase(kind Kind, message string) string {
 	if kind == "" {
 		kind = KindFailed

@@ -130,8 +130,8 @@ func DecodeActions(text string) (*backend.ExecutionResults, error) {
 // newOf makes a value of a type that durabletask-go does not export, from a nil pointer to it.
 func newOf[T any](*T) *T { return new(T) }
 
-// NewEvent makes a history event of the named kind, for example "taskCompleted". durabletask-go does not export the Go types inside an
-// event; once made, their fields can be set through its getters.
+// NewEvent makes a history event of the named kind, for example "taskCompleted". durabletask-go does not export the Go
+// types inside an event; once made, their fields can be set through its getters.
 func NewEvent(kind protoreflect.Name, at time.Time) *backend.HistoryEvent {
 	e := &backend.HistoryEvent{EventId: -1, Timestamp: timestamppb.New(at)}
 	m := e.ProtoReflect()

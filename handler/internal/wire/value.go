@@ -16,8 +16,8 @@ import (
 const Marker = "durable-json:"
 
 // EncodeValue returns an activity's input or result, a JSON text, as it must be sent to arrive as it is: unchanged, and
-// not copied, when the host leaves it alone (ordinary values), else as a JSON string of Marker and the text. A text that
-// is not one valid JSON value in UTF-8 is an error.
+// not copied, when the host leaves it alone (ordinary values), else as a JSON string of Marker and the text. A text
+// that is not one valid JSON value in UTF-8 is an error.
 //
 // Marked is what the host rewrites or refuses, and what comes near: numbers that a double does not hold to the last
 // digit, -0, integers of more than 380 characters, strings that start like a date and time, /Date(…)/, lone surrogates,

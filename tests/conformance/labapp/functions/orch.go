@@ -20,7 +20,8 @@ type order struct {
 	Text string
 }
 
-// orch calls durabletask-go directly where the recorded app did, so that what it hands on of an error is the SDK's text.
+// orch calls durabletask-go directly where the recorded app did, so that what it hands on of an error is the SDK's
+// text.
 func orch(ctx *task.OrchestrationContext, in order) (any, error) {
 	switch in.Mode {
 	case "fanout":

@@ -16,7 +16,8 @@ type command struct {
 	Terminate, Suspend, Resume, Purge, Query string
 }
 
-// queueStart never fails an invocation for what the client says: that is only logged, in the form of the recordings' notes.
+// queueStart never fails an invocation for what the client says: that is only logged, in the form of the recordings'
+// notes.
 func queueStart(ctx context.Context, in *handler.Invocation) error {
 	client, err := in.DurableClient("starter")
 	if err != nil {
