@@ -32,6 +32,7 @@ import (
 
 	myorchestration "example.com/durablefunctions/MyOrchestration"
 	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/payload"
 )
 
@@ -94,7 +95,7 @@ func (r *reader) seconds(name string, v *float64) {
 func New(records Records, settings Settings) handler.TriggerFunc {
 	return func(ctx context.Context, in *handler.Invocation) error {
 		text := in.Text("myQueueItem")
-		log := handler.Log(ctx)
+		log := durable.Log(ctx)
 		log.Info("Started MyClientFunction;Go Queue trigger function received: " + shorten(text))
 
 		message, err := Parse(text, settings.MaxMessageBytes)

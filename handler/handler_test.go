@@ -292,7 +292,7 @@ func TestLogs(t *testing.T) {
 	fail := false
 	app := handler.New()
 	app.Trigger("T", func(ctx context.Context, _ *handler.Invocation) error {
-		log := handler.Log(ctx).With("k", "v").WithGroup("g")
+		log := durable.Log(ctx).With("k", "v").WithGroup("g")
 		log.Info("an info", "n", 1)
 		log.Debug("a debug")
 		log.Error("an error", "n", 2)

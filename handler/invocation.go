@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"strings"
 
 	"example.com/durablefunctions/handler/durable"
@@ -55,6 +54,3 @@ func (in *Invocation) DurableClient(binding string) (*durable.Client, error) {
 // nothing for a value that is null, one message per element for an array, and takes a string that happens to be valid
 // base64 for bytes: send an object. For orchestrators there is durable.SetOutput.
 func SetOutput(ctx context.Context, binding string, v any) { invocation.Of(ctx).SetOutput(binding, v) }
-
-// Log returns the log of the invocation that ctx belongs to; it is durable.Log.
-func Log(ctx context.Context) *slog.Logger { return durable.Log(ctx) }

@@ -207,12 +207,12 @@ func (c *Client) StartOnce(ctx context.Context, orchestrator, id string, input a
 }
 
 func (c *Client) startUnlessThere(ctx context.Context, orchestrator, id, input string) (bool, error) {
-	was, err := c.Query(ctx, id)
+	was, err := c.query(ctx, id, false)
 	switch {
 	case errors.Is(err, ErrNotFound):
 	case err != nil:
 		return false, err
-	case was.RuntimeStatus != api.RUNTIME_STATUS_FAILED && was.RuntimeStatus != api.RUNTIME_STATUS_TERMINATED && was.RuntimeStatus != api.RUNTIME_STATUS_CANCELED:
+	case !was.IsComplete() || was.RuntimeStatus == api.RUNTIME_STATUS_COMPLETED:
 		return false, nil
 	}
 	err = c.start(ctx, orchestrator, id, input)
@@ -225,12 +225,17 @@ func (c *Client) startUnlessThere(ctx context.Context, orchestrator, id, input s
 // Query returns the state of an instance. SerializedOutput is the result's JSON, or plain text if the instance failed
 // or was terminated.
 func (c *Client) Query(ctx context.Context, id string) (*api.OrchestrationMetadata, error) {
+	return c.query(ctx, id, true)
+}
+
+// query leaves out the payloads, which may be many megabytes, where nobody reads them.
+func (c *Client) query(ctx context.Context, id string, payloads bool) (*api.OrchestrationMetadata, error) {
 	if err := CheckID(id); err != nil {
 		return nil, err
 	}
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	m, err := c.hub.FetchOrchestrationMetadata(ctx, api.InstanceID(id))
+	m, err := c.hub.FetchOrchestrationMetadata(ctx, api.InstanceID(id), api.WithFetchPayloads(payloads))
 	if err != nil {
 		return nil, explain("querying", id, err)
 	}
@@ -240,10 +245,10 @@ func (c *Client) Query(ctx context.Context, id string) (*api.OrchestrationMetada
 // Wait returns the state of the instance when it has ended. Only the context bounds it.
 func (c *Client) Wait(ctx context.Context, id string) (*api.OrchestrationMetadata, error) {
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		m, err := c.Query(ctx, id)
+		m, err := c.query(ctx, id, false)
 		switch {
 		case err == nil && m.IsComplete():
-			return m, nil
+			return c.Query(ctx, id)
 		case err != nil && !hasEnded(ctx):
 			return nil, err
 		}

@@ -1,7 +1,6 @@
 package durable
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -123,11 +122,6 @@ func (name OrchestratorName[In, Out]) Call(ctx *task.OrchestrationContext, in In
 // after it. Events that nobody has waited for go along.
 func (name OrchestratorName[In, Out]) ContinueAsNew(ctx *task.OrchestrationContext, in In) {
 	ctx.ContinueAsNew(in, task.WithKeepUnprocessedEvents())
-}
-
-// Start starts the orchestrator through the client; see Client.Start.
-func (name OrchestratorName[In, Out]) Start(ctx context.Context, c *Client, instanceID string, in In) (string, error) {
-	return c.Start(ctx, string(name), instanceID, in)
 }
 
 func call[Out any](ctx *task.OrchestrationContext, name string, in any, o callOptions, schedule func(*replay.Turn, string) *replay.Op) *Task[Out] {

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"example.com/durablefunctions/handler/durable"
 )
 
 // sidecar serves the durable client's gRPC service, TaskHubSidecarService, on a free loopback port. durabletask-go
@@ -24,7 +26,8 @@ type sidecar struct {
 	address string
 }
 
-const maxGrpcMessage = 64 << 20
+// maxGrpcMessage lets the largest input and output of an instance pass in one answer, as the client does.
+const maxGrpcMessage = 2*durable.MaxPayload + 1<<20
 
 func startSidecar(hub *taskHub, log *slog.Logger) (*sidecar, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -28,7 +28,7 @@ func queueStart(ctx context.Context, in *handler.Invocation) error {
 	if json.Unmarshal([]byte(in.Text("item")), &c) == nil && !c.incomplete() {
 		outcome, err = c.run(ctx, client)
 	}
-	handler.Log(ctx).Info("outcome", "note", fmt.Sprintf("%s err=%v", outcome, err))
+	durable.Log(ctx).Info("outcome", "note", fmt.Sprintf("%s err=%v", outcome, err))
 	return nil
 }
 
