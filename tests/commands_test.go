@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -323,3 +325,53 @@ func TestStart(t *testing.T) {
 }
 
 const clientFunction = "MyClientFunction"
+
+// A mail that SendGrid refuses is tried again, kept with the reason, and never costs the result; the key shows nowhere.
+func TestMailThroughSendGrid(t *testing.T) {
+	t.Parallel()
+	const key = "SG.planted-key"
+	for status, want := range map[int]string{202: "sent", 401: "failed", 429: "failed", 500: "failed"} {
+		t.Run(want+fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			var requests atomic.Int32
+			sendGrid := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				requests.Add(1)
+				if r.URL.Path != "/v3/mail/send" || r.Header.Get("Authorization") != "Bearer "+key {
+					t.Errorf("%s with %q", r.URL.Path, r.Header.Get("Authorization"))
+				}
+				w.WriteHeader(status)
+			}))
+			t.Cleanup(sendGrid.Close)
+			data := t.TempDir()
+			r := run(t, []string{"SendGridKey=" + key, "SENDGRID_BASE_URL=" + sendGrid.URL, "MAIL_RETRY_INTERVAL=10ms"}, "",
+				"process", "--data", data, "--json", "samples/ids.json")
+			rep := parseReport(t, r)
+			if r.code != 1 || rep.Output.Mail != want || rep.Output.Succeeded != 2 || rep.Output.Failed != 1 {
+				t.Errorf("exit code %d, report %s", r.code, r.stdout)
+			}
+			kept, err := filepath.Glob(filepath.Join(data, "mails", "*.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			attempts, files := int32(3), 3
+			if want == "sent" {
+				attempts, files = 1, 0
+				if len(rep.Mails) != 1 || rep.Mails[0].Path != nil {
+					t.Errorf("mails %s", r.stdout)
+				}
+			}
+			if requests.Load() != attempts || len(kept) != files {
+				t.Errorf("%d requests and %d files, want %d and %d", requests.Load(), len(kept), attempts, files)
+			}
+			for _, file := range kept {
+				text, err := os.ReadFile(file)
+				if err != nil || !strings.Contains(string(text), fmt.Sprint(status)) || strings.Contains(string(text), key) {
+					t.Errorf("%s: %s %v", file, text, err)
+				}
+			}
+			if strings.Contains(r.stdout+r.stderr, key) {
+				t.Error("the key shows in the output")
+			}
+		})
+	}
+}

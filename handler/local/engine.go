@@ -15,6 +15,7 @@ import (
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
 	"example.com/durablefunctions/handler/internal/wire"
+	"example.com/durablefunctions/handler/payload"
 )
 
 // engine gives durabletask-go's workers to the handler: each turn and each activity is an invocation.
@@ -114,24 +115,13 @@ func (e engine) decodeTurn(f config.Function, a *answerBody) (*turnResults, erro
 	if err != nil {
 		return nil, fmt.Errorf("the answer's ReturnValue is no OrchestratorResponse: %w", err)
 	}
-	if size := utf16Size(results.Response.GetCustomStatus().GetValue()); size > maxCustomStatus {
+	if size := payload.UTF16Len(results.Response.GetCustomStatus().GetValue()); size > maxCustomStatus {
 		return nil, &exception{message: fmt.Sprintf("The UTF-16 size of the JSON-serialized payload must not exceed 16 KB. The current size is %d KB.", size/1024)}
 	}
 	return results, checkActions(results)
 }
 
 const maxCustomStatus = 16384 // bytes of UTF-16
-
-func utf16Size(s string) int {
-	size := 0
-	for _, r := range s {
-		size += 2
-		if r > 0xffff {
-			size += 2
-		}
-	}
-	return size
-}
 
 // checkActions refuses actions that stall the real host's task hub or that the engine cannot carry out.
 func checkActions(results *turnResults) error {

@@ -181,7 +181,8 @@ func (h *Host) postMail(ctx context.Context, key string, content []byte) error {
 	}
 	if response.StatusCode != http.StatusAccepted {
 		reason := strings.ReplaceAll(response.Body, key, "(key)")
-		return fmt.Errorf("SendGrid refused the mail: %d %s %s", response.StatusCode, http.StatusText(response.StatusCode), cut(reason, 300))
+		status := fmt.Sprintf("%d %s %s", response.StatusCode, http.StatusText(response.StatusCode), cut(reason, 300))
+		return fmt.Errorf("SendGrid refused the mail: %s", strings.TrimSpace(status))
 	}
 	return nil
 }
