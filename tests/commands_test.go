@@ -375,3 +375,27 @@ func TestMailThroughSendGrid(t *testing.T) {
 		})
 	}
 }
+
+// A run is finished once its result was printed: until then the next call prints that result, and processes nothing again.
+func TestUnprintedResultIsPrinted(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full on this system")
+	}
+	defer full.Close()
+	data := t.TempDir()
+	cmd := command(t.Context(), nil, "process", "--data", data, "--json", "samples/november.json")
+	cmd.Stdout = full
+	if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != 1 {
+		t.Fatalf("printing to a full device: %v", err)
+	}
+	r := run(t, nil, "", "process", "--data", data, "--json", "samples/november.json")
+	rep := parseReport(t, r)
+	if rep.Output.Total != 120 || len(rep.Mails) != 1 || !strings.Contains(r.stderr, "continuing") {
+		t.Errorf("report %s, stderr %s", r.stdout, r.stderr)
+	}
+	if n := query(t, filepath.Join(data, "crm.db"), "SELECT max(processed_count) FROM customers"); n != 1 {
+		t.Errorf("a record was processed %d times", n)
+	}
+}
