@@ -100,11 +100,16 @@ func TestInstanceID(t *testing.T) {
 	if again := id(forged, "MessageId", "evil", "SequenceNumber", "7"); again != id(forged, "MessageId", "evil", "SequenceNumber", "7") {
 		t.Error("a second delivery of a message with a forged id has another id")
 	}
+	both := `{"MESSAGEID":"evil","sequencenumber":1,"Batch":"b"}`
+	if again := id(both, "MessageId", "evil", "SequenceNumber", "1"); again != id(both, "MessageId", "evil", "SequenceNumber", "1") {
+		t.Error("a second delivery of a message that forges both has another id")
+	}
 	seen := map[string]bool{same: true}
 	for _, other := range []string{
 		id("text2", "MessageId", "m"), id("text", "MessageId", "m2"), id("ext", "MessageId", "mt"),
 		id(forged, "MessageId", "evil", "SequenceNumber", "7"), id(forged, "MessageId", "evil", "SequenceNumber", "8"),
-		id(forged, "MessageId", "evil"), id(forged, "MessageId", "evil"), id("text"), id("text", "MessageId", ""),
+		id(forged, "MessageId", "evil"), id(forged), id("text"), id("text", "MessageId", ""), id("text", "SequenceNumber", "7"),
+		id("text", "SequenceNumber", "7"),
 	} {
 		if seen[other] {
 			t.Errorf("id %q twice", other)

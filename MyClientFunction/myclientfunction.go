@@ -145,18 +145,23 @@ func resolve(ctx context.Context, records Records, m Message) ([]string, error) 
 	return unique(ids), err
 }
 
-// InstanceID returns the id of the orchestration that a message starts, made from the message's identity and its text:
-// the same when it is delivered again, and another for the same text in another message. metadata is the host's, of
-// which a message can forge what it has a property for; so the identity is its MessageId or, failing that, its
-// SequenceNumber, whichever the text does not name. With neither, the id is random.
+// InstanceID returns the id of the orchestration that a message starts, made from the message's id and its text: the
+// same when it is delivered again, and another for the same text in another message. Without a message id it is random.
+//
+// metadata is the host's, of which a message can forge what it has a property for. A text that names a MessageId of its
+// own is told from its like by the SequenceNumber that Service Bus gave the message, unless it names that too.
 func InstanceID(text string, metadata func(name string) (string, bool)) string {
-	for _, name := range []string{"MessageId", "SequenceNumber"} {
-		if identity, ok := metadata(name); ok && identity != "" && !names(text, name) {
-			sum := sha256.Sum256(fmt.Appendf(nil, "%s %d:%s%s", name, len(identity), identity, text))
-			return hex.EncodeToString(sum[:16])
+	identity, _ := metadata("MessageId")
+	if names(text, "MessageId") && !names(text, "SequenceNumber") {
+		if number, ok := metadata("SequenceNumber"); ok {
+			identity = number
 		}
 	}
-	return uuid.NewString()
+	if identity == "" {
+		return uuid.NewString()
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(identity), identity, text))
+	return hex.EncodeToString(sum[:16])
 }
 
 // names says whether the text is a JSON object with a property of that name, in any case.
