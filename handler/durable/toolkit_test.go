@@ -299,6 +299,26 @@ func TestEventTimeout(t *testing.T) {
 	want(t, r, `["A","B","true"]`)
 }
 
+// The same in a loop: the first wait gets its event, and its timer fires during the second wait.
+func TestEventTimeoutInALoop(t *testing.T) {
+	t.Parallel()
+	env := durabletest.New(t)
+	env.RaiseAt(time.Minute, "Go", "A")
+	env.RaiseAt(15*time.Minute, "Go", "B")
+	r := run(t, env, func(ctx *task.OrchestrationContext) ([]string, error) {
+		var got []string
+		for range 2 {
+			s, err := durable.WaitForEvent[string](ctx, "Go", time.Duration(len(got)+1)*10*time.Minute).Await()
+			if err != nil {
+				return nil, err
+			}
+			got = append(got, s)
+		}
+		return got, nil
+	})
+	want(t, r, `["A","B"]`)
+}
+
 // An event that came before its timeout counts, though it is awaited after it.
 func TestEventBeforeItsTimeoutIsAwaitedLater(t *testing.T) {
 	t.Parallel()
@@ -332,6 +352,99 @@ func TestSubOrchestrations(t *testing.T) {
 	})
 	if r.Status != api.RUNTIME_STATUS_COMPLETED || !strings.Contains(r.Output, `[2 4 0 0] child says no\n`) || !strings.Contains(r.Output, `\"Nobody\"`) {
 		t.Errorf("%s %s %s", r.Status, r.Output, r.Failure)
+	}
+}
+
+func TestSubOrchestrationFailures(t *testing.T) {
+	t.Parallel()
+	newEnv := func() *durabletest.Env {
+		env, calls := durabletest.New(t), 0
+		env.Orchestrator("Child", durable.Orchestrator(func(ctx *task.OrchestrationContext, fails int) (string, error) {
+			if calls++; calls <= 2*fails { // each turn is run twice
+				return "", errors.New("child says no")
+			}
+			return string(ctx.ID), nil
+		}))
+		return env
+	}
+	child := durable.OrchestratorName[int, string]("Child")
+	r := run(t, newEnv(), func(ctx *task.OrchestrationContext) (string, error) {
+		_, err := child.Call(ctx, 1).Await()
+		var e *durable.TaskError
+		if !errors.As(err, &e) || e.Name != "Child" || e.Kind != durable.Failed || err.Error() != "child says no" {
+			t.Errorf("error %v (%+v)", err, e)
+		}
+		_, err = durable.OrchestratorName[int, int]("Nobody").Call(ctx, 1).Await()
+		if !errors.As(err, &e) || !e.Surroundings() {
+			t.Errorf("error %v (%+v)", err, e)
+		}
+		return child.Call(ctx, 0, durable.WithInstanceID("named")).Await()
+	})
+	want(t, r, `"named"`)
+
+	r = run(t, newEnv(), func(ctx *task.OrchestrationContext) (bool, error) {
+		id, err := child.Call(ctx, 2, durable.WithRetry(durable.RetryPolicy{Attempts: 3, FirstInterval: time.Minute})).Await()
+		return strings.HasSuffix(id, ":4"), err // each attempt is another child
+	})
+	want(t, r, "true")
+}
+
+func TestFanOutRetries(t *testing.T) {
+	t.Parallel()
+	env := durabletest.New(t)
+	env.Activity("Work", double)
+	env.Lose("Work", 3)
+	r := run(t, env, func(ctx *task.OrchestrationContext) (string, error) {
+		return fmt.Sprint(durable.FanOut(ctx, work, []int{1, 2}, nil, durable.WithRetry(durable.RetryPolicy{Attempts: 3, FirstInterval: time.Minute}))), nil
+	})
+	want(t, r, `"[{2 \u003cnil\u003e} {4 \u003cnil\u003e}]"`)
+	if r.Elapsed != 2*time.Minute || r.CustomStatus[len(r.CustomStatus)-1] != `{"Total":2,"Completed":2,"Failed":0}` {
+		t.Errorf("after %s: %v", r.Elapsed, r.CustomStatus)
+	}
+	bad := run(t, durabletest.New(t), func(ctx *task.OrchestrationContext) (string, error) {
+		outcomes := durable.FanOut(ctx, durable.ActivityName[any, int]("Work"), []any{make(chan int)}, nil)
+		return outcomes[0].Err.Error(), nil
+	})
+	if !strings.Contains(bad.Output, "cannot be JSON") {
+		t.Errorf("%+v", bad)
+	}
+}
+
+// What an earlier run of the orchestrator has left open, an activity, a timer or a child, does not reach the next one.
+func TestNothingReachesTheNextRun(t *testing.T) {
+	t.Parallel()
+	sleeper := durable.OrchestratorName[time.Duration, string]("Sleeper")
+	loop := durable.OrchestratorName[int, string]("Loop")
+	env := durabletest.New(t)
+	env.Activity("Work", double)
+	env.Takes("Work", func(call int) time.Duration { return []time.Duration{time.Hour, 4 * time.Hour}[call] })
+	env.Orchestrator("Sleeper", durable.Orchestrator(func(ctx *task.OrchestrationContext, d time.Duration) (string, error) {
+		_, err := durable.Timer(ctx, d).Await()
+		return d.String(), err
+	}))
+	env.RaiseAt(time.Minute, "Go", nil)
+	r := env.Run(durable.Orchestrator(func(ctx *task.OrchestrationContext, n int) (string, error) {
+		child := sleeper.Call(ctx, time.Duration(n*4+1)*time.Hour) // the same ids in both runs
+		timer := durable.Timer(ctx, time.Duration(n+1)*2*time.Hour)
+		activity := work.Call(ctx, n)
+		if n == 0 {
+			if _, err := durable.WaitForEvent[any](ctx, "Go", 0).Await(); err != nil {
+				return "", err
+			}
+			loop.ContinueAsNew(ctx, 1)
+			return "", nil
+		}
+		first := durable.WhenAny(child, timer, activity)
+		result, err := activity.Await()
+		if err != nil {
+			return "", err
+		}
+		slept, err := child.Await()
+		return fmt.Sprint(first, " ", result, " ", slept), err
+	}), 0)
+	want(t, r, `"1 2 5h0m0s"`)
+	if r.Elapsed != 5*time.Hour+time.Minute {
+		t.Errorf("after %s", r.Elapsed)
 	}
 }
 

@@ -44,7 +44,7 @@ import (
 const RootID = "root"
 
 // maxTurns is how many turns a run may take: one that takes more never ends.
-const maxTurns = 10_000
+const maxTurns = 5_000
 
 // Begin is when each run begins on the virtual clock.
 var Begin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

@@ -1,8 +1,10 @@
 package durabletest
 
 import (
+	"container/heap"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/microsoft/durabletask-go/api"
@@ -24,6 +26,7 @@ type instance struct {
 	orchestrator task.Orchestrator
 	parent       *instance
 	parentTask   int32
+	parentRun    int // the parent's generation that waits for the result
 
 	past      []*backend.HistoryEvent
 	scheduled map[int32]string // what was scheduled, in full: the history does not hold inputs and times
@@ -37,6 +40,11 @@ type instance struct {
 // start makes an instance and sends it its start.
 func (e *Env) start(id, name, input string, parent *instance, parentTask int32) *instance {
 	i := &instance{env: e, id: id, name: name, orchestrator: e.orchestrators[name], parent: parent, parentTask: parentTask, scheduled: map[int32]string{}}
+	if parent != nil {
+		i.parentRun = parent.generation
+	}
+	e.queue = slices.DeleteFunc(e.queue, func(m message) bool { return m.to == id && id != RootID }) // of an instance that is replaced
+	heap.Init(&e.queue)
 	e.instances[id] = i
 	e.send(e.now, id, i.started(wrapperspb.String(input)))
 	return i
@@ -197,8 +205,8 @@ func (i *instance) continueAsNew(input *wrapperspb.StringValue, carryover []*bac
 
 func (i *instance) end(status api.OrchestrationStatus, output string, details *backend.TaskFailureDetails) {
 	i.status, i.output, i.failure = status, output, details.GetErrorMessage()
-	if i.parent == nil {
-		return
+	if i.parent == nil || i.parent.generation != i.parentRun || i.env.instances[i.id] != i {
+		return // nobody waits for it any more
 	}
 	e := i.env
 	if status == api.RUNTIME_STATUS_COMPLETED {
