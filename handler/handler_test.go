@@ -3,6 +3,7 @@ package handler_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -399,6 +400,93 @@ func TestDeadline(t *testing.T) {
 // firstTurn is a recorded first turn of an instance of Orch.
 const firstTurn = "CgVjLWZhbiIbCP///////////wESDAiPko3YBhC8nOHlAXIAImwI////////////ARILCI+SjdgGEOTIq28aUgoET3JjaBoZChd7Im1vZGUiOiJmYW5vdXQiLCJuIjozfSIvCgVjLWZhbhImCiRiMGQ5ZDQzYi05MTYwLTQyNDgtYTIwOC1jMGM5ODVkYjFiZTkqBQoDCIgOOjkKLEh0dHBEZWZhdWx0QXN5bmNSZXF1ZXN0U2xlZXBUaW1lTWlsbGlzZWNvbmRzEgkRAAAAAABM3UA6EgoMSW5jbHVkZVN0YXRlEgIgAToXChFJc0V4dGVuZGVkU2Vzc2lvbhICIAA6MAojRXh0ZW5kZWRTZXNzaW9uSWRsZVRpbWVvdXRJblNlY29uZHMSCREAAAAAAAAAAA=="
 
+// Whatever an orchestrator does, a turn gets a good answer: the host would fail the orchestration and not say why.
+func TestTurnsThatGoWrong(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]task.Orchestrator{
+		"panic":  func(*task.OrchestrationContext) (any, error) { panic("boom") },
+		"goexit": func(*task.OrchestrationContext) (any, error) { runtime.Goexit(); return nil, nil },
+		"output": func(ctx *task.OrchestrationContext) (any, error) {
+			durable.SetOutput(ctx, "mail", make(chan int))
+			return 1, nil
+		},
+		"result": func(*task.OrchestrationContext) (any, error) { return make(chan int), nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			app := handler.New()
+			app.Orchestrator("Orch", o)
+			h := start(t, app, map[string]string{"Orch/function.json": orchJSON}, nil)
+			a := h.post("Orch", `{"Data":{"context":`+twice(firstTurn)+`},"Metadata":{}}`)
+			if raw, err := base64.StdEncoding.DecodeString(strings.Trim(string(a.ReturnValue), `"`)); a.status != 200 || err != nil || len(raw) == 0 || len(a.Outputs) != 0 {
+				t.Errorf("%d %s %+v", a.status, a.phrase, a)
+			}
+		})
+	}
+}
+
+// A function that is switched off does not keep the others from running.
+func TestDisabledFunction(t *testing.T) {
+	t.Parallel()
+	app := activityApp(func(task.ActivityContext) (any, error) { return 1, nil })
+	app.Activity("Off", func(task.ActivityContext) (any, error) { return 1, nil })
+	root := appRoot(t, map[string]string{"Work/function.json": activityJSON, "Off/function.json": activityJSON})
+	handle, err := app.Handler(handler.Options{Root: root, Getenv: func(string) string { return "" }, Environ: []string{"AzureWebJobs.Off.Disabled=1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for function, want := range map[string]int{"Work": 200, "Off": 404} {
+		w := httptest.NewRecorder()
+		handle.ServeHTTP(w, httptest.NewRequest("POST", "/"+function, strings.NewReader(activityBody("1"))))
+		if w.Code != want {
+			t.Errorf("%s: %d, want %d", function, w.Code, want)
+		}
+	}
+}
+
+// An input whose turns would not fit the body limit is refused before it is sent.
+func TestStartThatWouldNotFit(t *testing.T) {
+	t.Parallel()
+	app := handler.New()
+	app.Trigger("T", func(ctx context.Context, in *handler.Invocation) error {
+		c, err := in.DurableClient("starter")
+		if err != nil {
+			return err
+		}
+		_, err = c.Start(ctx, "Orch", "", strings.Repeat("x", 6000))
+		if !errors.Is(err, durable.ErrTooLarge) {
+			t.Errorf("error %v, want ErrTooLarge", err)
+		}
+		return nil
+	})
+	h := start(t, app, map[string]string{"T/function.json": triggerJSON}, map[string]string{"HANDLER_MAX_BODY_BYTES": "10000"})
+	if a := h.post("T", `{"Data":{"starter":`+twice(`{"rpcBaseUrl":"http://127.0.0.1:1"}`)+`},"Metadata":{}}`); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.phrase)
+	}
+}
+
+// What a function logs after its answer, left behind at the deadline, goes to stdout.
+func TestLateLogs(t *testing.T) {
+	t.Parallel()
+	done := make(chan struct{})
+	app := handler.New()
+	app.Trigger("T", func(ctx context.Context, _ *handler.Invocation) error {
+		defer close(done)
+		log := durable.Log(ctx)
+		log.Info("early")
+		<-ctx.Done()
+		time.Sleep(100 * time.Millisecond)
+		log.Info("late")
+		return nil
+	})
+	h := start(t, app, map[string]string{"T/function.json": triggerJSON, "host.json": `{"version":"2.0","functionTimeout":"00:00:01"}`}, nil)
+	h.post("T", `{"Data":{},"Metadata":{}}`)
+	<-done
+	if log := h.stdout.String(); strings.Count(log, "msg=early") != 1 || strings.Count(log, "msg=late function=T") != 1 {
+		t.Errorf("stdout %q", log)
+	}
+}
+
 func TestTraceparentIsTheParent(t *testing.T) {
 	t.Parallel()
 	got := make(chan trace.SpanContext, 1)
@@ -514,6 +602,9 @@ func TestUnderLoad(t *testing.T) {
 	close(release)
 	wg.Wait()
 	http.DefaultClient.CloseIdleConnections()
+	if log := h.stderr.String(); strings.Contains(log, "left behind") {
+		t.Errorf("a client that hung up is taken for a deadline: %s", log)
+	}
 	for range 100 {
 		if runtime.NumGoroutine() <= before+5 {
 			return
