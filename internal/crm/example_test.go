@@ -42,11 +42,13 @@ func ExampleOpen() {
 	}
 	fmt.Println(succeeded, "succeeded")
 	// Output:
-	// record C-131 has the malformed e-mail address "clarke.jack.example.com": it has no @ record C-147 has the
-	// malformed e-mail address "yusuf.harris@example": its domain has no dot record C-158 has no e-mail address record
-	// C-173 has the malformed e-mail address "ursula.clarke@example.org, accounts@example.org": it must be a single
-	// address record C-196 has the malformed e-mail address "jack quirk@example.net": it has a space in it record C-219
-	// has the malformed e-mail address "kiri..vaughan@example.com": the part before the @ is invalid 114 succeeded
+	// record C-131 has the malformed e-mail address "clarke.jack.example.com": it has no @
+	// record C-147 has the malformed e-mail address "yusuf.harris@example": its domain has no dot
+	// record C-158 has no e-mail address
+	// record C-173 has the malformed e-mail address "ursula.clarke@example.org, accounts@example.org": it must be a single address
+	// record C-196 has the malformed e-mail address "jack quirk@example.net": it has a space in it
+	// record C-219 has the malformed e-mail address "kiri..vaughan@example.com": the part before the @ is invalid
+	// 114 succeeded
 }
 
 func ExampleSQLite_Import() {
