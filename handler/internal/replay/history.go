@@ -45,11 +45,11 @@ func sortHistory(turn *wire.Turn) *history {
 			*out = append(*out, held...)
 			held = nil
 		case e.GetExecutionStarted() != nil:
+			h.executionID = executionID(turn.InstanceID, e) // the newest start's
 			if started {
 				continue // v0.6.0 would enter the orchestrator a second time
 			}
 			started = true
-			h.executionID = executionID(turn.InstanceID, e)
 			*out = append(*out, e)
 		case e.GetTaskScheduled() != nil:
 			names[e.EventId] = e.GetTaskScheduled().Name

@@ -133,7 +133,7 @@ func (t *Turn) step() bool {
 		}
 		id, kind, result := completion(o)
 		op := t.ops[id]
-		if op == nil || op.Done || op.kind != kind {
+		if op == nil || op.kind != kind {
 			continue // the SDK's own, or left over from before a continue-as-new
 		}
 		delete(t.ops, id)
