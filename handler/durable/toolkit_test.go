@@ -60,6 +60,7 @@ func TestErrorsSayWhatTheActivitySaid(t *testing.T) {
 			e.Activity("Work", func(task.ActivityContext) (any, error) { panic("boom") })
 		}, durable.Panicked, "panic: boom"},
 		"lost":    {func(e *durabletest.Env) { e.Activity("Work", double); e.Lose("Work", 1) }, durable.Lost, "ended prematurely"},
+		"expired": {func(e *durabletest.Env) { e.Activity("Work", double); e.Expire("Work", 2) }, durable.DeadlineExceeded, "deadline"},
 		"unknown": {func(*durabletest.Env) {}, durable.NotFound, `"Work"`},
 	} {
 		t.Run(name, func(t *testing.T) {

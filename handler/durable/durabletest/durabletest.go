@@ -12,8 +12,9 @@
 //		}
 //	}
 //
-// Every turn is replayed twice, and compared with the turns before: id, kind, name, input and time of each thing that
-// the orchestrator schedules. A difference fails the test; the host would only see a part of it, and later.
+// Every turn is run twice, the second time as the replay that later turns make of it, and compared with the turns
+// before: id, kind, name, input and time of each thing that the orchestrator schedules. A difference fails the test; the
+// host would only see a part of it, and later.
 //
 // Inputs, results and errors of activities are sent as they are through the host, which alters some values and wraps
 // every error (see package durable).
@@ -64,10 +65,11 @@ type Env struct {
 }
 
 type activity struct {
-	f     task.Activity
-	takes func(call int) time.Duration
-	lose  int
-	calls []string
+	f      task.Activity
+	takes  func(call int) time.Duration
+	lose   int
+	expire int
+	calls  []string
 }
 
 // Result is what became of an orchestration.
@@ -102,6 +104,9 @@ func (e *Env) Takes(name string, takes func(call int) time.Duration) { e.activit
 
 // Lose lets the first n calls of the activity be lost, as when the handler's process dies under them.
 func (e *Env) Lose(name string, n int) { e.activity(name).lose = n }
+
+// Expire lets n calls of the activity, the first ones that are not lost, run past the deadline.
+func (e *Env) Expire(name string, n int) { e.activity(name).expire = n }
 
 func (e *Env) activity(name string) *activity {
 	if e.activities[name] == nil {
@@ -219,41 +224,43 @@ func (e *Env) runActivity(id int32, name, input string) (time.Time, *backend.His
 		return at, taskFailed(at, id, nil)
 	}
 	if call < a.lose {
-		return at, taskFailed(at, id, lost())
+		return at, taskFailed(at, id, lost(name))
+	}
+	if call < a.lose+a.expire {
+		return at, taskFailed(at, id, (&failure{name, wire.KindDeadline, "function " + name + " ran past its deadline"}).details())
 	}
 	text, err := newtonsoft.Input([]byte(input))
 	if err != nil {
-		return at, taskFailed(at, id, refused(err))
+		e.t.Fatalf("durabletest: the input of %s: %v", name, err)
 	}
-	value, err := e.call(a.f, name, string(text))
-	if err != nil {
-		return at, taskFailed(at, id, err.(*failure).details())
+	value, failed := e.call(a.f, name, string(text))
+	if failed != nil {
+		return at, taskFailed(at, id, failed.details())
 	}
 	completed := newEvent("taskCompleted", at)
 	completed.GetTaskCompleted().TaskScheduledId = id
 	if value != nil {
 		result, err := newtonsoft.Result(value)
 		if err != nil {
-			return at, taskFailed(at, id, refused(err))
+			e.t.Fatalf("durabletest: the result of %s: %v", name, err)
 		}
 		completed.GetTaskCompleted().Result = wrapperspb.String(string(result))
 	}
 	return at, completed
 }
 
-// call runs the fake; its error is a *failure.
-func (e *Env) call(f task.Activity, name, input string) (value json.RawMessage, err error) {
+func (e *Env) call(f task.Activity, name, input string) (value json.RawMessage, failed *failure) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &failure{name, wire.KindPanic, fmt.Sprintf("panic: %v", p)}
+			failed = &failure{name, wire.KindPanic, fmt.Sprintf("panic: %v", p)}
 		}
 	}()
 	ctx := invocation.With(e.t.Context(), &invocation.Invocation{Logger: slog.New(slog.DiscardHandler)})
-	value, err = invocation.RunActivity(ctx, f, input, nil)
+	value, err := invocation.RunActivity(ctx, f, input, nil)
 	if err != nil {
-		err = &failure{name, wire.KindFailed, err.Error()}
+		failed = &failure{name, wire.KindFailed, err.Error()}
 	}
-	return value, err
+	return value, failed
 }
 
 // queue is a heap of messages by time, then by the order in which they were sent.

@@ -1,11 +1,15 @@
 package durabletest_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/task"
 
 	"example.com/durablefunctions/handler/durable"
@@ -66,6 +70,14 @@ func TestNondeterminismIsFound(t *testing.T) {
 			_, _ = durable.Timer(ctx, time.Duration(time.Now().UnixNano()%int64(time.Hour))).Await()
 			return nil, nil
 		},
+		"scheduled by a replay only": func(ctx *task.OrchestrationContext) (any, error) {
+			only := durable.Timer(ctx, time.Minute)
+			if ctx.IsReplaying {
+				durable.Timer(ctx, time.Hour)
+			}
+			_, _ = only.Await()
+			return nil, nil
+		},
 		"result": func(*task.OrchestrationContext) (any, error) { count++; return count, nil },
 		"count": func(ctx *task.OrchestrationContext) (any, error) {
 			count++
@@ -90,6 +102,46 @@ func TestNondeterminismIsFound(t *testing.T) {
 				t.Errorf("found %q", r.failure)
 			}
 		})
+	}
+}
+
+// A panic in a later turn fails the orchestration. It is not taken for a turn that schedules nothing.
+func TestPanicInALaterTurn(t *testing.T) {
+	t.Parallel()
+	r := durabletest.New(t).Run(func(ctx *task.OrchestrationContext) (any, error) {
+		_, _ = durable.Timer(ctx, time.Minute).Await()
+		panic("boom")
+	}, nil)
+	if r.Status != api.RUNTIME_STATUS_FAILED || r.Failure != "panic: boom" || r.Turns != 2 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Calls are lost first, then expire, then run. All of them count, and take their time.
+func TestLoseAndExpire(t *testing.T) {
+	t.Parallel()
+	env := durabletest.New(t)
+	runs := 0
+	env.Activity("Work", durable.Activity(func(context.Context, int) (string, error) { runs++; return "done", nil }))
+	env.Lose("Work", 1)
+	env.Expire("Work", 2)
+	env.Takes("Work", func(call int) time.Duration { return time.Duration(call+1) * time.Minute })
+	r := env.Run(func(ctx *task.OrchestrationContext) (any, error) {
+		var kinds []durable.FailureKind
+		for n := range 3 {
+			_, err := durable.ActivityName[int, string]("Work").Call(ctx, n).Await()
+			var e *durable.TaskError
+			if errors.As(err, &e) {
+				kinds = append(kinds, e.Kind)
+			}
+		}
+		if !slices.Equal(kinds, []durable.FailureKind{durable.Lost, durable.DeadlineExceeded, durable.DeadlineExceeded}) {
+			t.Errorf("kinds %v", kinds)
+		}
+		return durable.ActivityName[int, string]("Work").Call(ctx, 3).Await()
+	}, nil)
+	if r.Output != `"done"` || runs != 1 || len(env.Calls("Work")) != 4 || r.Elapsed != 10*time.Minute {
+		t.Errorf("%+v after %d runs and %d calls", r, runs, len(env.Calls("Work")))
 	}
 }
 

@@ -2,10 +2,13 @@ package replay
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -210,6 +213,10 @@ func TestPanics(t *testing.T) {
 		"at once":      func(*task.OrchestrationContext) (any, error) { panic("boom") },
 		"out of range": func(ctx *task.OrchestrationContext) (any, error) { return []int{}[len(ctx.ID)], nil },
 		"after a wait": func(ctx *task.OrchestrationContext) (any, error) { _, _ = oneActivity(ctx); panic(errors.New("boom")) },
+		"nil":          func(*task.OrchestrationContext) (any, error) { panic(any(nil)) },
+		"uncomparable": func(*task.OrchestrationContext) (any, error) { panic(map[string][]int{}) },
+		"no message":   func(*task.OrchestrationContext) (any, error) { panic((*url.Error)(nil)) }, // its Error panics, too
+		"in disguise":  func(*task.OrchestrationContext) (any, error) { panic(fmt.Errorf("I: %w", task.ErrTaskBlocked)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -564,6 +571,14 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
+// everything waits for one operation of each kind.
+func everything(ctx *task.OrchestrationContext) (any, error) {
+	turn := Of(ctx)
+	a, b, c, d := turn.Activity("Work", "1"), turn.Timer(time.Hour), turn.SubOrchestration("Child", "", "1"), turn.Event("go")
+	turn.Until(func() bool { return a.Done && b.Done && c.Done && d.Done })
+	return a.Result + c.Result + d.Result, nil
+}
+
 // FuzzTurn mixes events of any kind in any order, past and new: there is always an answer that can be sent.
 func FuzzTurn(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3}, uint8(2))
@@ -593,13 +608,7 @@ func FuzzTurn(f *testing.F) {
 		for i, b := range order {
 			fmt.Fprintln(&lines[min(1, i/(int(split)+1))], kinds[int(b)%len(kinds)])
 		}
-		o := func(ctx *task.OrchestrationContext) (any, error) {
-			turn := Of(ctx)
-			a, b, c, d := turn.Activity("Work", "1"), turn.Timer(time.Hour), turn.SubOrchestration("Child", "", "1"), turn.Event("go")
-			turn.Until(func() bool { return a.Done && b.Done && c.Done && d.Done })
-			return a.Result + c.Result + d.Result, nil
-		}
-		a := turn(t, o, lines[0].String(), lines[1].String())
+		a := turn(t, everything, lines[0].String(), lines[1].String())
 		if _, err := wire.EncodeActions(a.ExecutionResults); err != nil {
 			t.Errorf("%s: %v", a, err)
 		}
@@ -615,24 +624,57 @@ func FuzzTurn(f *testing.F) {
 	})
 }
 
+// recordedTurns are the requests of the real host, as protobuf.
+func recordedTurns(t testing.TB) (turns [][]byte) {
+	t.Helper()
+	for _, file := range []string{"conversations", "lifecycle"} {
+		text, err := os.ReadFile("../../../tests/conformance/testdata/recordings/" + file + ".jsonl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range bytes.Lines(text) {
+			var recorded struct{ Function, Request string }
+			if err := json.Unmarshal(line, &recorded); err != nil {
+				t.Fatal(err)
+			}
+			if recorded.Function != "Orch" {
+				continue
+			}
+			var request wire.Request
+			if err := json.Unmarshal([]byte(recorded.Request), &request); err != nil {
+				t.Fatal(err)
+			}
+			raw, err := base64.StdEncoding.DecodeString(wire.Text(request.Data["context"]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			turns = append(turns, raw)
+		}
+	}
+	return turns
+}
+
 // FuzzRequest is the orchestrator request as it comes over the wire: anything is an error or a turn that gets an
 // answer.
 func FuzzRequest(f *testing.F) {
-	text, err := wire.EncodeTurn(&wire.Turn{InstanceID: "i", Past: events(f, scheduledWork), New: events(f, begin)})
-	if err != nil {
-		f.Fatal(err)
+	recorded := recordedTurns(f)
+	if len(recorded) < 50 {
+		f.Fatalf("only %d recorded turns", len(recorded))
 	}
-	f.Add(text)
-	f.Add(text[:len(text)-4])
-	f.Add("CgVjLWZhbiIbCP///////////wESDAiPko3YBhC8nOHlAXIAImwI////////////ARILCI+SjdgGEOTIq28aUgoET3JjaBoZChd7Im1vZGUiOiJmYW5vdXQiLCJuIjozfSIvCgVjLWZhbhImCiRiMGQ5ZDQzYi05MTYwLTQyNDgtYTIwOC1jMGM5ODVkYjFiZTkqBQoDCIgOOjkKLEh0dHBEZWZhdWx0QXN5bmNSZXF1ZXN0U2xlZXBUaW1lTWlsbGlzZWNvbmRzEgkRAAAAAABM3UA6EgoMSW5jbHVkZVN0YXRlEgIgAToXChFJc0V4dGVuZGVkU2Vzc2lvbhICIAA6MAojRXh0ZW5kZWRTZXNzaW9uSWRsZVRpbWVvdXRJblNlY29uZHMSCREAAAAAAAAAAA==")
-	f.Fuzz(func(t *testing.T, text string) {
-		turn, err := wire.DecodeTurn(text)
-		if err != nil {
-			return
-		}
-		r := Run(turn, oneActivity, slog.New(slog.DiscardHandler))
-		if _, err := wire.EncodeActions(r.ExecutionResults); err != nil {
-			t.Error(err)
+	for _, raw := range recorded {
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		text := base64.StdEncoding.EncodeToString(raw)
+		for _, o := range []task.Orchestrator{oneActivity, everything} {
+			turn, err := wire.DecodeTurn(text)
+			if err != nil {
+				return
+			}
+			r := Run(turn, o, slog.New(slog.DiscardHandler))
+			if _, err := wire.EncodeActions(r.ExecutionResults); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }
