@@ -22,6 +22,7 @@ import (
 	"github.com/microsoft/durabletask-go/task"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
@@ -653,6 +654,11 @@ func TestClientFindsTheHostAgain(t *testing.T) {
 	for range 3 {
 		_, err := newTestClient(t, host.address).Query(t.Context(), "x")
 		expectError(t, "a stopped host", err, ErrUnavailable)
+	}
+	for state := connectivity.State(-1); state != connectivity.TransientFailure; time.Sleep(time.Millisecond) {
+		endpoints.Lock() // gRPC answers a call a moment before its connection's state says why
+		state = endpoints.conns[len(endpoints.conns)-1].GetState()
+		endpoints.Unlock()
 	}
 	host.serve(t, host)
 	if _, err := newTestClient(t, host.address).Query(t.Context(), "x"); err != nil {

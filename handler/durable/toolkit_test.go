@@ -475,6 +475,61 @@ func TestContinueAsNew(t *testing.T) {
 	want(t, r, "1234")
 }
 
+// An event that was taken before a continue-as-new does not come again after it, whether it came before its wait or not.
+// One that is raised later comes; and each run has GUIDs of its own.
+func TestContinueAsNewTakesNothingTwice(t *testing.T) {
+	t.Parallel()
+	type state struct {
+		Seen []string
+		ID   uuid.UUID
+	}
+	loop := durable.OrchestratorName[state, []string]("Loop")
+	env := durabletest.New(t)
+	env.RaiseAt(time.Minute, "Go", "early")
+	env.RaiseAt(2*time.Hour, "Go", "late")
+	r := env.Run(durable.Orchestrator(func(ctx *task.OrchestrationContext, s state) ([]string, error) {
+		id := durable.NewGUID(ctx)
+		if id == s.ID {
+			t.Error("two runs have the same GUID")
+		}
+		if _, err := durable.Timer(ctx, time.Hour).Await(); err != nil {
+			return nil, err
+		}
+		got, err := durable.WaitForEvent[string](ctx, "Go", 0).Await()
+		if err != nil {
+			return nil, err
+		}
+		if s.Seen = append(s.Seen, got); len(s.Seen) == 2 {
+			return s.Seen, nil
+		}
+		loop.ContinueAsNew(ctx, state{s.Seen, id})
+		return nil, nil
+	}), state{})
+	want(t, r, `["early","late"]`)
+}
+
+// A wait whose event is there already sets no timer.
+func TestEventThatIsThereNeedsNoTimeout(t *testing.T) {
+	t.Parallel()
+	env := durabletest.New(t)
+	env.RaiseAt(0, "Go", "there")
+	r := run(t, env, func(ctx *task.OrchestrationContext) (string, error) {
+		if _, err := durable.Timer(ctx, time.Minute).Await(); err != nil {
+			return "", err
+		}
+		got, err := durable.WaitForEvent[string](ctx, "Go", time.Hour).Await()
+		if err != nil {
+			return "", err
+		}
+		_, err = durable.Timer(ctx, 2*time.Hour).Await()
+		return got, err
+	})
+	want(t, r, `"there"`)
+	if r.Turns != 3 {
+		t.Errorf("%d turns: a timer fired that nobody needs", r.Turns)
+	}
+}
+
 func TestGUIDs(t *testing.T) {
 	t.Parallel()
 	env := durabletest.New(t)

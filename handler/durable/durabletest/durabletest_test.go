@@ -32,9 +32,9 @@ func (r *recorder) Fatalf(format string, args ...any) {
 // What a replay does differently fails the test: the host would see names and kinds at most, and only in a later turn.
 func TestNondeterminismIsFound(t *testing.T) {
 	t.Parallel()
-	count := 0
+	count, first, second := 0, 0, 0
 	pause := func(ctx *task.OrchestrationContext) { _, _ = durable.Timer(ctx, time.Minute).Await() }
-	echo := durable.ActivityName[int, int]("Echo")
+	echo := durable.ActivityName[any, any]("Echo")
 	for name, o := range map[string]task.Orchestrator{
 		"input": func(ctx *task.OrchestrationContext) (any, error) {
 			count++
@@ -48,6 +48,18 @@ func TestNondeterminismIsFound(t *testing.T) {
 				input = 2
 			}
 			echo.Call(ctx, input)
+			pause(ctx)
+			return nil, nil
+		},
+		"input in a later turn's first run": func(ctx *task.OrchestrationContext) (any, error) {
+			first++
+			echo.Call(ctx, first == 3)
+			pause(ctx)
+			return nil, nil
+		},
+		"input in a later turn's second run": func(ctx *task.OrchestrationContext) (any, error) {
+			second++
+			echo.Call(ctx, second == 4)
 			pause(ctx)
 			return nil, nil
 		},
@@ -142,6 +154,31 @@ func TestLoseAndExpire(t *testing.T) {
 	}, nil)
 	if r.Output != `"done"` || runs != 1 || len(env.Calls("Work")) != 4 || r.Elapsed != 10*time.Minute {
 		t.Errorf("%+v after %d runs and %d calls", r, runs, len(env.Calls("Work")))
+	}
+}
+
+// A child of the same id replaces the one before. What that one waited for does not reach it.
+func TestReplacedChild(t *testing.T) {
+	t.Parallel()
+	sleeper := durable.OrchestratorName[time.Duration, string]("Sleeper")
+	env := durabletest.New(t)
+	env.Orchestrator("Sleeper", durable.Orchestrator(func(ctx *task.OrchestrationContext, d time.Duration) (string, error) {
+		_, err := durable.Timer(ctx, d).Await()
+		return d.String(), err
+	}))
+	r := env.Run(func(ctx *task.OrchestrationContext) (any, error) {
+		first := sleeper.Call(ctx, 2*time.Hour, durable.WithInstanceID("child"))
+		if _, err := durable.Timer(ctx, time.Hour).Await(); err != nil {
+			return nil, err
+		}
+		second := sleeper.Call(ctx, 3*time.Hour, durable.WithInstanceID("child"))
+		if durable.WhenAny(first, second) != 1 {
+			return "the first one was not replaced", nil
+		}
+		return second.Await()
+	}, nil)
+	if r.Output != `"3h0m0s"` || r.Elapsed != 4*time.Hour {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -210,7 +210,7 @@ func (i *instance) continueAsNew(input *wrapperspb.StringValue, carryover []*bac
 
 func (i *instance) end(status api.OrchestrationStatus, output string, details *backend.TaskFailureDetails) {
 	i.status, i.output, i.failure = status, output, details.GetErrorMessage()
-	if i.parent == nil || i.parent.generation != i.parentRun || i.env.instances[i.id] != i {
+	if i.parent == nil || i.parent.generation != i.parentRun {
 		return // nobody waits for it any more
 	}
 	e := i.env

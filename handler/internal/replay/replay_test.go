@@ -445,6 +445,26 @@ func TestWrongKind(t *testing.T) {
 	turn(t, o, scheduledWork, wrong+"\n"+`"taskCompleted":{"taskScheduledId":0,"result":"5"}`).want(t, "1 COMPLETED 5")
 }
 
+// An operation ends once, as it ended first.
+func TestDuplicateCompletions(t *testing.T) {
+	t.Parallel()
+	ends := 0
+	o := func(ctx *task.OrchestrationContext) (any, error) {
+		op, pause := Of(ctx).Activity("Work", "1"), Of(ctx).Timer(time.Hour)
+		op.Then(func() { ends++ })
+		Of(ctx).Until(func() bool { return pause.Done })
+		return json.RawMessage(op.Result), nil
+	}
+	done := func(result string) string {
+		return "\n" + `"taskCompleted":{"taskScheduledId":0,"result":"` + result + `"}`
+	}
+	past := first + "\n" + `"eventId":0,"taskScheduled":{"name":"Work"}` + "\n" + `"eventId":1,"timerCreated":{}` + "\n" + end
+	turn(t, o, past, begin+done("5")+done("6")+"\n"+`"taskFailed":{"taskScheduledId":0}`+"\n"+`"timerFired":{"timerId":1}`).want(t, "2 COMPLETED 5")
+	if ends != 1 {
+		t.Errorf("ended %d times", ends)
+	}
+}
+
 // Events that nobody waits for yet are kept in their order, through any number of suspensions, and given once.
 func TestEarlyEvents(t *testing.T) {
 	t.Parallel()
