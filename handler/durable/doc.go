@@ -45,7 +45,7 @@
 //     result, nor may a function that histories name be removed;
 //   - may get new optional fields in its input, whose absence means the course as it was: so a new course is taken by what
 //     is started from now on;
-//   - may change its custom status, its logs, the contents of its outputs and its result;
+//   - may change its custom status, its logs and the contents of its outputs;
 //   - may call activities whose code has changed, as long as they understand the old inputs.
 //
 // A setting that shapes the course belongs into the input. What else is to change goes into an orchestrator of another
