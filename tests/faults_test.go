@@ -67,7 +67,7 @@ func startCRM(t *testing.T, f fault) *fakeCRM {
 }
 
 func (c *fakeCRM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body) // which lets the server notice a caller that hangs up
+	_, _ = io.Copy(io.Discard, r.Body)
 	c.mu.Lock()
 	c.calls[r.URL.Path]++
 	n := c.calls[r.URL.Path]
@@ -128,7 +128,11 @@ func sends(text string) http.HandlerFunc {
 
 const cutAnswer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"RecordIds\":[\"a\","
 
-func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+// silent waits for the caller to hang up, which a server notices once it has read the request.
+func silent(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	<-r.Context().Done()
+}
 
 // A CRM that fails for a record costs that record at most, with a reason in one line; what passes costs nothing.
 func TestFaultyCRM(t *testing.T) {

@@ -110,8 +110,8 @@ func openStore(ctx context.Context, path string) (*store, error) {
 
 // isFileError says that not the work failed but the file: it is locked, full, broken.
 func isFileError(err error) bool {
-	_, ok := errors.AsType[*sqlite.Error](err)
-	return ok
+	failure, ok := errors.AsType[*sqlite.Error](err)
+	return ok && failure.Code() != sqlite3.SQLITE_INTERRUPT // a read that its context has ended
 }
 
 // explain names the file in an error of SQLite's, and what to do about it.

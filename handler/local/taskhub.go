@@ -309,10 +309,13 @@ func (h *taskHub) persist(ctx context.Context, f func(tx) error) error {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return nil
+			return errNotStored
 		}
 	}
 }
+
+// errNotStored is of no interest to the engine, which has ended: the next host does the work again.
+var errNotStored = errors.New("not stored: the host was closed")
 
 // report keeps whether the file can be used, and logs when that changes.
 func (h *taskHub) report(err error) {
@@ -357,7 +360,10 @@ func (h *taskHub) CompleteOrchestrationWorkItem(ctx context.Context, item *backe
 		c = &commit{turn: current, id: string(item.InstanceID), state: item.State}
 		return c.run(t)
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, errNotStored):
+		return nil
+	case err != nil:
 		return fmt.Errorf("store the turn of %s: %w", item.InstanceID, err) // the engine abandons it
 	}
 	for _, id := range c.woken {
@@ -474,7 +480,10 @@ func (h *taskHub) CompleteActivityWorkItem(ctx context.Context, item *backend.Ac
 		}
 		return answer(t, string(item.InstanceID), item.LockedBy, item.Result)
 	})
-	if err == nil {
+	switch {
+	case errors.Is(err, errNotStored):
+		return nil
+	case err == nil:
 		h.queue.add(string(item.InstanceID))
 	}
 	return err
