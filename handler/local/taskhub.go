@@ -37,6 +37,7 @@ type taskHub struct {
 	closed    bool
 	failing   time.Time                   // since when the file cannot be used; zero: it can
 	failure   error                       // set once that lasts
+	stuck     int                         // writes that wait for the file
 	fetched   []*backend.ActivityWorkItem // read by the activity worker only, as is lastFetch
 	lastFetch int64
 }
@@ -223,7 +224,7 @@ func (h *taskHub) GetOrchestrationWorkItem(ctx context.Context) (*backend.Orches
 		}
 		item, err := h.beginTurn(ctx, api.InstanceID(id))
 		if err != nil {
-			h.report(explain(h.path, err))
+			h.fails(explain(h.path, err))
 			time.AfterFunc(time.Second, func() { h.queue.done(id); h.queue.add(id) })
 			return nil, fmt.Errorf("read the events of %s: %w", id, err)
 		}
@@ -278,12 +279,21 @@ func scanEvent(rows *sql.Rows, columns ...any) (*backend.HistoryEvent, error) {
 
 // GetOrchestrationRuntimeState loads an instance's history.
 func (h *taskHub) GetOrchestrationRuntimeState(ctx context.Context, item *backend.OrchestrationWorkItem) (*backend.OrchestrationRuntimeState, error) {
-	rows, err := h.read.QueryContext(ctx, "SELECT payload FROM history WHERE instance = ? ORDER BY seq", string(item.InstanceID))
+	past, err := h.history(ctx, string(item.InstanceID))
+	if err != nil {
+		h.fails(explain(h.path, err))
+		return nil, fmt.Errorf("read the history of %s: %w", item.InstanceID, err)
+	}
+	h.addStuck(0) // all of a turn could be read
+	return backend.NewOrchestrationRuntimeState(item.InstanceID, past), nil
+}
+
+func (h *taskHub) history(ctx context.Context, id string) (past []*backend.HistoryEvent, err error) {
+	rows, err := h.read.QueryContext(ctx, "SELECT payload FROM history WHERE instance = ? ORDER BY seq", id)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var past []*backend.HistoryEvent
 	for rows.Next() {
 		e, err := scanEvent(rows)
 		if err != nil {
@@ -291,7 +301,7 @@ func (h *taskHub) GetOrchestrationRuntimeState(ctx context.Context, item *backen
 		}
 		past = append(past, e)
 	}
-	return backend.NewOrchestrationRuntimeState(item.InstanceID, past), rows.Err()
+	return past, rows.Err()
 }
 
 // patience is how long the file may be unusable before whoever waits for an instance hears of it.
@@ -300,40 +310,54 @@ const patience = 10 * time.Second
 // persist stores what a turn or an activity came to, however long it takes until the file can be written again: done
 // anew, the work would fail at the same place. Only the end of the host ends the wait, and leaves it to the next one.
 func (h *taskHub) persist(ctx context.Context, f func(tx) error) error {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		err := h.update(ctx, f)
-		h.report(err)
-		if !isFileError(err) {
-			return err
-		}
+	err := h.update(ctx, f)
+	if !isFileError(err) {
+		return err
+	}
+	h.addStuck(1)
+	defer h.addStuck(-1)
+	for wait := 50 * time.Millisecond; isFileError(err); wait = min(2*wait, 2*time.Second) {
+		h.fails(err)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 			return errNotStored
 		}
+		err = h.update(ctx, f)
 	}
+	return err
 }
 
 // errNotStored is of no interest to the engine, which has ended: the next host does the work again.
 var errNotStored = errors.New("not stored: the host was closed")
 
-// report keeps whether the file can be used, and logs when that changes.
-func (h *taskHub) report(err error) {
+// fails notes that the file cannot be used: with one line when that begins, and once it has lasted with an error for
+// those who wait for an instance.
+func (h *taskHub) fails(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case isFileError(err) && h.failing.IsZero():
+	case !isFileError(err):
+	case h.failing.IsZero():
 		h.failing = time.Now()
 		h.log.Error("the task hub cannot be used, trying again", "error", err)
-	case isFileError(err) && time.Since(h.failing) > patience:
+	case time.Since(h.failing) > patience:
 		h.failure = err
 		for id, watcher := range h.watchers {
 			close(watcher)
 			delete(h.watchers, id)
 		}
-	case err == nil && !h.failing.IsZero():
+	}
+}
+
+// addStuck counts the writes that wait for the file, which works again when there are none: on a full disk there may be
+// room for a smaller one.
+func (h *taskHub) addStuck(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stuck += n
+	if h.stuck == 0 {
 		h.failing, h.failure = time.Time{}, nil
-		h.log.Warn("the task hub can be used again")
 	}
 }
 
@@ -426,7 +450,7 @@ func (h *taskHub) GetActivityWorkItem(ctx context.Context) (*backend.ActivityWor
 		}
 		found, err := h.fetchTasks(ctx)
 		if err != nil {
-			h.report(explain(h.path, err))
+			h.fails(explain(h.path, err))
 			return nil, fmt.Errorf("read the tasks: %w", err)
 		}
 		if found {
