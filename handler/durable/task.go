@@ -41,6 +41,15 @@ func (f *future) end(result string, err error) {
 	}
 }
 
+// then calls g when f has ended, before anything later in the history is looked at.
+func (f *future) then(g func()) {
+	if f.done {
+		g()
+	} else {
+		f.onDone = append(f.onDone, g)
+	}
+}
+
 // follow lets f end when op does.
 func (f *future) follow(op *replay.Op, name string) {
 	op.Then(func() { f.end(op.Result, taskError(name, op.Failure)) })
