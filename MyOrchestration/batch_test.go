@@ -106,7 +106,7 @@ func TestLostParts(t *testing.T) {
 func TestResultsFit(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ failures, limit, length int }{
-		{10, 1 << 20, 500}, {10, 4000, 250}, {10, 700, 15}, {10, 480, 0}, {10, 100, 0}, {40_000, maxOutput, 250},
+		{10, 1 << 20, 500}, {10, 4000, 250}, {10, 700, 15}, {10, 480, 3}, {10, 100, 0}, {40_000, maxOutput, 250},
 	} {
 		out := &Output{Total: c.failures, Failed: c.failures}
 		for i := range c.failures {
