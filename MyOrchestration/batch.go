@@ -27,7 +27,7 @@ type batch struct {
 }
 
 // process has the batch's records processed and counts. A batch of more than BatchSize records is run in parts, each a
-// sub-orchestration, at most BatchSize of them: so no history has more than BatchSize things in it.
+// sub-orchestration: so no history has more than BatchSize activities or sub-orchestrations in it.
 func process(ctx *task.OrchestrationContext, b batch) *Output {
 	run := runRecords
 	if b.BatchSize > 0 && len(b.RecordIds) > b.BatchSize {
@@ -93,19 +93,19 @@ func runParts(ctx *task.OrchestrationContext, b batch) []Failure {
 	return failures
 }
 
-// split makes parts of a batch: as few as can be, all of about the same size, and where these would be more than
-// BatchSize, larger ones that split again.
+// maxParts is how many parts an orchestration has at most. It parses the ids of all of them in each of its turns, of
+// which there is one for each part.
+const maxParts = 20
+
+// split makes parts of a batch. Where parts of BatchSize would be too many, they are larger and split again.
 func (b batch) split() []batch {
-	size := b.BatchSize
-	for ceil(len(b.RecordIds), size) > b.BatchSize {
-		size *= b.BatchSize
-	}
-	size = ceil(len(b.RecordIds), ceil(len(b.RecordIds), size))
+	total := len(b.RecordIds)
+	size := b.BatchSize * ceil(ceil(total, b.BatchSize), min(maxParts, b.BatchSize))
 	var parts []batch
 	for ids := range slices.Chunk(b.RecordIds, size) {
 		p := b
 		p.RecordIds = ids
-		p.MaxOutputBytes = min(b.MaxOutputBytes, maxSubOutputs*len(ids)/len(b.RecordIds))
+		p.MaxOutputBytes = min(b.MaxOutputBytes, maxSubOutputs*len(ids)/total)
 		p.AlertEmailTo, p.AlertEmailFrom, p.MailAttempts, p.MailRetryIntervalSeconds = "", "", 0, 0
 		parts = append(parts, p)
 	}

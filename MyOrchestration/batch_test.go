@@ -61,8 +61,8 @@ func TestBatches(t *testing.T) {
 func TestSplit(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ records, size, parts, largest int }{
-		{3, 2, 2, 2}, {5, 2, 2, 3}, {101, 100, 2, 51}, {120, 100, 2, 60}, {10_000, 100, 100, 100}, {10_001, 100, 2, 5001},
-		{100_000, 100, 10, 10_000}, {1_000_000, 100, 100, 10_000}, {100_000, 1000, 100, 1000},
+		{3, 2, 2, 2}, {5, 2, 2, 4}, {101, 100, 2, 100}, {2000, 100, 20, 100}, {2001, 100, 11, 200}, {10_000, 100, 20, 500},
+		{100_000, 100, 20, 5000}, {1_000_000, 100, 20, 50_000}, {100_000, 1000, 20, 5000}, {1000, 10, 10, 100},
 	} {
 		b := batch{Input: Input{RecordIds: ids(c.records), BatchSize: c.size, AlertEmailTo: "x", MailAttempts: 3}, JobId: "job", MaxOutputBytes: maxOutput}
 		parts := b.split()
