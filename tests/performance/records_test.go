@@ -53,9 +53,9 @@ func (s idle) Process(context.Context, string, string) error {
 // host is the app on the local host, as the commands run it.
 type host struct {
 	*local.Host
-	turns, turnBytes atomic.Int64 // of orchestrators
-	begun chan time.Time // when an activity ran, if somebody waits for it
-	ended chan local.Instance
+	turns, turnBytes atomic.Int64   // of orchestrators
+	begun            chan time.Time // when an activity ran, if somebody waits for it
+	ended            chan local.Instance
 }
 
 func open(b *testing.B, settings map[string]string) *host {
@@ -267,4 +267,3 @@ func peakMemory() float64 {
 	kib, _ := strconv.ParseFloat(strings.Fields(after)[0], 64)
 	return kib / 1024
 }
-
