@@ -23,6 +23,9 @@ type Progress struct {
 // FanOut calls the function once for each input, all before it waits for any, and returns what became of each, in the
 // order of the inputs. An item that fails stops no other. While it runs, the orchestration's custom status shows the
 // Progress; failed says which results count as failures there beside the errors, nil: none.
+//
+// Each turn carries the orchestration's whole history. Above a few hundred items, fan out to sub-orchestrations that fan
+// out to the activities.
 func FanOut[In, Out any](ctx *task.OrchestrationContext, f Function[In, Out], inputs []In, failed func(Out) bool, options ...CallOption) []Outcome[Out] {
 	progress := Progress{Total: len(inputs)}
 	SetCustomStatus(ctx, progress)

@@ -155,10 +155,12 @@ func BenchmarkRecords(b *testing.B) {
 	}
 }
 
+var batchSizes = []int{50, 100, 250, 500, 1000, 2000}
+
 // BenchmarkBatchSize is what the batch size costs: bytes of history, which are what an orchestration costs on the real
 // host, and turns.
 func BenchmarkBatchSize(b *testing.B) {
-	for _, size := range []int{50, 100, 250, 500, 1000, 2000} {
+	for _, size := range batchSizes {
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
 			const records = 2000
 			h := open(b, map[string]string{"BATCH_SIZE": strconv.Itoa(size)})
