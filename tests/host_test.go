@@ -86,10 +86,16 @@ func startHandler(t *testing.T, env ...string) *customHandler {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cancel(); _ = cmd.Wait() })
+	h.waitUntilUp(t)
+	return h
+}
+
+func (h *customHandler) waitUntilUp(t *testing.T) {
+	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if res, err := http.Get(h.url); err == nil {
 			res.Body.Close()
-			return h
+			return
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("the handler does not answer: %s", h.out.String())

@@ -34,6 +34,25 @@
 // The tasks of this package and those of the SDK can be mixed, with one exception: wait for the events of one name
 // either with WaitForEvent or with the SDK's WaitForSingleEvent, not with both.
 //
+// # A new version
+//
+// Orchestrations that are in flight when a new version is published go on in it: their next turn runs the new code over
+// the history that the old code made. So while there are any, an orchestrator
+//
+//   - must not schedule its activities, sub-orchestrations, timers and waits for events in another order, leave one out,
+//     add one before the end of what a history may hold, or call another name;
+//   - must not drop, or give another meaning to, a field of its input, of an activity's result or of a sub-orchestration's
+//     result, nor may a function that histories name be removed;
+//   - may get new optional fields in its input, whose absence means the course as it was: so a new course is taken by what
+//     is started from now on;
+//   - may change its custom status, its logs and the contents of its outputs;
+//   - may call activities whose code has changed, as long as they understand the old inputs.
+//
+// A setting that shapes the course belongs into the input. What else is to change goes into an orchestrator of another
+// name, beside the old one until that has none in flight, or is published when nothing is running.
+//
+// Keep histories of each version as files and replay them in a test: see MyOrchestration/histories_test.go.
+//
 // # What the host does to values
 //
 // Inputs and results are JSON. Values that the host would alter on their way to and from an activity (times with an

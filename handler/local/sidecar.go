@@ -40,7 +40,7 @@ func startSidecar(hub *taskHub, log *slog.Logger) (*sidecar, error) {
 	_, register := backend.NewGrpcExecutor(clientBackend{hub}, engineLog{log})
 	register(s.server)
 	go func() {
-		if err := s.server.Serve(listener); err != nil {
+		if err := s.server.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			log.Error("the durable client's service has ended", "error", err)
 		}
 	}()

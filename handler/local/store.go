@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	_ "modernc.org/sqlite" // the database/sql driver
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // schema: sequence numbers are never used twice (AUTOINCREMENT), so a number names one event, task or message for ever.
@@ -82,6 +83,7 @@ CREATE INDEX IF NOT EXISTS mails_root ON mails (root);
 // store is the SQLite file with everything that survives the process. In WAL mode with normal synchronisation a killed
 // process loses nothing; a power cut can lose the last moments, never the file.
 type store struct {
+	path  string
 	write *sql.DB // one connection: SQLite has one writer
 	read  *sql.DB
 }
@@ -93,9 +95,9 @@ func openStore(ctx context.Context, path string) (*store, error) {
 		return nil, err
 	}
 	write.SetMaxOpenConns(1)
-	if err := createSchema(ctx, write); err != nil {
+	if err := createSchema(ctx, path, write); err != nil {
 		write.Close()
-		return nil, fmt.Errorf("%s: %w: make it writable, or move it away to start anew", path, err)
+		return nil, explain(path, err)
 	}
 	read, err := sql.Open("sqlite", dsn+"&_pragma=query_only(1)")
 	if err != nil {
@@ -103,13 +105,37 @@ func openStore(ctx context.Context, path string) (*store, error) {
 		return nil, err
 	}
 	read.SetMaxOpenConns(4)
-	return &store{write: write, read: read}, nil
+	return &store{path: path, write: write, read: read}, nil
+}
+
+// isFileError says that not the work failed but the file: it is locked, full, broken.
+func isFileError(err error) bool {
+	_, ok := errors.AsType[*sqlite.Error](err)
+	return ok
+}
+
+// explain names the file in an error of SQLite's, and what to do about it.
+func explain(path string, err error) error {
+	failure, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return err
+	}
+	hint := "make it writable"
+	switch failure.Code() & 0xff { // without what extends the code
+	case sqlite3.SQLITE_BUSY:
+		hint = "another program keeps it locked: end that"
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
+		hint = "make room on the disk"
+	case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
+		hint = "restore it, or move it away to start anew"
+	}
+	return fmt.Errorf("%s: %w: %s", path, err, hint)
 }
 
 // schemaVersion is kept in the file: a later program must not misread an older file.
 const schemaVersion = 1
 
-func createSchema(ctx context.Context, db *sql.DB) error {
+func createSchema(ctx context.Context, path string, db *sql.DB) error {
 	tx, err := db.BeginTx(ctx, nil) // immediate: a file that cannot be written fails here
 	if err != nil {
 		return err
@@ -120,7 +146,7 @@ func createSchema(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	if version != 0 && version != schemaVersion {
-		return fmt.Errorf("it has version %d, this program needs %d", version, schemaVersion)
+		return fmt.Errorf("%s has version %d, this program needs %d: move it away to start anew", path, version, schemaVersion)
 	}
 	if _, err := tx.ExecContext(ctx, schema); err != nil {
 		return err
@@ -150,13 +176,13 @@ func (s *store) update(ctx context.Context, f func(tx) error) error {
 	ctx = context.WithoutCancel(ctx)
 	t, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return explain(s.path, err)
 	}
 	defer t.Rollback()
 	if err := f(tx{ctx, t}); err != nil {
-		return err
+		return explain(s.path, err)
 	}
-	return t.Commit()
+	return explain(s.path, t.Commit())
 }
 
 // tx is a transaction with its context.

@@ -35,6 +35,8 @@ type taskHub struct {
 	timer     *time.Timer
 	due       time.Time // of the timer
 	closed    bool
+	failing   time.Time                   // since when the file cannot be used; zero: it can
+	failure   error                       // set once that lasts
 	fetched   []*backend.ActivityWorkItem // read by the activity worker only, as is lastFetch
 	lastFetch int64
 }
@@ -78,12 +80,14 @@ func newTaskHub(s *store, log *slog.Logger, onInstance func(Instance)) *taskHub 
 
 // Start takes up what an earlier process left.
 func (h *taskHub) Start(ctx context.Context) error {
-	h.fireTimers()
 	rows, err := h.read.QueryContext(ctx, "SELECT DISTINCT instance FROM events WHERE visible = 0")
-	if err != nil {
-		return err
+	if err == nil {
+		err = eachString(rows, h.queue.add)
 	}
-	return eachString(rows, h.queue.add)
+	if err == nil {
+		h.fireTimers()
+	}
+	return explain(h.path, err)
 }
 
 func eachString(rows *sql.Rows, f func(string)) error {
@@ -219,6 +223,7 @@ func (h *taskHub) GetOrchestrationWorkItem(ctx context.Context) (*backend.Orches
 		}
 		item, err := h.beginTurn(ctx, api.InstanceID(id))
 		if err != nil {
+			h.report(explain(h.path, err))
 			time.AfterFunc(time.Second, func() { h.queue.done(id); h.queue.add(id) })
 			return nil, fmt.Errorf("read the events of %s: %w", id, err)
 		}
@@ -289,6 +294,46 @@ func (h *taskHub) GetOrchestrationRuntimeState(ctx context.Context, item *backen
 	return backend.NewOrchestrationRuntimeState(item.InstanceID, past), rows.Err()
 }
 
+// patience is how long the file may be unusable before whoever waits for an instance hears of it.
+const patience = 10 * time.Second
+
+// persist stores what a turn or an activity came to, however long it takes until the file can be written again: done
+// anew, the work would fail at the same place. Only the end of the host ends the wait, and leaves it to the next one.
+func (h *taskHub) persist(ctx context.Context, f func(tx) error) error {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := h.update(ctx, f)
+		h.report(err)
+		if !isFileError(err) {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// report keeps whether the file can be used, and logs when that changes.
+func (h *taskHub) report(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case isFileError(err) && h.failing.IsZero():
+		h.failing = time.Now()
+		h.log.Error("the task hub cannot be used, trying again", "error", err)
+	case isFileError(err) && time.Since(h.failing) > patience:
+		h.failure = err
+		for id, watcher := range h.watchers {
+			close(watcher)
+			delete(h.watchers, id)
+		}
+	case err == nil && !h.failing.IsZero():
+		h.failing, h.failure = time.Time{}, nil
+		h.log.Warn("the task hub can be used again")
+	}
+}
+
 // continueAsNew is called within a turn whose answer asks for it. The engine would run the next generation within the
 // same turn, and give up after twenty; it never hears of it.
 func (h *taskHub) continueAsNew(id api.InstanceID, next *generation) {
@@ -307,8 +352,12 @@ func (h *taskHub) CompleteOrchestrationWorkItem(ctx context.Context, item *backe
 	if current == nil {
 		return backend.ErrWorkItemLockLost
 	}
-	c := &commit{turn: current, id: string(item.InstanceID), state: item.State}
-	if err := h.update(ctx, c.run); err != nil {
+	var c *commit
+	err := h.persist(ctx, func(t tx) error {
+		c = &commit{turn: current, id: string(item.InstanceID), state: item.State}
+		return c.run(t)
+	})
+	if err != nil {
 		return fmt.Errorf("store the turn of %s: %w", item.InstanceID, err) // the engine abandons it
 	}
 	for _, id := range c.woken {
@@ -371,6 +420,7 @@ func (h *taskHub) GetActivityWorkItem(ctx context.Context) (*backend.ActivityWor
 		}
 		found, err := h.fetchTasks(ctx)
 		if err != nil {
+			h.report(explain(h.path, err))
 			return nil, fmt.Errorf("read the tasks: %w", err)
 		}
 		if found {
@@ -417,7 +467,7 @@ func (h *taskHub) fetchTasks(ctx context.Context) (found bool, err error) {
 
 // CompleteActivityWorkItem hands an activity's result to its orchestration, unless that is in another execution by now.
 func (h *taskHub) CompleteActivityWorkItem(ctx context.Context, item *backend.ActivityWorkItem) error {
-	err := h.update(ctx, func(t tx) error {
+	err := h.persist(ctx, func(t tx) error {
 		n, err := t.execCount("DELETE FROM tasks WHERE seq = ?", item.SequenceNumber)
 		if err != nil || n == 0 {
 			return err
@@ -523,7 +573,10 @@ func (h *taskHub) instance(ctx context.Context, id string) (Instance, error) {
 // wait returns the instance once the condition holds.
 func (h *taskHub) wait(ctx context.Context, id string, until func(Instance) bool) (Instance, error) {
 	for {
-		change := h.watch(id) // before the look, so that no change is missed
+		change, err := h.watch(id) // before the look, so that no change is missed
+		if err != nil {
+			return Instance{}, err
+		}
 		i, err := h.instance(ctx, id)
 		if err != nil || until(i) {
 			return i, err
@@ -536,14 +589,17 @@ func (h *taskHub) wait(ctx context.Context, id string, until func(Instance) bool
 	}
 }
 
-// watch returns a channel that is closed at the instance's next change.
-func (h *taskHub) watch(id string) <-chan struct{} {
+// watch returns a channel that is closed at the instance's next change, or when there will be none for long.
+func (h *taskHub) watch(id string) (<-chan struct{}, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.failure != nil {
+		return nil, h.failure
+	}
 	if h.watchers[id] == nil {
 		h.watchers[id] = make(chan struct{})
 	}
-	return h.watchers[id]
+	return h.watchers[id], nil
 }
 
 // notify wakes whoever watches the instance.

@@ -184,7 +184,7 @@ func (r *run) deliver(ctx context.Context, h *session) (*local.Instance, error) 
 	case ctx.Err() != nil:
 		return nil, r.interrupted()
 	}
-	return nil, exit{exitFailed, err}
+	return nil, exit{exitFailed, fmt.Errorf("%w; the same command again continues instance %s", err, r.instanceID)}
 }
 
 func (r *run) interrupted() error {

@@ -360,7 +360,7 @@ func (s *SQLite) explain(err error) error {
 		hint = "; restore the file, move it away, or set CRM_DATABASE to another"
 	case code == sqlite3.SQLITE_BUSY:
 		hint = "; another process keeps it locked"
-	case code == sqlite3.SQLITE_FULL:
+	case code == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR: // the second where a file may not grow
 		hint = "; make room on the disk"
 	}
 	return fmt.Errorf("record store: database %s: %w%s", s.path, err, hint)

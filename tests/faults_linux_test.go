@@ -1,0 +1,205 @@
+package tests
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A disk is full when its file system is (a small tmpfs, in a mount namespace of the command's own: where that is
+// allowed), or when a file may not grow (everywhere).
+
+// disk makes a directory small for one run of a command, and large for the next.
+type disk struct {
+	name   string
+	shrink string // shell commands; $D is the directory, $K its size in KiB
+	grow   string
+	prefix []string // to run the shell with
+}
+
+func disks(t *testing.T) []disk {
+	t.Helper()
+	list := []disk{{name: "file size limit", shrink: `ulimit -S -f $((K * 2))`, grow: `ulimit -S -f unlimited`}}
+	for _, flags := range []string{"-m", "-Urm"} { // as root, and as a user who may make a namespace of his own
+		if exec.Command("unshare", flags, "sh", "-c", "mount -t tmpfs -o size=100k tmpfs /tmp").Run() == nil {
+			return append(list, disk{"tmpfs", `mount -t tmpfs -o size=${K}k tmpfs "$D"`, `mount -o remount,size=64m "$D"`, []string{"unshare", flags}})
+		}
+	}
+	return list
+}
+
+// shell runs a script in which the app is "$@" with these arguments.
+func (d disk) shell(env []string, dir string, kib int, script string, args ...string) *exec.Cmd {
+	cmd := command(context.Background(), append(env, "D="+dir, fmt.Sprint("K=", kib)))
+	words := append(append(d.prefix, "sh", "-c", script, "sh", executable), args...)
+	shell := exec.Command(words[0], words[1:]...)
+	cmd.Path, cmd.Args, cmd.Err = shell.Path, shell.Args, shell.Err
+	return cmd
+}
+
+// A run that the disk has no room for ends with a line that says so, and not before the disk had a while to recover.
+// Once there is room the same command finishes it, with nothing done twice.
+func TestTaskHubOnFullDisk(t *testing.T) {
+	t.Parallel()
+	for _, d := range disks(t) {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			crm, data, out := startCRM(t, nil), t.TempDir(), t.TempDir()
+			var ids []string
+			for i := range 120 {
+				ids = append(ids, fmt.Sprintf(`"r-%d"`, i))
+			}
+			message := write(t, filepath.Join(out, "message.json"), `{"RecordIds":[`+strings.Join(ids, ",")+`]}`)
+			cmd := d.shell([]string{"CRM_BASE_URL=" + crm.url, "O=" + out}, data, 400, d.shrink+` || exit 1
+				"$@" >"$O/1.out" 2>"$O/1.err"; echo "first: $?"
+				`+d.grow+` || exit 1
+				"$@" >"$O/2.out" 2>"$O/2.err"; echo "second: $?"`, "process", "--data", data, message)
+			started := time.Now()
+			codes, err := cmd.CombinedOutput()
+			read := func(name string) string {
+				text, err := os.ReadFile(filepath.Join(out, name))
+				if err != nil {
+					t.Error(err)
+				}
+				return string(text)
+			}
+			if err != nil || string(codes) != "first: 1\nsecond: 0\n" {
+				t.Fatalf("%v, exit codes %s; %s; %s", err, codes, read("1.err"), read("2.err"))
+			}
+			lines := strings.Split(strings.TrimSpace(read("1.err")), "\n")
+			last := lines[len(lines)-1]
+			if len(lines) != 2 || !strings.Contains(last, "taskhub.db: ") || !strings.Contains(last, "make room on the disk; the same command again continues") {
+				t.Errorf("stderr %q, want one line when it begins and one at the end", lines)
+			}
+			if elapsed := time.Since(started); elapsed < 10*time.Second {
+				t.Errorf("given up after %s", elapsed)
+			}
+			if !strings.Contains(read("2.out"), "120 in all, 120 succeeded, 0 failed") || !strings.Contains(read("2.err"), "continuing") {
+				t.Errorf("with room: %s %s", read("2.out"), read("2.err"))
+			}
+			if _, effects := crm.called(""); effects != 120 {
+				t.Errorf("%d records were processed in one job, want 120: the second run made another job of it", effects)
+			}
+		})
+	}
+}
+
+// A record store on a full disk fails its records, with a line that says so, and the handler lives on.
+func TestRecordsOnFullDisk(t *testing.T) {
+	t.Parallel()
+	for _, d := range disks(t) {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			dir, port := t.TempDir(), freePort(t)
+			cmd := d.shell([]string{"FUNCTIONS_CUSTOMHANDLER_PORT=" + port, "FUNCTIONS_APP_ROOT_PATH=" + root, "CRM_DATABASE=" + filepath.Join(dir, "crm.db")},
+				dir, 48, d.shrink+` && exec "$@"`)
+			h := &customHandler{url: "http://127.0.0.1:" + port, out: &lockedBuffer{}}
+			cmd.Stdout, cmd.Stderr = h.out, h.out
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+			h.waitUntilUp(t)
+			for _, id := range []string{"C-001", "C-002"} {
+				r := h.post(t, "ProcessActivity", `{"Data":{"input":`+twice(`{"RecordId":"`+id+`","JobId":"j"}`)+`},"Metadata":{}}`)
+				if r.status != "200 OK" || !strings.Contains(string(r.ReturnValue), `"Success":false`) || !strings.Contains(string(r.ReturnValue), "make room on the disk") {
+					t.Errorf("%s: %s %s", id, r.status, r.ReturnValue)
+				}
+			}
+		})
+	}
+}
+
+// Files that may not be written. The mode of a file does not bind root, whose child is therefore somebody else.
+func TestReadOnlyFiles(t *testing.T) {
+	t.Parallel()
+	const nobody = 65534
+	app := openTempDir(t)
+	for _, name := range []string{"host.json", "MyClientFunction/function.json", "MyOrchestration/function.json", "ProcessActivity/function.json", "samples/ids.json"} {
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(app, name), string(text))
+	}
+	binary, err := os.ReadFile(executable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(app, "app"), binary, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	chmodAll(t, app, 0o755)
+
+	for name, c := range map[string]struct {
+		readOnly string // in the data directory
+		code     int
+		want     string
+	}{
+		"records":        {"crm.db", 1, "make the file and its directory writable"},
+		"task hub":       {"taskhub.db", 2, "taskhub.db: attempt to write a readonly database (8): make it writable"},
+		"data directory": {".", 2, "cannot be written"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data := openTempDir(t)
+			if r := run(t, nil, "", "process", "--data", data, "samples/october.json"); r.code != 0 {
+				t.Fatalf("%+v", r)
+			}
+			chmodAll(t, data, 0o777)
+			if c.readOnly == "." {
+				_ = os.Remove(filepath.Join(data, "lock"))
+			}
+			if err := os.Chmod(filepath.Join(data, c.readOnly), 0o555); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = os.Chmod(data, 0o755) })
+			cmd := command(t.Context(), nil, "process", "--data", data, "samples/ids.json")
+			cmd.Path, cmd.Dir = filepath.Join(app, "app"), app
+			if os.Getuid() == 0 {
+				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+			}
+			var stdout, stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			_ = cmd.Run()
+			if code := cmd.ProcessState.ExitCode(); code != c.code || !strings.Contains(stdout.String()+stderr.String(), c.want) {
+				t.Errorf("exit code %d, stdout %s, stderr %s; want %d and %q", code, stdout.String(), stderr.String(), c.code, c.want)
+			}
+			if c.code == 2 && strings.Count(stderr.String(), "\n") != 1 {
+				t.Errorf("more than one line: %s", stderr.String())
+			}
+		})
+	}
+}
+
+// openTempDir is a temporary directory that other users can reach.
+func openTempDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func chmodAll(t *testing.T, dir string, mode os.FileMode) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chmod(path, mode)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

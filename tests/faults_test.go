@@ -1,0 +1,550 @@
+package tests
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/local"
+)
+
+// Faulty surroundings: each fault ends in bounded time with one clear line, no record, message or mail is lost, and the
+// rest goes on.
+
+// slowFaults adds the faults that take minutes: a CRM that is down for one, a SendGrid that never answers.
+var slowFaults = flag.Bool("slow-faults", false, "run the tests of faults that last for minutes")
+
+// shortLimits let an invocation run for two seconds, and the host wait a second longer for it.
+var shortLimits = []string{"AzureFunctionsJobHost__functionTimeout=00:00:03", "HANDLER_DEADLINE_MARGIN=1s"}
+
+// fakeCRM is a CRM behind REST with one batch. A fault may take a request over.
+type fakeCRM struct {
+	url   string
+	fault fault
+
+	mu      sync.Mutex
+	calls   map[string]int // by path
+	effects map[string]int // by Idempotency-Key: what a CRM does that heeds it
+}
+
+// fault answers a request, the nth of its path, in place of the CRM, or returns false.
+type fault func(w http.ResponseWriter, r *http.Request, n int) bool
+
+const threeRecords = `{"RecordIds":["a","b","c"]}`
+
+func newCRM(f fault) *fakeCRM {
+	return &fakeCRM{fault: f, calls: map[string]int{}, effects: map[string]int{}}
+}
+
+func startCRM(t *testing.T, f fault) *fakeCRM {
+	t.Helper()
+	c := newCRM(f)
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	c.url = server.URL
+	return c
+}
+
+func (c *fakeCRM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body) // which lets the server notice a caller that hangs up
+	c.mu.Lock()
+	c.calls[r.URL.Path]++
+	n := c.calls[r.URL.Path]
+	c.mu.Unlock()
+	if c.fault != nil && c.fault(w, r, n) {
+		return
+	}
+	if r.Method == http.MethodGet {
+		fmt.Fprint(w, threeRecords)
+		return
+	}
+	c.mu.Lock()
+	c.effects[r.Header.Get("Idempotency-Key")] = 1
+	c.mu.Unlock()
+}
+
+// called says how often a path was, and all how many records have been processed.
+func (c *fakeCRM) called(path string) (calls, all int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls[path], len(c.effects)
+}
+
+// always makes a fault of every request to a path, the first of them of the first n.
+func always(path string, f http.HandlerFunc) fault { return first(1<<30, path, f) }
+
+func first(n int, path string, f http.HandlerFunc) fault {
+	return func(w http.ResponseWriter, r *http.Request, call int) bool {
+		if !strings.HasPrefix(r.URL.Path, path) || call > n {
+			return false
+		}
+		f(w, r)
+		return true
+	}
+}
+
+func status(code int, headers ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for _, h := range headers {
+			name, value, _ := strings.Cut(h, ": ")
+			w.Header().Set(name, value)
+		}
+		w.WriteHeader(code)
+	}
+}
+
+// sends takes the connection over, sends the text and hangs up.
+func sends(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		_, _ = io.WriteString(conn, text)
+		_ = conn.Close()
+	}
+}
+
+const cutAnswer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"RecordIds\":[\"a\","
+
+func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+// A CRM that fails for one record costs that record at most, with a reason in one line; what passes costs nothing.
+func TestFaultyCRM(t *testing.T) {
+	t.Parallel()
+	const b = "/records/b/"
+	for name, c := range map[string]struct {
+		fault fault
+		env   []string
+		want  string // why b failed; empty: it did not
+		calls int    // of b, 0: any number
+	}{
+		"slow": {fault: func(http.ResponseWriter, *http.Request, int) bool {
+			time.Sleep(300 * time.Millisecond)
+			return false
+		}},
+		"429 once":         {fault: first(1, "/records/", status(429, "Retry-After: 1")), calls: 2},
+		"429":              {fault: always(b, status(429, "Retry-After: 0")), want: "429 Too Many Requests", calls: 4},
+		"500 twice":        {fault: first(2, b, status(500)), calls: 3},
+		"500":              {fault: always(b, status(500)), want: "500 Internal Server Error", calls: 4},
+		"garbage once":     {fault: first(1, b, sends("\x00\x01garbage\r\n\r\n")), calls: 2},
+		"garbage":          {fault: always(b, sends("\x00\x01garbage\r\n\r\n")), want: "malformed HTTP", calls: 4},
+		"cut half-way":     {fault: first(1, b, sends(cutAnswer)), calls: 2},
+		"always cut":       {fault: always(b, sends(cutAnswer)), want: "unexpected EOF", calls: 4},
+		"hangs up":         {fault: always(b, sends("")), want: "EOF"},
+		"refuses a record": {fault: always(b, status(422)), want: "422 Unprocessable Entity", calls: 1},
+		// One that ran into the deadline is not tried again: it would do so again.
+		"never answers": {fault: always(b, silent), env: shortLimits, want: "limit|deadline exceeded", calls: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			crm := startCRM(t, c.fault)
+			r := run(t, append(c.env, "CRM_BASE_URL="+crm.url), threeRecords, "process", "--data", t.TempDir(), "--json", "-")
+			rep := parseReport(t, r)
+			if rep.Output == nil || rep.Output.Total != 3 {
+				t.Fatalf("report %s, stderr %s", r.stdout, r.stderr)
+			}
+			calls, effects := crm.called("/records/b/process")
+			if c.calls > 0 && calls != c.calls {
+				t.Errorf("b was asked for %d times, want %d", calls, c.calls)
+			}
+			if c.want == "" {
+				if r.code != 0 || rep.Output.Succeeded != 3 || effects != 3 {
+					t.Errorf("exit code %d, %d effects, report %s, stderr %s", r.code, effects, r.stdout, r.stderr)
+				}
+				return
+			}
+			if r.code != 1 || rep.Output.Succeeded != 2 || effects != 2 || len(rep.Output.Failures) != 1 || rep.Output.Failures[0].RecordId != "b" {
+				t.Fatalf("exit code %d, %d effects, report %s, stderr %s", r.code, effects, r.stdout, r.stderr)
+			}
+			checkReason(t, rep.Output.Failures[0].ErrorMessage, c.want)
+		})
+	}
+}
+
+// checkReason wants one line with one of the texts.
+func checkReason(t *testing.T, reason, want string) {
+	t.Helper()
+	for text := range strings.SplitSeq(want, "|") {
+		if strings.Contains(reason, text) && !strings.Contains(reason, "\n") {
+			return
+		}
+	}
+	t.Errorf("reason %q, want one line with %q", reason, want)
+}
+
+// A CRM that cannot tell the records of a batch fails the message, in one line.
+func TestFaultyCRMBatch(t *testing.T) {
+	t.Parallel()
+	const batch = "/batches/"
+	for name, c := range map[string]struct {
+		fault fault
+		env   []string
+		want  string // empty: the message is taken
+	}{
+		"500 twice":     {fault: first(2, batch, status(500))},
+		"cut half-way":  {fault: first(1, batch, sends(cutAnswer))},
+		"401":           {fault: always(batch, status(401)), want: "check CRM_TOKEN"},
+		"429":           {fault: always(batch, status(429, "Retry-After: 0")), want: "429 Too Many Requests"},
+		"500":           {fault: always(batch, status(500)), want: "500 Internal Server Error"},
+		"garbage":       {fault: always(batch, sends("\x00garbage\r\n\r\n")), want: "malformed HTTP"},
+		"a web page":    {fault: always(batch, sends("HTTP/1.1 200 OK\r\n\r\n<html>\n<p>Welcome")), want: "it is not {"},
+		"always cut":    {fault: always(batch, sends(cutAnswer)), want: "unexpected EOF"},
+		"never answers": {fault: always(batch, silent), env: shortLimits, want: "limit|deadline exceeded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			crm, data := startCRM(t, c.fault), t.TempDir()
+			r := run(t, append(c.env, "CRM_BASE_URL="+crm.url), `{"Batch":"x"}`, "process", "--data", data, "-")
+			if c.want == "" {
+				if r.code != 0 || !strings.Contains(r.stdout, "3 in all, 3 succeeded") {
+					t.Errorf("%+v", r)
+				}
+				return
+			}
+			if r.code != 2 || r.stdout != "" {
+				t.Errorf("exit code %d, stdout %q; want 2 and nothing", r.code, r.stdout)
+			}
+			last := strings.TrimSpace(r.stderr)
+			last = last[strings.LastIndex(last, "\n")+1:] // a function that was left behind has a line of its own
+			checkReason(t, last, c.want)
+			if left, _ := os.ReadDir(filepath.Join(data, "runs")); len(left) > 0 {
+				t.Errorf("%d runs are kept of a message that was not taken", len(left))
+			}
+		})
+	}
+}
+
+// crmAt starts a CRM at an address that nothing has answered at so far.
+func crmAt(t *testing.T, port string) *fakeCRM {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCRM(nil)
+	server := &http.Server{Handler: c}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return c
+}
+
+// A CRM that is down for a moment costs nothing.
+func TestCRMDownForAMoment(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	done := make(chan result)
+	go func() {
+		done <- run(t, []string{"CRM_BASE_URL=http://127.0.0.1:" + port}, threeRecords, "process", "--data", t.TempDir(), "-")
+	}()
+	time.Sleep(time.Second) // it is down: of the four attempts, over 3.5 seconds, two fail
+	crm := crmAt(t, port)
+	r := <-done
+	if _, effects := crm.called(""); r.code != 0 || effects != 3 || !strings.Contains(r.stdout, "3 succeeded") {
+		t.Errorf("%d effects, %+v", effects, r)
+	}
+}
+
+// One that stays down costs the records, each with its reason, and no more time than their attempts take.
+func TestCRMDown(t *testing.T) {
+	t.Parallel()
+	r := run(t, []string{"CRM_BASE_URL=http://127.0.0.1:" + freePort(t)}, threeRecords, "process", "--data", t.TempDir(), "--json", "-")
+	rep := parseReport(t, r)
+	if r.code != 1 || rep.Output == nil || rep.Output.Failed != 3 {
+		t.Fatalf("exit code %d, report %s, stderr %s", r.code, r.stdout, r.stderr)
+	}
+	for _, f := range rep.Output.Failures {
+		checkReason(t, f.ErrorMessage, "connection refused|actively refused")
+	}
+}
+
+// A message whose batch cannot be read while the CRM is down is delivered again until it can.
+func TestMessageOutlivesCRMDown(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	s := startServer(t, t.TempDir(), "CRM_BASE_URL=http://127.0.0.1:"+port)
+	if code := s.post(t, clientFunction, "application/json", `{"input":"{\"Batch\":\"x\"}"}`); code != 202 {
+		t.Fatalf("status %d", code)
+	}
+	s.waitFor(t, "a message was not taken")
+	if *slowFaults {
+		time.Sleep(time.Minute) // it is down for as long
+	}
+	crmAt(t, port)
+	s.waitFor(t, "completed: 3 records, 3 succeeded, 0 failed")
+}
+
+// A mail that SendGrid does not take is tried again, kept with the reason, its path is printed, and the result stands.
+func TestFaultySendGrid(t *testing.T) {
+	t.Parallel()
+	const key = "SG.fake-planted-key"
+	for name, c := range map[string]struct {
+		answer   http.HandlerFunc // nil: nothing listens
+		attempts int
+		want     string
+		slow     bool
+	}{
+		"401":           {answer: status(401), attempts: 3, want: "401 Unauthorized"},
+		"429":           {answer: status(429), attempts: 2, want: "429 Too Many Requests"},
+		"500":           {answer: status(500), attempts: 1, want: "500 Internal Server Error"},
+		"garbage":       {answer: sends("garbage\r\n\r\n"), attempts: 2, want: "malformed HTTP"},
+		"hangs up":      {answer: sends(""), attempts: 2, want: "EOF"},
+		"not there":     {attempts: 2, want: "connection refused|actively refused"},
+		"never answers": {answer: silent, attempts: 1, want: "deadline exceeded", slow: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if c.slow && !*slowFaults {
+				t.Skip("takes 100 seconds: -slow-faults")
+			}
+			url := "http://127.0.0.1:" + freePort(t)
+			if c.answer != nil {
+				server := httptest.NewServer(c.answer)
+				t.Cleanup(server.Close)
+				url = server.URL
+			}
+			data := t.TempDir()
+			r := run(t, []string{"SendGridKey=" + key, "SENDGRID_BASE_URL=" + url, "MAIL_RETRY_INTERVAL=10ms", fmt.Sprint("MAIL_ATTEMPTS=", c.attempts)},
+				"", "process", "--data", data, "samples/ids.json")
+			if r.code != 1 || !strings.Contains(r.stdout, "3 in all, 2 succeeded, 1 failed") || strings.Count(r.stderr, "the mail could not be sent") != 1 {
+				t.Errorf("exit code %d, stdout %s, stderr %s", r.code, r.stdout, r.stderr)
+			}
+			kept, err := filepath.Glob(filepath.Join(data, "mails", "*.json"))
+			if err != nil || len(kept) != c.attempts || strings.Count(r.stdout, "Mail failed") != c.attempts {
+				t.Fatalf("%d mails are kept, want %d: %s", len(kept), c.attempts, r.stdout)
+			}
+			for _, path := range kept {
+				var file struct {
+					Reason string
+					Mail   struct{ Content []struct{ Value string } }
+				}
+				text, err := os.ReadFile(path)
+				if err != nil || json.Unmarshal(text, &file) != nil || len(file.Mail.Content) != 1 || !strings.Contains(file.Mail.Content[0].Value, "<td>17</td>") {
+					t.Errorf("%s: %s %v", path, text, err)
+				}
+				checkReason(t, file.Reason, c.want)
+				if !strings.Contains(r.stdout, path) {
+					t.Errorf("the path %s is not printed: %s", path, r.stdout)
+				}
+				if strings.Contains(string(text)+r.stdout+r.stderr, key) {
+					t.Error("the key shows")
+				}
+			}
+		})
+	}
+}
+
+// lockFile holds a SQLite file's write lock until the test ends or release is called.
+func lockFile(t *testing.T, path string) (release func()) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.ToSlash(path)+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Error(err)
+		return func() {}
+	}
+	conn, err := db.Conn(context.Background())
+	if err == nil {
+		_, err = conn.ExecContext(context.Background(), "BEGIN IMMEDIATE")
+	}
+	if err != nil {
+		t.Error(err)
+		return func() {}
+	}
+	release = sync.OnceFunc(func() {
+		_, _ = conn.ExecContext(context.Background(), "ROLLBACK")
+		_ = conn.Close()
+		_ = db.Close()
+	})
+	t.Cleanup(release)
+	return release
+}
+
+// usedData is a data directory in which something was processed.
+func usedData(t *testing.T) string {
+	t.Helper()
+	data := t.TempDir()
+	if r := run(t, nil, "", "process", "--data", data, "samples/october.json"); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	return data
+}
+
+// A lock of another process's is waited for. What does not end is given up at the deadline, or after ten seconds.
+func TestLockedFiles(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		file    string
+		forGood bool
+		env     []string
+		code    int
+		want    string // on stdout or stderr
+	}{
+		"records, a while":    {file: "crm.db", want: "2 succeeded, 0 failed"},
+		"records, for good":   {file: "crm.db", forGood: true, env: shortLimits, code: 1, want: "0 succeeded, 2 failed"},
+		"task hub, a while":   {file: "taskhub.db", want: "2 succeeded, 0 failed"},
+		"task hub, for good":  {file: "taskhub.db", forGood: true, code: 2, want: "taskhub.db: database is locked"},
+		"task hub, in flight": {file: "taskhub.db in flight", want: "2 succeeded, 0 failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data := usedData(t)
+			file, inFlight := strings.CutSuffix(c.file, " in flight")
+			var release func()
+			lock := sync.OnceFunc(func() {
+				release = lockFile(t, filepath.Join(data, file))
+				if !c.forGood {
+					time.AfterFunc(1500*time.Millisecond, release)
+				}
+			})
+			env := c.env
+			if inFlight { // the first record takes the lock: its result cannot be stored
+				crm := startCRM(t, func(http.ResponseWriter, *http.Request, int) bool { lock(); return false })
+				env = append(env, "CRM_BASE_URL="+crm.url)
+			} else {
+				lock()
+			}
+			r := run(t, env, `{"RecordIds":["C-001","C-002"]}`, "process", "--data", data, "-")
+			if r.code != c.code || !strings.Contains(r.stdout+r.stderr, c.want) {
+				t.Errorf("exit code %d, stdout %s, stderr %s; want %d and %q", r.code, r.stdout, r.stderr, c.code, c.want)
+			}
+			if r.code == 2 && strings.Count(r.stderr, "\n") != 1 {
+				t.Errorf("more than one line: %s", r.stderr)
+			}
+		})
+	}
+}
+
+// scramble overwrites a part of a file with garbage.
+func scramble(t *testing.T, path string, from, to int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	garbage := make([]byte, min(to, info.Size())-from)
+	_, _ = rand.Read(garbage)
+	if _, err := f.WriteAt(garbage, from); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A corrupted file is named, with what to do about it. Nothing is made anew in its place.
+func TestCorruptedFiles(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		file     string
+		from, to int64
+		code     int
+		want     string
+	}{
+		"head of the records":     {"crm.db", 0, 100, 1, "restore the file"},
+		"middle of the records":   {"crm.db", 4096, 1 << 30, 1, "restore the file"},
+		"head of the task hub":    {"taskhub.db", 0, 100, 2, "restore it, or move it away"},
+		"middle of the task hub":  {"taskhub.db", 4096, 1 << 30, 2, "restore it, or move it away"},
+		"a piece of the task hub": {"taskhub.db", 14 * 4096, 24 * 4096, 2, "restore it, or move it away"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data := usedData(t)
+			scramble(t, filepath.Join(data, c.file), c.from, c.to)
+			r := run(t, nil, "", "process", "--data", data, "samples/ids.json")
+			if strings.HasPrefix(name, "a piece") && strings.Contains(r.stdout, "3 in all, 2 succeeded, 1 failed") {
+				return // it was a piece that this run has no need of
+			}
+			if r.code != c.code || !strings.Contains(r.stdout+r.stderr, c.want) {
+				t.Errorf("exit code %d, stdout %s, stderr %s; want %d and %q", r.code, r.stdout, r.stderr, c.code, c.want)
+			}
+			if r.code == 1 && !strings.Contains(r.stdout, "3 in all, 0 succeeded, 3 failed") {
+				t.Errorf("stdout %s, want three failed records", r.stdout)
+			}
+			if lines := strings.Count(r.stderr, "\n"); r.code == 2 && lines > 2 {
+				t.Errorf("%d lines: %s", lines, r.stderr)
+			}
+		})
+	}
+}
+
+// Processing that ignores its context is answered before the host's functionTimeout, and the others go on.
+func TestProcessingThatNeverReturns(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	var stuck sync.WaitGroup
+	app := handler.New()
+	app.Trigger("MyClientFunction", func(ctx context.Context, in *handler.Invocation) error {
+		c, err := in.DurableClient("starter")
+		if err == nil {
+			_, err = c.Start(ctx, "MyOrchestration", "the-job", []string{"a", "stuck", "c"})
+		}
+		return err
+	})
+	process := durable.ActivityName[string, string]("ProcessActivity")
+	app.Activity("ProcessActivity", durable.Activity(func(_ context.Context, id string) (string, error) {
+		if id == "stuck" {
+			stuck.Add(1)
+			defer stuck.Done()
+			<-release
+		}
+		return id, nil
+	}))
+	app.Orchestrator("MyOrchestration", durable.Orchestrator(func(ctx *task.OrchestrationContext, ids []string) ([]string, error) {
+		results := []string{}
+		for _, o := range durable.FanOut(ctx, process, ids, nil) {
+			var failure *durable.TaskError
+			switch {
+			case errors.As(o.Err, &failure) && failure.Kind == durable.DeadlineExceeded:
+				results = append(results, "deadline: "+failure.Message)
+			default:
+				results = append(results, o.Value)
+			}
+		}
+		return results, nil
+	}))
+	environ := []string{shortLimits[0]}
+	h, err := app.Handler(handler.Options{Root: root, Stdout: io.Discard, Stderr: io.Discard, Environ: environ})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &lockedBuffer{}
+	host, err := local.Open(t.Context(), local.Options{Root: root, DataDir: t.TempDir(), Handler: h, Environ: environ, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stuck.Wait()
+	defer close(release)
+	defer host.Close(context.Background())
+	if err := host.Invoke(t.Context(), "MyClientFunction", local.Message{Body: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	i, err := host.Wait(t.Context(), "the-job")
+	want := `["a","deadline: function ProcessActivity ran for 2s, the limit, and was left behind","c"]`
+	if err != nil || i.Output != want {
+		t.Errorf("%+v, %v; want %s", i, err, want)
+	}
+	if strings.Contains(log.String(), "functionTimeout") { // the host's own timeout, at which the real one kills the process
+		t.Errorf("the host's timeout came first: %s", log.String())
+	}
+}
