@@ -213,6 +213,7 @@ func (h *Host) open(ctx context.Context, o Options) error {
 	accepting, stop := context.WithCancel(h.ctx)
 	h.stopInbox = stop
 	h.delivery.Go(func() { h.inbox.run(h.ctx, accepting) })
+	h.delivery.Go(func() { h.inbox.watch(accepting) })
 	return nil
 }
 
@@ -234,7 +235,7 @@ func (h *Host) openData(ctx context.Context, dir string) error {
 		return &BusyError{DataDir: dir}
 	}
 	h.lock = lock
-	h.store, err = openStore(ctx, filepath.Join(dir, "taskhub.db"))
+	h.store, err = openStore(ctx, filepath.Join(dir, storeFile))
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -36,6 +37,8 @@ type commands struct {
 	Process processCommand `cmd:"" help:"Deliver a file as one message, wait for its orchestration and print what came of it."`
 	Start   startCommand   `cmd:"" help:"Stay up like func start and take messages over HTTP."`
 	Import  importCommand  `cmd:"" help:"Import records from a CSV file (columns RecordId,Batch,Name,Email)."`
+
+	DeadLetters deadLettersCommand `cmd:"" help:"List the messages that start has given up, or put some back. Works beside a running start."`
 }
 
 // environment is what a command runs in.
@@ -81,7 +84,7 @@ func Main(args []string, newApp NewApp) int {
 		e = exit{exitRejected, err}
 	}
 	if e.error != nil {
-		fmt.Fprintln(os.Stderr, "app:", strings.ReplaceAll(e.Error(), "\n", " "))
+		fmt.Fprintln(os.Stderr, "app:", oneLine(strings.ReplaceAll(e.Error(), "\n", " ")))
 	}
 	return e.code
 }
@@ -117,6 +120,10 @@ type session struct {
 // open starts the local host on the app in the working directory. Functions' errors go to errs, their other lines to
 // onConsole.
 func (e *environment) open(data string, errs io.Writer, onInstance func(local.Instance), onConsole func(function, line string)) (*session, error) {
+	maxDeliveries, err := maxDeliveryCount()
+	if err != nil {
+		return nil, err
+	}
 	app, records, err := e.newApp(data)
 	if err != nil {
 		return nil, err
@@ -134,11 +141,26 @@ func (e *environment) open(data string, errs io.Writer, onInstance func(local.In
 		Logger:     slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		OnInstance: onInstance,
 		OnConsole:  onConsole,
+
+		MaxDeliveryCount: maxDeliveries,
 	})
 	if err != nil {
 		return nil, errors.Join(err, records.Close())
 	}
 	return &session{host, records}, nil
+}
+
+// maxDeliveryCount reads the setting; 0 if it is not set.
+func maxDeliveryCount() (int, error) {
+	text := os.Getenv("MAX_DELIVERY_COUNT")
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("setting MAX_DELIVERY_COUNT is %q: it must be a whole number above 0", text)
+	}
+	return n, nil
 }
 
 // close stops the host within a bounded time. What is unfinished is taken up by the next one.

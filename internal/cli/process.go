@@ -251,7 +251,7 @@ const shown = 20
 
 func (r *report) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		return json.NewEncoder(w).Encode(r)
+		return printJSON(w, r)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name string, format string, args ...any) {
@@ -264,7 +264,7 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	row("Instance", "%s", *r.InstanceID)
 	row("Status", "%s", *r.RuntimeStatus)
 	if r.Output == nil {
-		row("Error", "%s", r.Error)
+		row("Error", "%s", oneLine(r.Error))
 	} else {
 		row("Records", "%d in all, %d succeeded, %d failed", r.Output.Total, r.Output.Succeeded, r.Output.Failed)
 		for i, f := range r.Output.Failures {
@@ -277,9 +277,9 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	}
 	for _, m := range r.Mails {
 		if m.Path != nil {
-			row("Mail", "to %s written to %s (no SendGridKey is set)", m.To, nearby(*m.Path))
+			row("Mail", "to %s written to %s (no SendGridKey is set)", oneLine(m.To), nearby(*m.Path))
 		} else {
-			row("Mail", "sent to %s", m.To)
+			row("Mail", "sent to %s", oneLine(m.To))
 		}
 	}
 	for _, m := range r.failed {
@@ -297,16 +297,6 @@ func nearby(path string) string {
 		}
 	}
 	return path
-}
-
-// oneLine keeps what a record says from breaking, or colouring, the terminal.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
 }
 
 // display is the progress bar and, above it, what is written to stderr. Without a terminal there is no bar.
