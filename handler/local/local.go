@@ -144,6 +144,7 @@ type Host struct {
 	ctx       context.Context // of the invocations
 	cancel    context.CancelFunc
 	stopInbox context.CancelFunc
+	stopOnce  sync.Once
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -213,6 +214,7 @@ func (h *Host) open(ctx context.Context, o Options) error {
 	accepting, stop := context.WithCancel(h.ctx)
 	h.stopInbox = stop
 	h.delivery.Go(func() { h.inbox.run(h.ctx, accepting) })
+	h.delivery.Go(func() { h.inbox.watch(accepting) })
 	return nil
 }
 
@@ -234,23 +236,24 @@ func (h *Host) openData(ctx context.Context, dir string) error {
 		return &BusyError{DataDir: dir}
 	}
 	h.lock = lock
-	h.store, err = openStore(ctx, filepath.Join(dir, "taskhub.db"))
+	h.store, err = openStore(ctx, filepath.Join(dir, storeFile))
 	return err
 }
 
-// Close stops the host: it takes no more work, lets the running invocations finish until ctx ends, and abandons the
-// rest, which the next host on the data directory takes up. A handler that does not heed its context is left behind.
-func (h *Host) Close(ctx context.Context) error {
-	h.closeOnce.Do(func() {
+// Stop takes no more messages and begins nothing more, lets the running invocations finish until ctx ends, and abandons
+// the rest, which the next host on the data directory takes up. A handler that does not heed its context is left
+// behind. Afterwards the host can still be asked what there is, such as what is left. Close ends it.
+func (h *Host) Stop(ctx context.Context) {
+	h.stopOnce.Do(func() {
 		h.stopInbox()
 		drained := make(chan struct{})
 		go func() {
 			defer close(drained)
-			h.delivery.Wait()
-			h.inbox.running.Wait()
 			if err := h.engine.Shutdown(context.WithoutCancel(ctx)); err != nil {
 				h.log.Error("the engine did not stop", "error", err)
 			}
+			h.delivery.Wait()
+			h.inbox.running.Wait()
 		}()
 		select {
 		case <-drained:
@@ -258,8 +261,13 @@ func (h *Host) Close(ctx context.Context) error {
 			h.cancel()
 			<-drained
 		}
-		h.closeErr = h.release()
 	})
+}
+
+// Close stops the host as Stop does and gives the data directory back.
+func (h *Host) Close(ctx context.Context) error {
+	h.Stop(ctx)
+	h.closeOnce.Do(func() { h.closeErr = h.release() })
 	return h.closeErr
 }
 
@@ -299,6 +307,12 @@ func (h *Host) Wait(ctx context.Context, id string) (Instance, error) {
 // Running returns the root instances that have not ended, oldest first.
 func (h *Host) Running(ctx context.Context) ([]Instance, error) {
 	return h.hub.instances(ctx, "parent = '' AND "+unfinished+" ORDER BY created")
+}
+
+// Waiting returns how many messages no function has taken yet. Dead letters do not count.
+func (h *Host) Waiting(ctx context.Context) (n int, err error) {
+	err = h.store.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM messages WHERE dead = 0").Scan(&n)
+	return n, err
 }
 
 // Functions lists the functions by name.

@@ -63,7 +63,9 @@ func (c *processCommand) Run(e *environment) error {
 	}
 	display := newDisplay(e.stderr)
 	h, err := e.open(c.Data, display, display.instance, func(string, string) {})
-	if err != nil {
+	if address := runningAt(c.Data); address != "" && errors.As(err, new(*local.BusyError)) {
+		return fmt.Errorf("start is running on the data directory %s: post the message to it: %s", c.Data, postCommand(address, c.File, message))
+	} else if err != nil {
 		return err
 	}
 	defer h.close()
@@ -77,10 +79,13 @@ func (c *processCommand) Run(e *environment) error {
 	display.watch(run.instanceID)
 	instance, err := run.deliver(e.ctx, h)
 	display.close()
-	if err != nil {
+	if err != nil && e.ctx.Err() != nil {
+		h.stop(e.stderr)
+		return run.interrupted(h)
+	} else if err != nil {
 		return err
 	}
-	r, err := newReport(e.ctx, h, instance, time.Since(begun))
+	r, err := newReport(context.WithoutCancel(e.ctx), h, instance, time.Since(begun))
 	if err != nil {
 		return err
 	}
@@ -181,20 +186,32 @@ func (r *run) deliver(ctx context.Context, h *session) (*local.Instance, error) 
 		return &instance, nil
 	case errors.Is(err, api.ErrInstanceNotFound):
 		return nil, nil
-	case ctx.Err() != nil:
-		return nil, r.interrupted()
 	}
 	return nil, exit{exitFailed, fmt.Errorf("%w; the same command again continues instance %s", err, r.instanceID)}
 }
 
-func (r *run) interrupted() error {
-	return exit{exitFailed, fmt.Errorf("interrupted: the same command again continues instance %s", r.instanceID)}
+// interrupted says how far the run has come, once the host has stopped.
+func (r *run) interrupted(h *session) error {
+	instance, err := h.Instance(context.Background(), r.instanceID)
+	var p durable.Progress
+	switch {
+	case errors.Is(err, api.ErrInstanceNotFound):
+		err = errors.New("interrupted before the message was taken: the same command again continues")
+	case err != nil:
+	case instance.Status == api.RUNTIME_STATUS_COMPLETED:
+		err = fmt.Errorf("interrupted, but instance %s has completed: the same command again prints its result", r.instanceID)
+	case json.Unmarshal([]byte(instance.CustomStatus), &p) == nil:
+		err = fmt.Errorf("interrupted, %d of %d records are done: the same command again continues instance %s", p.Completed, p.Total, r.instanceID)
+	default:
+		err = fmt.Errorf("interrupted: the same command again continues instance %s", r.instanceID)
+	}
+	return exit{exitFailed, err}
 }
 
 // rejected is the error of a message that the function did not take. Nothing is kept of it.
 func (r *run) rejected(ctx context.Context, h *session, err error) error {
 	if ctx.Err() != nil {
-		return r.interrupted()
+		return ctx.Err()
 	}
 	if _, missing := h.Instance(ctx, r.instanceID); !errors.Is(missing, api.ErrInstanceNotFound) {
 		return exit{exitFailed, err}
@@ -251,7 +268,7 @@ const shown = 20
 
 func (r *report) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		return json.NewEncoder(w).Encode(r)
+		return printJSON(w, r)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name string, format string, args ...any) {
@@ -264,7 +281,7 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	row("Instance", "%s", *r.InstanceID)
 	row("Status", "%s", *r.RuntimeStatus)
 	if r.Output == nil {
-		row("Error", "%s", r.Error)
+		row("Error", "%s", oneLine(r.Error))
 	} else {
 		row("Records", "%d in all, %d succeeded, %d failed", r.Output.Total, r.Output.Succeeded, r.Output.Failed)
 		for i, f := range r.Output.Failures {
@@ -277,9 +294,9 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	}
 	for _, m := range r.Mails {
 		if m.Path != nil {
-			row("Mail", "to %s written to %s (no SendGridKey is set)", m.To, nearby(*m.Path))
+			row("Mail", "to %s written to %s (no SendGridKey is set)", oneLine(m.To), nearby(*m.Path))
 		} else {
-			row("Mail", "sent to %s", m.To)
+			row("Mail", "sent to %s", oneLine(m.To))
 		}
 	}
 	for _, m := range r.failed {
@@ -297,16 +314,6 @@ func nearby(path string) string {
 		}
 	}
 	return path
-}
-
-// oneLine keeps what a record says from breaking, or colouring, the terminal.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
 }
 
 // display is the progress bar and, above it, what is written to stderr. Without a terminal there is no bar.
