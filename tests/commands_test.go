@@ -143,6 +143,7 @@ func TestBadInput(t *testing.T) {
 		"bad setting":      {args: []string{"process", "-"}, stdin: `{"RecordIds":[1]}`, env: []string{"MAIL_ATTEMPTS=many"}, want: "MAIL_ATTEMPTS"},
 		"bad deliveries":   {args: []string{"process", "-"}, stdin: `{"RecordIds":[1]}`, env: []string{"MAX_DELIVERY_COUNT=0"}, want: "MAX_DELIVERY_COUNT"},
 		"bad number":       {args: []string{"dead-letters", "--resubmit", "first"}, want: "resubmit"},
+		"bad retention":    {args: []string{"process", "-"}, stdin: `{"RecordIds":[1]}`, env: []string{"LOCAL_RETENTION=1s"}, want: "LOCAL_RETENTION"},
 		"unknown batch":    {args: []string{"process", "-"}, stdin: `{"Batch":"1999-01"}`, want: "1999-01"},
 		"no file":          {args: []string{"process", "no such file"}, want: "no such file"},
 		"no argument":      {args: []string{"process"}, want: "<file>"},

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -39,6 +40,15 @@ func TestAdmin(t *testing.T) {
 		"cross-site":      {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "https://evil.example.com"}, 403, "-"},
 		"fetch metadata":  {"Start", jsonType, `{"input":"x"}`, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403, "-"},
 		"null origin":     {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "null"}, 403, "-"},
+		"name in a name":  {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "127.0.0.1.evil.example.com"}, 403, "-"},
+		"subdomain":       {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "evil.localhost:7071"}, 403, "-"},
+		"other address":   {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "0.0.0.0:7071"}, 403, "-"},
+		"user in origin":  {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "http://localhost@evil.example.com"}, 403, "-"},
+		"file":            {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "file://"}, 403, "-"},
+		"no origin's URL": {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "localhost"}, 403, "-"},
+		"IPv6":            {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "[::1]"}, 202, "x"},
+		"not this IPv6":   {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "[2001:db8::1]:7071"}, 403, "-"},
+		"upward":          {"..%2FStart", jsonType, `{"input":"x"}`, nil, 404, "-"},
 		"own page":        {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "http://localhost:7071", "Host": "[::1]:7071"}, 202, "x"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -71,6 +81,47 @@ func TestAdmin(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAdminLimits: neither a request that is too large nor one without a host is taken, and nothing is read without POST.
+func TestAdminLimits(t *testing.T) {
+	t.Parallel()
+	h := open(t, newTestApp(t))
+	const path = "http://127.0.0.1:7071/admin/functions/Start"
+	post := func(body io.Reader) *http.Request {
+		r := httptest.NewRequest(http.MethodPost, path, body)
+		r.Header.Set("Content-Type", "application/json")
+		return r
+	}
+	noHost := post(strings.NewReader(`{"input":"x"}`))
+	noHost.Host = ""
+	for name, c := range map[string]struct {
+		r    *http.Request
+		want int
+	}{
+		"too large": {post(io.MultiReader(strings.NewReader(`{"input":"`), io.LimitReader(endless{}, maxAdminBody))), http.StatusRequestEntityTooLarge},
+		"no host":   {noHost, http.StatusForbidden},
+		"GET":       {httptest.NewRequest(http.MethodGet, path, nil), http.StatusMethodNotAllowed},
+		"preflight": {httptest.NewRequest(http.MethodOptions, path, nil), http.StatusMethodNotAllowed},
+	} {
+		w := httptest.NewRecorder()
+		h.Admin().ServeHTTP(w, c.r)
+		if w.Code != c.want || w.Header().Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: got %d %v, want %d", name, w.Code, w.Header(), c.want)
+		}
+	}
+	if n := messagesLeft(t, h); n != 0 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
 }
 
 func messagesLeft(t testing.TB, h *Host) (n int) {

@@ -74,6 +74,9 @@ type Options struct {
 
 	// MaxDeliveryCount is how often a message is delivered before it is put aside; 0 means 10, Service Bus' default.
 	MaxDeliveryCount int
+	// Retention is how long an orchestration is kept after it, and all below it, has ended; 0 means for ever. Dead
+	// letters, mails and other outputs are kept until somebody takes them away.
+	Retention time.Duration
 }
 
 // Instance is an orchestration instance.
@@ -139,7 +142,7 @@ type Host struct {
 	transport *transport
 	engine    backend.TaskHubWorker
 	inbox     *inbox
-	delivery  sync.WaitGroup
+	delivery  sync.WaitGroup // of messages, and what else goes on beside the engine
 
 	ctx       context.Context // of the invocations
 	cancel    context.CancelFunc
@@ -215,6 +218,9 @@ func (h *Host) open(ctx context.Context, o Options) error {
 	h.stopInbox = stop
 	h.delivery.Go(func() { h.inbox.run(h.ctx, accepting) })
 	h.delivery.Go(func() { h.inbox.watch(accepting) })
+	if o.Retention > 0 {
+		h.delivery.Go(func() { h.hub.purgeEvery(accepting, o.Retention) })
+	}
 	return nil
 }
 
@@ -306,8 +312,10 @@ func (h *Host) Wait(ctx context.Context, id string) (Instance, error) {
 
 // Running returns the root instances that have not ended, oldest first.
 func (h *Host) Running(ctx context.Context) ([]Instance, error) {
-	return h.hub.instances(ctx, "parent = '' AND "+unfinished+" ORDER BY created")
+	return h.hub.instances(ctx, runningRoots)
 }
+
+var runningRoots = "parent = '' AND " + unfinished + " ORDER BY created"
 
 // Waiting returns how many messages no function has taken yet. Dead letters do not count.
 func (h *Host) Waiting(ctx context.Context) (n int, err error) {

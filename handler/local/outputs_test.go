@@ -257,3 +257,18 @@ func TestSafeName(t *testing.T) {
 		seen[strings.ToLower(name)] = "x"
 	}
 }
+
+// TestOutputsStay: whatever an instance is called, its files are in the data directory.
+func TestOutputsStay(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "a", "b")
+	h := open(t, mailingApp(t), func(o *Options) { o.DataDir = data })
+	for _, id := range []string{"../../evil", "/evil", `..\evil`, "C:evil", "mail/../../../evil"} {
+		run(t, h, id, `{"mail":`+goodMail+`,"other":"x"}`)
+	}
+	for folder, want := range map[string]int{filepath.Join(data, "mails"): 5, filepath.Join(data, "outputs", "Orch.other"): 5, filepath.Dir(data): 1, filepath.Dir(filepath.Dir(data)): 1} {
+		if files, err := os.ReadDir(folder); err != nil || len(files) != want {
+			t.Errorf("%s holds %v, %v", folder, files, err)
+		}
+	}
+}

@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS instances (
 	root          TEXT NOT NULL     -- instance id
 );
 CREATE INDEX IF NOT EXISTS instances_status ON instances (status);
+CREATE INDEX IF NOT EXISTS instances_root ON instances (root, updated, status);
 CREATE TABLE IF NOT EXISTS history (
 	instance TEXT NOT NULL,
 	seq      INTEGER NOT NULL,

@@ -123,6 +123,10 @@ func (e *environment) open(data string, errs io.Writer, onInstance func(local.In
 	if err != nil {
 		return nil, err
 	}
+	retention, err := retention()
+	if err != nil {
+		return nil, err
+	}
 	app, records, err := e.newApp(data)
 	if err != nil {
 		return nil, err
@@ -144,11 +148,15 @@ func (e *environment) open(data string, errs io.Writer, onInstance func(local.In
 		OnConsole:  onConsole,
 
 		MaxDeliveryCount: maxDeliveries,
+		Retention:        retention,
 	})
 	if err != nil {
 		return nil, errors.Join(err, records.Close())
 	}
 	forgetAddress(data) // of one that was killed
+	if retention > 0 {
+		forgetRuns(e.ctx, host, data, time.Now().Add(-retention))
+	}
 	return &session{host, records, data, functionErrs}, nil
 }
 
@@ -218,6 +226,22 @@ func maxDeliveryCount() (int, error) {
 		return 0, fmt.Errorf("setting MAX_DELIVERY_COUNT is %q: it must be a whole number above 0", text)
 	}
 	return n, nil
+}
+
+// defaultRetention is a week.
+const defaultRetention = 7 * 24 * time.Hour
+
+// retention reads the setting: how long what has ended is kept, 0 for ever.
+func retention() (time.Duration, error) {
+	text := os.Getenv("LOCAL_RETENTION")
+	if text == "" {
+		return defaultRetention, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 || d > 0 && d < time.Minute {
+		return 0, fmt.Errorf("setting LOCAL_RETENTION is %q: it must be a duration of a minute or more, such as 168h, or 0 for ever", text)
+	}
+	return d, nil
 }
 
 type importCommand struct {

@@ -133,15 +133,14 @@ type run struct {
 
 func takeRun(data, text string) (*run, error) {
 	key := sha256.Sum256([]byte(text))
-	r := &run{file: filepath.Join(data, "runs", hex.EncodeToString(key[:]))}
-	stored, err := os.ReadFile(r.file)
-	id := strings.TrimSpace(string(stored))
-	switch {
-	case err == nil:
-		r.continued = true
-	case errors.Is(err, os.ErrNotExist):
+	r := &run{file: filepath.Join(runsDir(data), hex.EncodeToString(key[:]))}
+	id, _, err := readRun(r.file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	r.continued = id != ""
+	if !r.continued {
 		id = uuid.NewString()
-		err = writeFile(r.file, id)
 	}
 	number := sha256.Sum256([]byte(id))
 	r.message = local.Message{
@@ -152,7 +151,38 @@ func takeRun(data, text string) (*run, error) {
 		value, ok := map[string]string{"MessageId": id, "SequenceNumber": strconv.FormatInt(r.message.SequenceNumber, 10)}[name]
 		return value, ok
 	})
-	return r, err
+	if r.continued {
+		return r, nil
+	}
+	return r, writeFile(r.file, id+"\n"+r.instanceID+"\n")
+}
+
+func runsDir(data string) string { return filepath.Join(data, "runs") }
+
+// readRun reads a run's file: its message id, and for forgetRuns its instance id.
+func readRun(file string) (messageID, instanceID string, err error) {
+	text, err := os.ReadFile(file)
+	messageID, instanceID, _ = strings.Cut(string(text), "\n")
+	return strings.TrimSpace(messageID), strings.TrimSpace(instanceID), err
+}
+
+// forgetRuns removes the files of runs that nobody has continued since a time, unless their instances are still there.
+func forgetRuns(ctx context.Context, h *local.Host, data string, since time.Time) {
+	files, _ := os.ReadDir(runsDir(data))
+	for _, f := range files {
+		path := filepath.Join(runsDir(data), f.Name())
+		info, err := f.Info()
+		if err != nil || !info.ModTime().Before(since) {
+			continue
+		}
+		_, id, err := readRun(path)
+		if err != nil {
+			continue
+		}
+		if _, err := h.Instance(ctx, id); errors.Is(err, api.ErrInstanceNotFound) {
+			_ = os.Remove(path)
+		}
+	}
 }
 
 // writeFile writes a whole file or none.
