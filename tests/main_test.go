@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	_ "modernc.org/sqlite" // to look into the data directory
 )
 
@@ -25,6 +27,9 @@ var executable, root string
 
 func TestMain(m *testing.M) {
 	code, err := build(m)
+	if err == nil && code == 0 {
+		err = leaks()
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -51,6 +56,14 @@ func build(m *testing.M) (int, error) {
 		return 1, fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return m.Run(), nil
+}
+
+// leaks looks for goroutines that the tests, or what they run in this process, left behind.
+func leaks() error {
+	http.DefaultClient.CloseIdleConnections()
+	return goleak.Find(
+		// The durable client's connections, of which package durable keeps some for as long as the process lives.
+		goleak.IgnoreTopFunction("google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run"))
 }
 
 // command prepares the binary with the environment of a developer's shell: none of the app's settings, but those given.

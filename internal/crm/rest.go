@@ -100,7 +100,7 @@ func (r *REST) Records(ctx context.Context, batch string) ([]string, error) {
 	}
 	ids, err := recordIDs(got.body)
 	if err != nil {
-		return nil, fmt.Errorf("crm at %s: the answer for batch %q: %w", r.host, oneLine(batch, 100), err)
+		return nil, r.hidden(fmt.Errorf("crm at %s: the answer for batch %q: %w", r.host, oneLine(batch, 100), err))
 	}
 	return ids, nil
 }
@@ -177,7 +177,7 @@ func (r *REST) do(ctx context.Context, method, path, idempotencyKey string, body
 		return err
 	})
 	if _, err := r.client.Do(req); err != nil {
-		return answer{}, fmt.Errorf("crm at %s: %w", r.host, withoutURL(err))
+		return answer{}, r.hidden(fmt.Errorf("crm at %s: %w", r.host, withoutURL(err)))
 	}
 	if len(got.body) > maxResponseBody {
 		return answer{}, fmt.Errorf("crm at %s: the answer is larger than %d bytes", r.host, maxResponseBody)
@@ -225,13 +225,28 @@ func (r *REST) refused(got answer) error {
 	return fmt.Errorf("crm at %s: %s%s", r.host, r.words(got), hint)
 }
 
+// hide takes the token out of a text: the CRM may repeat it, and net/http repeats what it cannot read.
+func (r *REST) hide(text string) string {
+	if r.token == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, r.token, "(token)")
+}
+
+// hidden is err without the token in its text.
+func (r *REST) hidden(err error) error { return &hiddenError{err, r.hide(err.Error())} }
+
+type hiddenError struct {
+	error
+	text string
+}
+
+func (e *hiddenError) Error() string { return e.text }
+func (e *hiddenError) Unwrap() error { return e.error }
+
 // words are the status and what the CRM says about it, without the token should it be repeated there.
 func (r *REST) words(got answer) string {
-	text := message(got.body)
-	if r.token != "" {
-		text = strings.ReplaceAll(text, r.token, "(token)")
-	}
-	text = oneLine(text, maxRefusal)
+	text := oneLine(r.hide(message(got.body)), maxRefusal)
 	if text == "" {
 		return "status " + statusText(got.status)
 	}

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // player plays the host's part against the lab app's binary: its requests, and its durable endpoint.
@@ -54,7 +56,23 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	_ = os.RemoveAll(buildDir)
+	if code == 0 {
+		code = leaks()
+	}
 	os.Exit(code)
+}
+
+// leaks looks for goroutines that the tests, or what they run in this process, left behind.
+func leaks() int {
+	http.DefaultClient.CloseIdleConnections()
+	err := goleak.Find(
+		// The durable client's connections, of which package durable keeps some for as long as the process lives.
+		goleak.IgnoreTopFunction("google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
 }
 
 // startPlayer starts the lab app as the host does, and waits until its port answers.

@@ -157,7 +157,8 @@ func parseObject(text []byte) (map[string]any, error) {
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	standard, err := hujson.Standardize(bytes.Clone(text)) // Standardize works in place
 	if err != nil {
-		return nil, fmt.Errorf("not valid JSON: %s", strings.TrimPrefix(err.Error(), "hujson: "))
+		where, _, _ := strings.Cut(err.Error(), " literal: ") // which it would show: in local.settings.json that is a secret
+		return nil, fmt.Errorf("not valid JSON: %s", strings.TrimPrefix(where, "hujson: "))
 	}
 	decoder := json.NewDecoder(bytes.NewReader(standard))
 	decoder.UseNumber()

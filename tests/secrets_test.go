@@ -1,0 +1,238 @@
+package tests
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Every secret of these tests has this word in it, which is then to be found nowhere.
+const planted = "planted"
+
+var secrets = []string{
+	"SendGridKey=SG.planted-mail-key",
+	"CRM_TOKEN=planted-crm-token",
+	"MyServiceBusConnection=Endpoint=sb://ns.servicebus.windows.net/;SharedAccessKeyName=Root;SharedAccessKey=planted+sas/key==",
+	"AlertEmailTo=ops@example.com",
+	"HANDLER_LOG_LEVEL=debug",
+}
+
+// hidden looks for secrets in a text.
+func hidden(t *testing.T, where, text string) {
+	t.Helper()
+	if i := strings.Index(text, planted); i >= 0 {
+		t.Errorf("%s shows a secret: …%q…", where, text[max(0, i-200):min(len(text), i+100)])
+	}
+}
+
+// hiddenInFiles looks for secrets in all files below a directory.
+func hiddenInFiles(t *testing.T, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		hidden(t, path, string(text))
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// repeats answers with a status and all secrets that it was sent, as careless servers do.
+func repeats(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Authorization", r.Header.Get("Authorization"))
+		w.WriteHeader(code)
+		fmt.Fprintf(w, `{"message":"no good: %s","errors":[{"message":"Authorization: %s"}]}`, r.Header.Get("Authorization"), r.Header.Get("Authorization"))
+	}
+}
+
+// repeatsBadly answers with them where HTTP has a status line.
+func repeatsBadly(w http.ResponseWriter, r *http.Request) {
+	sends("HTTP/1.1 "+strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")+"\r\n\r\n")(w, r)
+}
+
+func redirects(w http.ResponseWriter, r *http.Request) {
+	http.Redirect(w, r, "/elsewhere?token="+r.Header.Get("Authorization"), http.StatusFound)
+}
+
+// TestSecretsOfCommands has the commands succeed, and fail in every way that is cheap to reach, and looks for secrets in
+// all they print and keep.
+func TestSecretsOfCommands(t *testing.T) {
+	t.Parallel()
+	refuseB := always("/records/b/", status(422)) // so that there is a mail
+	for name, c := range map[string]struct {
+		crm      fault
+		sendGrid http.HandlerFunc
+		env      []string
+		code     int
+	}{
+		"success":                   {crm: refuseB, sendGrid: status(202), code: 1},
+		"SendGrid says 401":         {crm: refuseB, sendGrid: repeats(401), code: 1},
+		"SendGrid says 500":         {crm: refuseB, sendGrid: repeats(500), code: 1},
+		"SendGrid redirects":        {crm: refuseB, sendGrid: redirects, code: 1},
+		"SendGrid says nonsense":    {crm: refuseB, sendGrid: repeatsBadly, code: 1},
+		"SendGrid hangs up":         {crm: refuseB, sendGrid: sends(""), code: 1},
+		"SendGrid is not there":     {crm: refuseB, env: []string{"SENDGRID_BASE_URL=http://user:planted@127.0.0.1:1"}, code: 1},
+		"SendGrid's URL is none":    {crm: refuseB, env: []string{"SENDGRID_BASE_URL=planted:\x7f//"}, code: 1},
+		"SendGrid's URL is open":    {crm: refuseB, env: []string{"SENDGRID_BASE_URL=http://user:planted@mail.example.com"}, code: 1},
+		"SendGrid's key is no key":  {crm: refuseB, sendGrid: status(202), env: []string{"SendGridKey=planted\nkey"}, code: 1},
+		"records refused":           {crm: always("/records/", repeats(401)), sendGrid: repeats(401), code: 1},
+		"records fail":              {crm: always("/records/", repeats(500)), sendGrid: repeats(401), code: 1},
+		"records redirected":        {crm: always("/records/", redirects), sendGrid: status(202), code: 1},
+		"records, nonsense":         {crm: always("/records/", repeatsBadly), sendGrid: status(202), code: 1},
+		"batch refused":             {crm: always("/batches/", repeats(401)), code: 2},
+		"batch fails":               {crm: always("/batches/", repeats(503)), code: 2},
+		"batch redirected":          {crm: always("/batches/", redirects), code: 2},
+		"batch, nonsense":           {crm: always("/batches/", repeatsBadly), code: 2},
+		"batch, other JSON":         {crm: always("/batches/", repeats(200)), code: 2},
+		"CRM is not there":          {env: []string{"CRM_BASE_URL=http://127.0.0.1:1"}, code: 2},
+		"CRM's URL has a password":  {env: []string{"CRM_BASE_URL=https://user:planted@crm.example.com"}, code: 2},
+		"CRM's URL has a query":     {env: []string{"CRM_BASE_URL=https://crm.example.com?key=planted"}, code: 2},
+		"CRM's URL is none":         {env: []string{"CRM_BASE_URL=https://user:planted@crm.example.com:port"}, code: 2},
+		"CRM's token is no token":   {env: []string{"CRM_TOKEN=planted\ntoken"}, code: 2},
+		"a setting is wrong":        {env: []string{"MAIL_ATTEMPTS=many"}, code: 2},
+		"host.json is overridden":   {env: []string{"AzureFunctionsJobHost__functionTimeout=soon"}, code: 2},
+		"the message is too large":  {env: []string{"MESSAGE_MAX_BYTES=3"}, code: 2},
+		"the import is not for CRM": {code: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			crm, data := startCRM(t, c.crm), t.TempDir()
+			env := append([]string{"CRM_BASE_URL=" + crm.url, "MAIL_RETRY_INTERVAL=10ms"}, secrets...)
+			if c.sendGrid != nil {
+				server := httptest.NewServer(c.sendGrid)
+				t.Cleanup(server.Close)
+				env = append(env, "SENDGRID_BASE_URL="+server.URL)
+			}
+			env = append(env, c.env...)
+			args := []string{"process", "--data", data, "-"}
+			if strings.HasPrefix(name, "the import") {
+				args[0] = "import"
+			}
+			r := run(t, env, `{"Batch":"x"}`, args...)
+			if r.code != c.code {
+				t.Errorf("exit code %d, want %d: %s %s", r.code, c.code, r.stdout, r.stderr)
+			}
+			hidden(t, "stdout", r.stdout)
+			hidden(t, "stderr", r.stderr)
+			hiddenInFiles(t, data)
+		})
+	}
+}
+
+// A settings file is full of secrets: an error says where it is wrong, not what stands there.
+func TestSecretsOfLocalSettings(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"not JSON":       `{"Values":{"SendGridKey": planted}}`,
+		"cut off":        `{"Values":{"SendGridKey": "planted`,
+		"no object":      `"planted"`,
+		"no values":      `{"Values":"planted"}`,
+		"no text":        `{"Values":{"SendGridKey":["planted"]}}`,
+		"no environment": `{"Values":{"SendGridKey":"planted\u0000"}}`,
+		"no name":        `{"Values":{"":"planted"}}`,
+		"encrypted":      `{"IsEncrypted":true,"Values":{"SendGridKey":"planted"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "local.settings.json"), text)
+			cmd := command(t.Context(), nil, "process", "-")
+			cmd.Dir, cmd.Stdin = dir, strings.NewReader(`{"RecordIds":[1]}`)
+			out, err := cmd.CombinedOutput()
+			if err == nil || !strings.Contains(string(out), "local.settings.json") {
+				t.Errorf("%v, %s", err, out)
+			}
+			hidden(t, "the output", string(out))
+		})
+	}
+}
+
+// TestSecretsOfStart looks at what the standing host prints, answers and keeps, while it runs and after.
+func TestSecretsOfStart(t *testing.T) {
+	t.Parallel()
+	sendGrid := httptest.NewServer(repeats(401))
+	t.Cleanup(sendGrid.Close)
+	crm := startCRM(t, func(w http.ResponseWriter, r *http.Request, n int) bool {
+		if strings.HasPrefix(r.URL.Path, "/batches/") && n == 1 || strings.HasPrefix(r.URL.Path, "/records/b/") {
+			repeats(401)(w, r) // the first delivery of the message fails
+			return true
+		}
+		return false
+	})
+	data := t.TempDir()
+	s := startServer(t, data, append([]string{"CRM_BASE_URL=" + crm.url, "SENDGRID_BASE_URL=" + sendGrid.URL, "MAIL_RETRY_INTERVAL=10ms"}, secrets...)...)
+	for _, path := range []string{"/", "/admin/functions/MyClientFunction", "/admin/functions/Nope", "/admin/host/status"} {
+		for _, body := range []string{`{"input":"{\"Batch\":\"x\"}"}`, `nonsense`} {
+			res, err := http.Post(s.url+path, "application/json", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, _ := io.ReadAll(res.Body)
+			res.Body.Close()
+			hidden(t, path, fmt.Sprint(res.Status, res.Header, string(text)))
+		}
+	}
+	s.waitFor(t, "a message was not taken")
+	s.waitFor(t, "completed: 3 records, 2 succeeded, 1 failed, mail failed")
+	hidden(t, "the output", s.out.String())
+	hiddenInFiles(t, data)
+}
+
+// TestSecretsOfHandler looks at what the Functions host gets to see: answers, reason phrases, Logs and output.
+func TestSecretsOfHandler(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]http.HandlerFunc{"refused": repeats(401), "failed": repeats(500), "nonsense": repeatsBadly, "redirected": redirects} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			crm := startCRM(t, func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if strings.HasPrefix(r.URL.Path, "/batches/good/") || strings.HasPrefix(r.URL.Path, "/records/a/") {
+					return false
+				}
+				f(w, r)
+				return true
+			})
+			h := startHandler(t, append([]string{"CRM_BASE_URL=" + crm.url}, secrets...)...)
+			s := startSidecar(t)
+			see := func(function, body string) reply {
+				t.Helper()
+				r := h.post(t, function, body)
+				hidden(t, "the answer", fmt.Sprintf("%s %s %s %s", r.status, r.Outputs, r.Logs, r.ReturnValue))
+				return r
+			}
+			message := func(text string) string {
+				return strings.ReplaceAll(s.message(text, ""), "code=KEY", "code=planted-system-key")
+			}
+			if r := see(clientFunction, message(`{"Batch":"good"}`)); r.status != "200 OK" || len(s.starts()) != 1 {
+				t.Fatalf("%+v", r)
+			}
+			start := s.starts()[0]
+			hidden(t, "the orchestration's input", fmt.Sprint(start.decode(t)))
+			if r := see(clientFunction, message(`{"Batch":"bad"}`)); !strings.HasPrefix(r.status, "500") {
+				t.Errorf("%+v", r)
+			}
+			see(clientFunction, message(`nonsense`))
+			for _, id := range []string{"a", "b"} {
+				see("ProcessActivity", `{"Data":{"input":`+twice(`{"RecordId":"`+id+`","JobId":"j"}`)+`},"Metadata":{}}`)
+			}
+			c := &conversation{t: t, id: start.id, input: start.input}
+			r, _ := c.turn(h)
+			hidden(t, "the first turn", fmt.Sprintf("%s %s", r.Logs, r.ReturnValue))
+			s.url = "http://127.0.0.1:1"
+			if r := see(clientFunction, message(`{"Batch":"good"}`)); !strings.HasPrefix(r.status, "500") {
+				t.Errorf("%+v", r)
+			}
+			hidden(t, "the output", h.out.String())
+		})
+	}
+}
