@@ -23,7 +23,7 @@ func TestIdle(t *testing.T) {
 	defer db.Close()
 	if _, err := db.Exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
 		INSERT INTO instances (id, execution, name, status, created, updated, input, output, parent, root)
-		SELECT 'f' || i, execution, name, status, created, updated, input, output, '', 'f' || i FROM instances, n`); err != nil {
+		SELECT 'f' || i, execution, name, status, created, updated, input, output, '', 'f' || i FROM instances, n WHERE parent = ''`); err != nil {
 		t.Fatal(err)
 	}
 	p := startProcess(t, nil, "start", "--data", data)
