@@ -9,6 +9,36 @@ import (
 	"time"
 )
 
+// Thousands of finished orchestrations cost the idle process nothing.
+func TestIdle(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	if r := run(t, nil, "", "process", "--data", data, "samples/october.json"); r.code != 0 {
+		t.Fatal(r)
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(data, "taskhub.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+		INSERT INTO instances (id, execution, name, status, created, updated, input, output, parent, root)
+		SELECT 'f' || i, execution, name, status, created, updated, input, output, '', 'f' || i FROM instances, n WHERE parent = ''`); err != nil {
+		t.Fatal(err)
+	}
+	p := startProcess(t, nil, "start", "--data", data)
+	time.Sleep(4 * time.Second) // what is measured is that nothing happens
+	p.signal(t, os.Interrupt)
+	if code := p.exit(t); code != 0 {
+		t.Errorf("exit code %d: %s", code, p.out.String())
+	}
+	used := p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+	t.Log("with start and stop it took", used)
+	if used > 2*time.Second {
+		t.Errorf("start took %s of a processor while it had nothing to do for 4s", used)
+	}
+}
+
 // What has ended more than a week ago is gone once start is up, also the file of a run that nobody continued; what has
 // not ended stays, and so does everything if the setting says so.
 func TestRetention(t *testing.T) {

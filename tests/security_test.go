@@ -1,13 +1,9 @@
 package tests
 
 import (
-	"bytes"
-	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,69 +94,5 @@ func TestSlowClients(t *testing.T) {
 		if _, err := io.ReadAll(conn); os.IsTimeout(err) {
 			t.Errorf("client %d was not cut off within a minute", i)
 		}
-	}
-}
-
-// No secret shows in what the commands print or keep, whatever the other side answers.
-func TestNoSecrets(t *testing.T) {
-	t.Parallel()
-	secrets := map[string]string{"SendGridKey": "SG.planted-key", "CRM_TOKEN": "planted-token", "MyServiceBusConnection": "Endpoint=sb://b;SharedAccessKey=planted-bus", "AzureWebJobsStorage": "AccountKey=planted-storage"}
-	repeat := func(status int) http.HandlerFunc { // what it is sent, secret and all
-		return func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(status)
-			fmt.Fprintf(w, "not with %s", r.Header.Get("Authorization"))
-		}
-	}
-	crm := http.NewServeMux()
-	crm.HandleFunc("GET /batches/fine/records", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"RecordIds":["A","B"]}`) })
-	crm.HandleFunc("/", repeat(http.StatusForbidden))
-	records, mails := httptest.NewServer(crm), httptest.NewServer(repeat(http.StatusUnauthorized))
-	t.Cleanup(records.Close)
-	t.Cleanup(mails.Close)
-	env := []string{"CRM_BASE_URL=" + records.URL, "SENDGRID_BASE_URL=" + mails.URL, "MAX_DELIVERY_COUNT=1", "MAIL_RETRY_INTERVAL=10ms", "HANDLER_LOG_LEVEL=debug"}
-	for name, value := range secrets {
-		env = append(env, name+"="+value)
-	}
-
-	data := t.TempDir()
-	var printed bytes.Buffer
-	for _, args := range [][]string{{"process", "--json"}, {"process"}} {
-		for _, message := range []string{`{"Batch":"fine"}`, `{"Batch":"refused"}`, "nonsense"} {
-			r := run(t, env, message, append(args, "--data", data, "-")...)
-			printed.WriteString(r.stdout + r.stderr)
-		}
-	}
-	if !strings.Contains(printed.String(), `"Mail":"failed"`) || !strings.Contains(printed.String(), "403") {
-		t.Fatalf("the stand-ins were not asked: %s", printed.String())
-	}
-	s := startServer(t, data, env...)
-	for _, message := range []string{`{"Batch":"fine"}`, `{"Batch":"refused"}`} {
-		if code := s.post(t, clientFunction, "application/json", admin(t, message)); code != 202 {
-			t.Fatal(code)
-		}
-	}
-	s.waitFor(t, "mail failed")
-	waitForDeadLetters(t, data, 1)
-	r := run(t, env, "", "dead-letters", "--data", data)
-	printed.WriteString(s.out.String() + r.stdout + r.stderr)
-
-	search := func(where string, text []byte) {
-		if i := bytes.Index(text, []byte("planted")); i >= 0 {
-			t.Errorf("a secret shows in %s: %.60q", where, text[max(0, i-30):])
-		}
-	}
-	search("the output", printed.Bytes())
-	files := 0
-	err := filepath.WalkDir(data, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || d.Name() == "lock" {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		search(path, text)
-		files++
-		return err
-	})
-	if err != nil || files < 3 {
-		t.Errorf("%d files, %v", files, err)
 	}
 }

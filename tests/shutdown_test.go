@@ -166,7 +166,8 @@ func TestStartStopped(t *testing.T) {
 	}
 }
 
-// stubbornCRM is a record store whose processing does not return until it is mended. It does nothing twice for a key.
+// stubbornCRM is a record store whose processing, and whose batch "slow", does not return until it is mended. It does
+// nothing twice for a key.
 type stubbornCRM struct {
 	url     string
 	mended  chan struct{}
@@ -180,6 +181,9 @@ func newStubbornCRM(t *testing.T, records int) *stubbornCRM {
 	c := &stubbornCRM{mended: make(chan struct{}), waiting: make(chan string, 10*records), effects: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /batches/{batch}/records", func(w http.ResponseWriter, r *http.Request) {
+		if r.PathValue("batch") == "slow" {
+			c.wait(r, "slow")
+		}
 		ids := make([]string, records)
 		for i := range ids {
 			ids[i] = fmt.Sprint("R-", i)
@@ -191,11 +195,7 @@ func newStubbornCRM(t *testing.T, records int) *stubbornCRM {
 		c.mu.Lock()
 		c.effects[key] = 1
 		c.mu.Unlock()
-		c.waiting <- key
-		select {
-		case <-c.mended:
-		case <-r.Context().Done():
-		}
+		c.wait(r, key)
 	})
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
@@ -203,7 +203,15 @@ func newStubbornCRM(t *testing.T, records int) *stubbornCRM {
 	return c
 }
 
-func (c *stubbornCRM) jobs(t *testing.T, records int) {
+func (c *stubbornCRM) wait(r *http.Request, what string) {
+	c.waiting <- what
+	select {
+	case <-c.mended:
+	case <-r.Context().Done():
+	}
+}
+
+func (c *stubbornCRM) checkEffects(t *testing.T, records int) {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -242,7 +250,47 @@ func TestStopAbandons(t *testing.T) {
 			close(crm.mended)
 			next := startProcess(t, env, "start", "--data", data)
 			next.waitFor(t, fmt.Sprintf("completed: %d records, %d succeeded", n, n))
-			crm.jobs(t, n)
+			crm.checkEffects(t, n)
 		})
 	}
+}
+
+// A message whose delivery was abandoned is still there, and the abandoned delivery does not count.
+func TestStopDuringDelivery(t *testing.T) {
+	t.Parallel()
+	const n = 3
+	t.Run("start", func(t *testing.T) {
+		t.Parallel()
+		crm := newStubbornCRM(t, n)
+		data, env := t.TempDir(), []string{"CRM_BASE_URL=" + crm.url, "MAX_DELIVERY_COUNT=1"}
+		p := startProcess(t, env, "start", "--data", data)
+		if code := p.post(t, clientFunction, "application/json", admin(t, `{"Batch":"slow"}`)); code != 202 {
+			t.Fatal(code)
+		}
+		<-crm.waiting
+		p.signal(t, os.Interrupt)
+		if code := p.exit(t); code != 0 || !strings.Contains(p.out.String(), "Stopped: orchestrations left: 0, messages left: 1") {
+			t.Errorf("exit code %d: %s", code, p.out.String())
+		}
+		close(crm.mended)
+		startProcess(t, env, "start", "--data", data).waitFor(t, "completed: 3 records, 3 succeeded")
+		crm.checkEffects(t, n)
+	})
+	t.Run("process", func(t *testing.T) {
+		t.Parallel()
+		crm := newStubbornCRM(t, n)
+		data, env := t.TempDir(), []string{"CRM_BASE_URL=" + crm.url}
+		message := write(t, filepath.Join(data, "message.json"), `{"Batch":"slow"}`)
+		p := startProcess(t, env, "process", "--data", data, message)
+		<-crm.waiting
+		p.signal(t, os.Interrupt)
+		if code := p.exit(t); code != 1 || !strings.Contains(p.out.String(), "interrupted before the message was taken: the same command again") {
+			t.Errorf("exit code %d: %s", code, p.out.String())
+		}
+		close(crm.mended)
+		if r := run(t, env, "", "process", "--data", data, message); r.code != 0 || !strings.Contains(r.stdout, "3 succeeded") {
+			t.Errorf("%+v", r)
+		}
+		crm.checkEffects(t, n)
+	})
 }

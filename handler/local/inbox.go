@@ -204,7 +204,7 @@ func (b *inbox) watch(ctx context.Context) {
 		case <-ticker.C:
 		}
 		var version int64
-		err := b.write.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
+		err := b.write.QueryRow("PRAGMA data_version").Scan(&version) // without ctx, which would interrupt the connection
 		if err == nil && version != last {
 			last = version
 			b.wake.set()

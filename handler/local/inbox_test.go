@@ -117,12 +117,7 @@ func TestAdminLimits(t *testing.T) {
 
 type endless struct{}
 
-func (endless) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = 'x'
-	}
-	return len(p), nil
-}
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
 func messagesLeft(t testing.TB, h *Host) (n int) {
 	t.Helper()

@@ -28,6 +28,10 @@
 // loses nothing: the next Open continues at once. A power cut can lose the last moments before it, because the file is
 // not synchronised with the disk at every step.
 //
+// A message that its function does not take is delivered again, ever later, up to MaxDeliveryCount times; then it is a
+// dead letter, which [DeadLetters] lists and [Resubmit] puts back. An orchestration that has ended is deleted after
+// Retention.
+//
 // The durable client finds TaskHubSidecarService on a free loopback port, which the client binding names. Rewinding and
 // listing instances are not implemented.
 //

@@ -137,7 +137,7 @@ func (e *environment) open(data string, errs io.Writer, onInstance func(local.In
 		return nil, errors.Join(err, records.Close())
 	}
 	e.catchSignals()
-	host, err := local.Open(e.ctx, local.Options{
+	host, err := local.Open(context.WithoutCancel(e.ctx), local.Options{
 		Root:       ".",
 		DataDir:    data,
 		Handler:    h,

@@ -32,7 +32,7 @@ func (c *deadLettersCommand) Run(e *environment) error {
 		if err := local.Resubmit(e.ctx, c.Data, c.Resubmit...); err != nil {
 			return err
 		}
-		fmt.Fprintf(e.stdout, "%d put back: start delivers them, now if it is running\n", len(c.Resubmit))
+		fmt.Fprintf(e.stdout, "put back: %d; a running start delivers them at once, else the next one does\n", len(c.Resubmit))
 		return nil
 	}
 	letters, err := local.DeadLetters(e.ctx, c.Data)

@@ -187,7 +187,7 @@ func forgetRuns(ctx context.Context, h *local.Host, data string, since time.Time
 
 // writeFile writes a whole file or none.
 func writeFile(path, text string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
 	if err := os.WriteFile(path+".tmp", []byte(text), 0o600); err != nil {
@@ -228,8 +228,8 @@ func (r *run) interrupted(h *session) error {
 	case errors.Is(err, api.ErrInstanceNotFound):
 		err = errors.New("interrupted before the message was taken: the same command again continues")
 	case err != nil:
-	case instance.Status == api.RUNTIME_STATUS_COMPLETED:
-		err = fmt.Errorf("interrupted, but instance %s has completed: the same command again prints its result", r.instanceID)
+	case hasEnded(instance):
+		err = fmt.Errorf("interrupted, but instance %s has ended: the same command again prints its result", r.instanceID)
 	case json.Unmarshal([]byte(instance.CustomStatus), &p) == nil:
 		err = fmt.Errorf("interrupted, %d of %d records are done: the same command again continues instance %s", p.Completed, p.Total, r.instanceID)
 	default:
@@ -285,6 +285,11 @@ func newReport(ctx context.Context, h *session, instance *local.Instance, elapse
 		r.Mails = append(r.Mails, sent)
 	}
 	return r, nil
+}
+
+func hasEnded(i local.Instance) bool {
+	meta := api.OrchestrationMetadata{RuntimeStatus: i.Status}
+	return meta.IsComplete()
 }
 
 // statusName is the status as the host's HTTP API spells it.

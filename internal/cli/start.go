@@ -49,11 +49,15 @@ func (c *startCommand) Run(e *environment) error {
 		console.printf("  %s: %s\n", f.Name, f.Trigger)
 	}
 	console.printf("Messages go to http://%s/admin/functions/%s as {\"input\":\"<message>\"}\n", listener.Addr(), clientFunction)
-	if err := serve(e.ctx, listener, h.Admin()); err != nil {
-		return err
+	err = serve(e.ctx, listener, h.Admin())
+	if err == nil {
+		h.stop(e.stderr)
+		err = h.printLeft(console)
 	}
-	h.stop(e.stderr)
-	return h.printLeft(console)
+	if err != nil {
+		return exit{exitFailed, err}
+	}
+	return nil
 }
 
 func isRunning(data, address string) error {
@@ -119,8 +123,7 @@ func (c *console) instance(i local.Instance) {
 	if i.Parent != "" {
 		return
 	}
-	meta := api.OrchestrationMetadata{RuntimeStatus: i.Status}
-	if !meta.IsComplete() {
+	if !hasEnded(i) {
 		if _, printed := c.running.LoadOrStore(i.ID, nil); !printed {
 			c.printf("%s %s started\n", i.Name, i.ID)
 		}
