@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -128,56 +130,86 @@ const cutAnswer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-
 
 func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// A CRM that fails for one record costs that record at most, with a reason in one line; what passes costs nothing.
+// A CRM that fails for a record costs that record at most, with a reason in one line; what passes costs nothing.
 func TestFaultyCRM(t *testing.T) {
 	t.Parallel()
-	const b = "/records/b/"
-	for name, c := range map[string]struct {
-		fault fault
-		env   []string
-		want  string // why b failed; empty: it did not
-		calls int    // of b, 0: any number
+	faults := map[string]struct { // by record
+		times  int // the first calls that fail; 0: all
+		answer http.HandlerFunc
+		want   string // why the record fails; empty: it does not
+		calls  int    // 0: any number
 	}{
-		"slow": {fault: func(http.ResponseWriter, *http.Request, int) bool {
-			time.Sleep(300 * time.Millisecond)
+		"good":         {calls: 1, times: -1},
+		"slow":         {calls: 1, times: -1},
+		"429-once":     {times: 1, answer: status(429, "Retry-After: 1"), calls: 2},
+		"429":          {answer: status(429, "Retry-After: 0"), want: "429 Too Many Requests", calls: 4},
+		"500-twice":    {times: 2, answer: status(500), calls: 3},
+		"500":          {answer: status(500), want: "500 Internal Server Error", calls: 4},
+		"garbage-once": {times: 1, answer: sends("\x00\x01garbage\r\n\r\n"), calls: 2},
+		"garbage":      {answer: sends("\x00\x01garbage\r\n\r\n"), want: "malformed HTTP", calls: 4},
+		"cut-once":     {times: 1, answer: sends(cutAnswer), calls: 2},
+		"cut":          {answer: sends(cutAnswer), want: "unexpected EOF", calls: 4},
+		"hangs-up":     {answer: sends(""), want: "EOF"}, // net/http has attempts of its own then
+		"refused":      {answer: status(422), want: "422 Unprocessable Entity", calls: 1},
+	}
+	path := func(id string) string { return "/records/" + id + "/process" }
+	crm := startCRM(t, func(w http.ResponseWriter, r *http.Request, n int) bool {
+		id := strings.Split(r.URL.Path, "/")[2]
+		if id == "slow" {
+			time.Sleep(time.Second)
+		}
+		f := faults[id]
+		if f.times != 0 && n > f.times {
 			return false
-		}},
-		"429 once":         {fault: first(1, "/records/", status(429, "Retry-After: 1")), calls: 2},
-		"429":              {fault: always(b, status(429, "Retry-After: 0")), want: "429 Too Many Requests", calls: 4},
-		"500 twice":        {fault: first(2, b, status(500)), calls: 3},
-		"500":              {fault: always(b, status(500)), want: "500 Internal Server Error", calls: 4},
-		"garbage once":     {fault: first(1, b, sends("\x00\x01garbage\r\n\r\n")), calls: 2},
-		"garbage":          {fault: always(b, sends("\x00\x01garbage\r\n\r\n")), want: "malformed HTTP", calls: 4},
-		"cut half-way":     {fault: first(1, b, sends(cutAnswer)), calls: 2},
-		"always cut":       {fault: always(b, sends(cutAnswer)), want: "unexpected EOF", calls: 4},
-		"hangs up":         {fault: always(b, sends("")), want: "EOF"},
-		"refuses a record": {fault: always(b, status(422)), want: "422 Unprocessable Entity", calls: 1},
-		// One that ran into the deadline is not tried again: it would do so again.
-		"never answers": {fault: always(b, silent), env: shortLimits, want: "limit|deadline exceeded", calls: 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			crm := startCRM(t, c.fault)
-			r := run(t, append(c.env, "CRM_BASE_URL="+crm.url), threeRecords, "process", "--data", t.TempDir(), "--json", "-")
-			rep := parseReport(t, r)
-			if rep.Output == nil || rep.Output.Total != 3 {
-				t.Fatalf("report %s, stderr %s", r.stdout, r.stderr)
+		}
+		f.answer(w, r)
+		return true
+	})
+	ids := slices.Sorted(maps.Keys(faults))
+	message, _ := json.Marshal(map[string]any{"RecordIds": ids})
+	r := run(t, []string{"CRM_BASE_URL=" + crm.url}, string(message), "process", "--data", t.TempDir(), "--json", "-")
+	rep := parseReport(t, r)
+	if rep.Output == nil || rep.Output.Total != len(ids) {
+		t.Fatalf("report %s, stderr %s", r.stdout, r.stderr)
+	}
+	reasons := map[string]string{}
+	for _, f := range rep.Output.Failures {
+		reasons[f.RecordId] = f.ErrorMessage
+	}
+	succeeded := 0
+	for id, f := range faults {
+		t.Run(id, func(t *testing.T) {
+			if calls, _ := crm.called(path(id)); f.calls != 0 && calls != f.calls {
+				t.Errorf("%d calls, want %d", calls, f.calls)
 			}
-			calls, effects := crm.called("/records/b/process")
-			if c.calls > 0 && calls != c.calls {
-				t.Errorf("b was asked for %d times, want %d", calls, c.calls)
+			reason, failed := reasons[id]
+			switch {
+			case f.want != "":
+				checkReason(t, reason, f.want)
+			case failed:
+				t.Errorf("failed: %s", reason)
+			default:
+				succeeded++
 			}
-			if c.want == "" {
-				if r.code != 0 || rep.Output.Succeeded != 3 || effects != 3 {
-					t.Errorf("exit code %d, %d effects, report %s, stderr %s", r.code, effects, r.stdout, r.stderr)
-				}
-				return
-			}
-			if r.code != 1 || rep.Output.Succeeded != 2 || effects != 2 || len(rep.Output.Failures) != 1 || rep.Output.Failures[0].RecordId != "b" {
-				t.Fatalf("exit code %d, %d effects, report %s, stderr %s", r.code, effects, r.stdout, r.stderr)
-			}
-			checkReason(t, rep.Output.Failures[0].ErrorMessage, c.want)
 		})
+	}
+	if _, effects := crm.called(""); effects != succeeded || rep.Output.Succeeded != succeeded {
+		t.Errorf("%d records have been processed and %d are reported, want %d", effects, rep.Output.Succeeded, succeeded)
+	}
+}
+
+// A record whose CRM never answers is given up at the deadline, and not tried again: it would run into it again.
+func TestCRMThatNeverAnswers(t *testing.T) {
+	t.Parallel()
+	crm := startCRM(t, always("/records/b/", silent))
+	r := run(t, append(shortLimits, "CRM_BASE_URL="+crm.url), threeRecords, "process", "--data", t.TempDir(), "--json", "-")
+	rep := parseReport(t, r)
+	if r.code != 1 || rep.Output == nil || rep.Output.Succeeded != 2 || len(rep.Output.Failures) != 1 || rep.Output.Failures[0].RecordId != "b" {
+		t.Fatalf("exit code %d, report %s, stderr %s", r.code, r.stdout, r.stderr)
+	}
+	checkReason(t, rep.Output.Failures[0].ErrorMessage, "limit|deadline exceeded")
+	if calls, effects := crm.called("/records/b/process"); calls != 1 || effects != 2 {
+		t.Errorf("%d calls, %d effects; want 1 and 2", calls, effects)
 	}
 }
 
@@ -204,11 +236,8 @@ func TestFaultyCRMBatch(t *testing.T) {
 		"500 twice":     {fault: first(2, batch, status(500))},
 		"cut half-way":  {fault: first(1, batch, sends(cutAnswer))},
 		"401":           {fault: always(batch, status(401)), want: "check CRM_TOKEN"},
-		"429":           {fault: always(batch, status(429, "Retry-After: 0")), want: "429 Too Many Requests"},
 		"500":           {fault: always(batch, status(500)), want: "500 Internal Server Error"},
-		"garbage":       {fault: always(batch, sends("\x00garbage\r\n\r\n")), want: "malformed HTTP"},
 		"a web page":    {fault: always(batch, sends("HTTP/1.1 200 OK\r\n\r\n<html>\n<p>Welcome")), want: "it is not {"},
-		"always cut":    {fault: always(batch, sends(cutAnswer)), want: "unexpected EOF"},
 		"never answers": {fault: always(batch, silent), env: shortLimits, want: "limit|deadline exceeded"},
 	} {
 		t.Run(name, func(t *testing.T) {

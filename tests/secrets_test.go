@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -70,6 +71,15 @@ func redirects(w http.ResponseWriter, r *http.Request) {
 func TestSecretsOfCommands(t *testing.T) {
 	t.Parallel()
 	refuseB := always("/records/b/", status(422)) // so that there is a mail
+	badly := map[string]http.HandlerFunc{"a": repeats(401), "b": repeats(500), "c": repeatsBadly, "d": redirects}
+	failsRecords := func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if strings.HasPrefix(r.URL.Path, "/batches/") {
+			fmt.Fprint(w, `{"RecordIds":["a","b","c","d"]}`)
+			return true
+		}
+		badly[strings.Split(r.URL.Path, "/")[2]](w, r)
+		return true
+	}
 	for name, c := range map[string]struct {
 		crm      fault
 		sendGrid http.HandlerFunc
@@ -86,10 +96,7 @@ func TestSecretsOfCommands(t *testing.T) {
 		"SendGrid's URL is none":    {crm: refuseB, env: []string{"SENDGRID_BASE_URL=planted:\x7f//"}, code: 1},
 		"SendGrid's URL is open":    {crm: refuseB, env: []string{"SENDGRID_BASE_URL=http://user:planted@mail.example.com"}, code: 1},
 		"SendGrid's key is no key":  {crm: refuseB, sendGrid: status(202), env: []string{"SendGridKey=planted\nkey"}, code: 1},
-		"records refused":           {crm: always("/records/", repeats(401)), sendGrid: repeats(401), code: 1},
-		"records fail":              {crm: always("/records/", repeats(500)), sendGrid: repeats(401), code: 1},
-		"records redirected":        {crm: always("/records/", redirects), sendGrid: status(202), code: 1},
-		"records, nonsense":         {crm: always("/records/", repeatsBadly), sendGrid: status(202), code: 1},
+		"records fail":              {crm: failsRecords, sendGrid: repeats(401), code: 1},
 		"batch refused":             {crm: always("/batches/", repeats(401)), code: 2},
 		"batch fails":               {crm: always("/batches/", repeats(503)), code: 2},
 		"batch redirected":          {crm: always("/batches/", redirects), code: 2},
@@ -192,47 +199,45 @@ func TestSecretsOfStart(t *testing.T) {
 // TestSecretsOfHandler looks at what the Functions host gets to see: answers, reason phrases, Logs and output.
 func TestSecretsOfHandler(t *testing.T) {
 	t.Parallel()
-	for name, f := range map[string]http.HandlerFunc{"refused": repeats(401), "failed": repeats(500), "nonsense": repeatsBadly, "redirected": redirects} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			crm := startCRM(t, func(w http.ResponseWriter, r *http.Request, _ int) bool {
-				if strings.HasPrefix(r.URL.Path, "/batches/good/") || strings.HasPrefix(r.URL.Path, "/records/a/") {
-					return false
-				}
-				f(w, r)
-				return true
-			})
-			h := startHandler(t, append([]string{"CRM_BASE_URL=" + crm.url}, secrets...)...)
-			s := startSidecar(t)
-			see := func(function, body string) reply {
-				t.Helper()
-				r := h.post(t, function, body)
-				hidden(t, "the answer", fmt.Sprintf("%s %s %s %s", r.status, r.Outputs, r.Logs, r.ReturnValue))
-				return r
-			}
-			message := func(text string) string {
-				return strings.ReplaceAll(s.message(text, ""), "code=KEY", "code=planted-system-key")
-			}
-			if r := see(clientFunction, message(`{"Batch":"good"}`)); r.status != "200 OK" || len(s.starts()) != 1 {
-				t.Fatalf("%+v", r)
-			}
-			start := s.starts()[0]
-			hidden(t, "the orchestration's input", fmt.Sprint(start.decode(t)))
-			if r := see(clientFunction, message(`{"Batch":"bad"}`)); !strings.HasPrefix(r.status, "500") {
-				t.Errorf("%+v", r)
-			}
-			see(clientFunction, message(`nonsense`))
-			for _, id := range []string{"a", "b"} {
-				see("ProcessActivity", `{"Data":{"input":`+twice(`{"RecordId":"`+id+`","JobId":"j"}`)+`},"Metadata":{}}`)
-			}
-			c := &conversation{t: t, id: start.id, input: start.input}
-			r, _ := c.turn(h)
-			hidden(t, "the first turn", fmt.Sprintf("%s %s", r.Logs, r.ReturnValue))
-			s.url = "http://127.0.0.1:1"
-			if r := see(clientFunction, message(`{"Batch":"good"}`)); !strings.HasPrefix(r.status, "500") {
-				t.Errorf("%+v", r)
-			}
-			hidden(t, "the output", h.out.String())
-		})
+	badly := map[string]http.HandlerFunc{"refused": repeats(401), "failed": repeats(500), "nonsense": repeatsBadly, "redirected": redirects}
+	crm := startCRM(t, func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		f := badly[strings.Split(r.URL.Path, "/")[2]] // of a batch's or a record's path
+		if f != nil {
+			f(w, r)
+		}
+		return f != nil
+	})
+	h, s := startHandler(t, append([]string{"CRM_BASE_URL=" + crm.url}, secrets...)...), startSidecar(t)
+	see := func(function, body, want string) {
+		t.Helper()
+		r := h.post(t, function, body)
+		text := fmt.Sprintf("%s %s %s %s", r.status, r.Outputs, r.Logs, r.ReturnValue)
+		hidden(t, "the answer", text)
+		if !strings.Contains(text, want) {
+			t.Errorf("answer %s, want %q", text, want)
+		}
 	}
+	message := func(s *sidecar, text string) string {
+		return strings.ReplaceAll(s.message(text, ""), "code=KEY", "code=planted-system-key")
+	}
+	record := func(id string) string {
+		return `{"Data":{"input":` + twice(`{"RecordId":"`+id+`","JobId":"j"}`) + `},"Metadata":{}}`
+	}
+	var wg sync.WaitGroup
+	for name := range badly {
+		wg.Go(func() { see(clientFunction, message(s, `{"Batch":"`+name+`"}`), "500") })
+		wg.Go(func() { see("ProcessActivity", record(name), `"Success":false`) })
+	}
+	wg.Wait()
+	see(clientFunction, message(s, `nonsense`), "500")
+	see(clientFunction, message(&sidecar{url: "http://127.0.0.1:1"}, `{"Batch":"good"}`), "500")
+	see("ProcessActivity", record("good"), `"Success":true`)
+	see(clientFunction, message(s, `{"Batch":"good"}`), "200")
+
+	start := s.starts()[0]
+	hidden(t, "the orchestration's input", fmt.Sprint(start.decode(t)))
+	c := &conversation{t: t, id: start.id, input: start.input}
+	r, _ := c.turn(h)
+	hidden(t, "the first turn", fmt.Sprintf("%s %s", r.Logs, r.ReturnValue))
+	hidden(t, "the output", h.out.String())
 }
