@@ -27,6 +27,13 @@ var ErrWithheld = errors.New("the turn has neither a past nor a start: the host 
 // durabletask-go does not export the message type, but registers it.
 var turnRequest = mustFind("OrchestratorRequest")
 
+// orchestratorRequest is what we need of that type.
+type orchestratorRequest interface {
+	GetInstanceId() string
+	GetPastEvents() []*backend.HistoryEvent
+	GetNewEvents() []*backend.HistoryEvent
+}
+
 func mustFind(name protoreflect.FullName) protoreflect.MessageType {
 	t, err := protoregistry.GlobalTypes.FindMessageByName(name)
 	if err != nil {
@@ -45,12 +52,8 @@ func DecodeTurn(text string) (*Turn, error) {
 	if err := proto.Unmarshal(raw, m.Interface()); err != nil {
 		return nil, fmt.Errorf("the orchestration trigger's value is no OrchestratorRequest: %w", err)
 	}
-	fields := turnRequest.Descriptor().Fields()
-	turn := &Turn{
-		InstanceID: m.Get(fields.ByName("instanceId")).String(),
-		Past:       events(m.Get(fields.ByName("pastEvents")).List()),
-		New:        events(m.Get(fields.ByName("newEvents")).List()),
-	}
+	request := m.Interface().(orchestratorRequest)
+	turn := &Turn{request.GetInstanceId(), request.GetPastEvents(), request.GetNewEvents()}
 	if turn.InstanceID == "" {
 		return nil, errors.New("the turn names no instance")
 	}
@@ -70,14 +73,6 @@ func hasStart(events []*backend.HistoryEvent) bool {
 		}
 	}
 	return false
-}
-
-func events(list protoreflect.List) []*backend.HistoryEvent {
-	out := make([]*backend.HistoryEvent, list.Len())
-	for i := range out {
-		out[i] = list.Get(i).Message().Interface().(*backend.HistoryEvent)
-	}
-	return out
 }
 
 // EncodeTurn is the reverse of DecodeTurn, for hosts.
