@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -65,14 +66,16 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, statusOf(err), fmt.Sprintf("request to %s: %v", f.name, err))
 		return
 	}
-	c.logs = &logs{stdout: s.stdout, suffix: fmt.Sprintf(" function=%s invocation=%s\n", f.name, c.id)}
+	c.logs = &logs{stdout: s.stdout, function: f.name, invocation: c.id}
 	c.logger = s.logger(c)
 	s.answer(w, c, s.run(ctx, c))
 }
 
 func (s *server) logger(c *call, attrs ...slog.Attr) *slog.Logger {
-	attrs = append([]slog.Attr{slog.String("function", c.name), slog.String("invocation", c.id)}, attrs...)
-	return newLogger(c.logs, s.settings.level, s.errors.WithAttrs(attrs))
+	return slog.New(&lazy{make: func() slog.Handler {
+		attrs = append([]slog.Attr{slog.String("function", c.name), slog.String("invocation", c.id)}, attrs...)
+		return newHandler(c.logs, s.settings.level, s.errors.WithAttrs(attrs))
+	}})
 }
 
 // run runs the function and waits for it until the deadline. A function that does not come back is left behind.
@@ -135,8 +138,7 @@ func (s *server) execute(ctx context.Context, c *call) outcome {
 	err := c.trigger(ctx, &Invocation{
 		Function:   c.name,
 		ID:         c.id,
-		data:       c.request.Data,
-		metadata:   c.request.Metadata,
+		request:    c.request,
 		maxPayload: int(s.settings.maxBody / 2), // base64 and the envelope make a turn half as large again
 	})
 	return outcome{outputs: inv.Outputs(), err: err}
@@ -174,12 +176,13 @@ func statusOf(err error) int {
 // first: all that it may still need while it is read, then what it has got until release is called.
 func (s *server) readRequest(ctx context.Context, w http.ResponseWriter, r *http.Request, request *wire.Request) (release func(), err error) {
 	release = func() {}
-	var b bytes.Buffer
-	if err = copyBody(&b, w, r, min(largeBody, s.settings.maxBody+1)); err == nil && s.settings.maxBody > largeBody {
+	b := bodyBuffers.Get().(*bytes.Buffer)
+	defer recycle(b) // what is decoded is copied
+	if err = copyBody(b, w, r, min(largeBody, s.settings.maxBody+1)); err == nil && s.settings.maxBody > largeBody {
 		if err := s.bodies.Acquire(ctx, s.settings.maxBody); err != nil {
 			return release, fmt.Errorf("too many large requests at once: %w", err)
 		}
-		err = copyBody(&b, w, r, s.settings.maxBody+1-largeBody)
+		err = copyBody(b, w, r, s.settings.maxBody+1-largeBody)
 		held := min(int64(b.Len()), s.settings.maxBody)
 		s.bodies.Release(s.settings.maxBody - held)
 		release = func() { s.bodies.Release(held) }
@@ -190,10 +193,20 @@ func (s *server) readRequest(ctx context.Context, w http.ResponseWriter, r *http
 	case !errors.Is(err, io.EOF):
 		return release, fmt.Errorf("the body broke off: %w", err)
 	}
-	if err := json.Unmarshal(b.Bytes(), request); err != nil {
+	if *request, err = wire.DecodeRequest(b.Bytes()); err != nil {
 		return release, fmt.Errorf("the body is no invocation: %w", err)
 	}
 	return release, nil
+}
+
+var bodyBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// recycle keeps a buffer for the next body unless it is large.
+func recycle(b *bytes.Buffer) {
+	if b.Cap() <= largeBody {
+		b.Reset()
+		bodyBuffers.Put(b)
+	}
 }
 
 // copyBody reads up to n bytes, in bodyTime; io.EOF says that there were less.

@@ -7,6 +7,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Request is the body of an invocation. Data holds the trigger and the input bindings by name, Metadata the trigger's
@@ -14,7 +17,20 @@ import (
 // over its own values.
 type Request struct {
 	Data     map[string]json.RawMessage
-	Metadata map[string]json.RawMessage
+	Metadata json.RawMessage // an object, which most functions never read
+}
+
+// asV1 reads a body as encoding/json does, at a fraction of the time.
+var asV1 = jsonv2.JoinOptions(jsonv2.MatchCaseInsensitiveNames(true), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+
+// DecodeRequest reads the body of an invocation.
+func DecodeRequest(body []byte) (r Request, err error) {
+	return r, jsonv2.Unmarshal(body, &r, asV1)
+}
+
+// Properties returns the properties of Metadata.
+func (r *Request) Properties() (properties map[string]json.RawMessage, err error) {
+	return properties, jsonv2.Unmarshal(r.Metadata, &properties, asV1)
 }
 
 // Response is the body of a good answer. The host never ends an invocation that is answered with an empty body or null.
