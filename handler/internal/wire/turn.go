@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/microsoft/durabletask-go/backend"
@@ -42,11 +43,26 @@ func mustFind(name protoreflect.FullName) protoreflect.MessageType {
 	return t
 }
 
-// DecodeTurn reads the orchestration trigger's value: base64 of a protobuf OrchestratorRequest.
-func DecodeTurn(text string) (*Turn, error) {
-	raw, err := base64.StdEncoding.DecodeString(text)
+// Turn reads the orchestration trigger's value. It keeps nothing of the body.
+func (r *Request) Turn(binding string) (*Turn, error) {
+	if text, ok := plainTwice(r.Data[binding]); ok {
+		return decodeTurn(text)
+	}
+	return DecodeTurn(Text(r.Data[binding]))
+}
+
+// DecodeTurn reads the text of the orchestration trigger's value: base64 of a protobuf OrchestratorRequest.
+func DecodeTurn(text string) (*Turn, error) { return decodeTurn([]byte(text)) }
+
+func decodeTurn(text []byte) (*Turn, error) {
+	buffer := turnBuffers.Get().(*[]byte)
+	defer turnBuffers.Put(buffer) // what is decoded is copied
+	raw, err := base64.StdEncoding.AppendDecode((*buffer)[:0], text)
 	if err != nil {
 		return nil, fmt.Errorf("the orchestration trigger's value is not base64: %w", err)
+	}
+	if cap(raw) <= 1<<20 {
+		*buffer = raw
 	}
 	m := turnRequest.New()
 	if err := proto.Unmarshal(raw, m.Interface()); err != nil {
@@ -65,6 +81,8 @@ func DecodeTurn(text string) (*Turn, error) {
 	}
 	return nil, errors.New("the turn's history has no executionStarted")
 }
+
+var turnBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 func hasStart(events []*backend.HistoryEvent) bool {
 	for _, e := range events {
