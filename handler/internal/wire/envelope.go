@@ -150,9 +150,10 @@ func unquote(raw []byte) (string, bool) {
 	if len(raw) == 0 || raw[0] != '"' {
 		return "", false
 	}
-	var s string
-	if json.Unmarshal(raw, &s) != nil {
-		return "", false
+	if text, err := jsontext.AppendUnquote(make([]byte, 0, len(raw)), raw); err == nil {
+		return string(text), true
 	}
-	return s, true
+	var s string
+	err := json.Unmarshal(raw, &s) // takes what jsontext refuses: lone surrogates, bytes that are not UTF-8
+	return s, err == nil
 }
