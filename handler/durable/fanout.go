@@ -2,6 +2,8 @@ package durable
 
 import (
 	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler/internal/replay"
 )
 
 // Function is what a fan-out calls: an ActivityName or an OrchestratorName.
@@ -28,14 +30,17 @@ type Progress struct {
 // out to the activities.
 func FanOut[In, Out any](ctx *task.OrchestrationContext, f Function[In, Out], inputs []In, failed func(Out) bool, options ...CallOption) []Outcome[Out] {
 	progress := Progress{Total: len(inputs)}
-	SetCustomStatus(ctx, progress)
-	return FanOutFunc(ctx, f, inputs, func(_ int, o Outcome[Out]) {
+	turn := replay.Of(ctx)
+	turn.Status = func() string { return statusText(progress) } // made once a turn, not at each item
+	outcomes := FanOutFunc(ctx, f, inputs, func(_ int, o Outcome[Out]) {
 		progress.Completed++
 		if o.Err != nil || failed != nil && failed(o.Value) {
 			progress.Failed++
 		}
-		SetCustomStatus(ctx, progress)
 	}, options...)
+	turn.Status = nil
+	SetCustomStatus(ctx, progress)
+	return outcomes
 }
 
 // FanOutFunc is FanOut without a custom status. Instead done is told of each item as it ends (its index and outcome), in

@@ -140,11 +140,10 @@ func call[Out any](ctx *task.OrchestrationContext, name string, in any, o callOp
 		t.end("", fmt.Errorf("the input of %s cannot be JSON: %w", name, err))
 		return t
 	}
-	attempt := func() *replay.Op { return schedule(t.turn, string(input)) }
 	if o.retry == nil {
-		t.follow(attempt(), name)
+		t.follow(schedule(t.turn, string(input)), name)
 	} else {
-		t.retry(*o.retry, name, attempt)
+		t.retry(*o.retry, name, func() *replay.Op { return schedule(t.turn, string(input)) })
 	}
 	return t
 }
