@@ -11,6 +11,7 @@
 //
 //	AlertEmailTo                 who is mailed about failures; empty: nobody
 //	AlertEmailFrom               the mail's sender (default no-reply@mycompany.co.nz)
+//	BATCH_SIZE                   records in one orchestration (default 100); more are split up into sub-orchestrations
 //	PROCESS_ATTEMPTS             attempts at a record whose activity was lost (default 3)
 //	PROCESS_RETRY_INTERVAL       before the second attempt, doubled for each one after (default 5s)
 //	MAIL_ATTEMPTS                attempts at the mail (default 3)
@@ -41,6 +42,9 @@ type Records interface {
 	Records(ctx context.Context, batch string) ([]string, error)
 }
 
+// defaultBatchSize is where the history of a batch costs the host least; see the table in docs/performance.md.
+const defaultBatchSize = 100
+
 // Settings are what the app settings say.
 type Settings struct {
 	Input           myorchestration.Input // all but the records
@@ -53,9 +57,11 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	s.Input.AlertEmailTo = getenv("AlertEmailTo")
 	s.Input.AlertEmailFrom = getenv("AlertEmailFrom")
 	r := reader{getenv: getenv}
-	r.number("MESSAGE_MAX_BYTES", &s.MaxMessageBytes)
-	r.number("PROCESS_ATTEMPTS", &s.Input.Attempts)
-	r.number("MAIL_ATTEMPTS", &s.Input.MailAttempts)
+	r.number("MESSAGE_MAX_BYTES", 1, &s.MaxMessageBytes)
+	s.Input.BatchSize = defaultBatchSize
+	r.number("BATCH_SIZE", 2, &s.Input.BatchSize)
+	r.number("PROCESS_ATTEMPTS", 1, &s.Input.Attempts)
+	r.number("MAIL_ATTEMPTS", 1, &s.Input.MailAttempts)
 	r.seconds("PROCESS_RETRY_INTERVAL", &s.Input.RetryIntervalSeconds)
 	r.seconds("MAIL_RETRY_INTERVAL", &s.Input.MailRetryIntervalSeconds)
 	return s, r.err
@@ -67,15 +73,15 @@ type reader struct {
 	err    error
 }
 
-func (r *reader) number(name string, v *int) {
+func (r *reader) number(name string, least int, v *int) {
 	text := r.getenv(name)
 	if text == "" || r.err != nil {
 		return
 	}
-	if n, err := strconv.Atoi(text); err == nil && n > 0 {
+	if n, err := strconv.Atoi(text); err == nil && n >= least {
 		*v = n
 	} else {
-		r.err = fmt.Errorf("setting %s is %q: it must be a whole number above 0", name, text)
+		r.err = fmt.Errorf("setting %s is %q: it must be a whole number, at least %d", name, text, least)
 	}
 }
 

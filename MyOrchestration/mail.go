@@ -1,8 +1,6 @@
 package myorchestration
 
 import (
-	"encoding/json"
-	"fmt"
 	"html/template"
 	"strings"
 
@@ -49,16 +47,6 @@ func alert(ctx *task.OrchestrationContext, in Input, out *Output) string {
 		return MailFailed
 	}
 	return MailSent
-}
-
-// runPart runs the orchestrator as a sub-orchestration of itself.
-func runPart(ctx *task.OrchestrationContext, input json.RawMessage) error {
-	var p part
-	if err := json.Unmarshal(input, &p); err != nil || p.Alert == nil {
-		return fmt.Errorf("the input of MyOrchestration is neither a compressed string nor a part of its own work: %.100s", input)
-	}
-	durable.SetOutput(ctx, mailBinding, message(p.Alert))
-	return nil
 }
 
 // message builds the mail, the JSON that SendGrid's v3 API takes.

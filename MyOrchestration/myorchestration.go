@@ -1,6 +1,14 @@
 // Package myorchestration is the orchestrator function MyOrchestration: it processes each record of its input in an
 // activity of its own, all side by side, waits for all of them, and has the failures mailed.
 //
+// # Batches
+//
+// Each turn of an orchestration carries its whole history, so that a fan-out of n costs up to n² bytes. Above
+// Input.BatchSize records MyOrchestration therefore splits them and runs itself as sub-orchestrations, in levels when
+// needed: no history has more than BatchSize activities or children in it. The result, the progress and the mail are
+// those of the whole; a part returns counts and failures. A part that was lost (the process died in one of its turns) is
+// run again by its parent; only a lost turn of the root fails the whole.
+//
 // # Input
 //
 // The input is the seed's: the JSON of an Input, compressed by package payload, as a JSON string. Whatever shapes the
@@ -17,13 +25,10 @@ package myorchestration
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/microsoft/durabletask-go/task"
 
-	processactivity "example.com/durablefunctions/ProcessActivity"
 	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/payload"
 )
@@ -35,6 +40,7 @@ const Name = durable.OrchestratorName[any, Output]("MyOrchestration")
 type Input struct {
 	RecordIds []string
 
+	BatchSize                int     `json:",omitempty"` // records in one orchestration, at least 2; 0: all of them
 	Attempts                 int     `json:",omitempty"` // of a record whose activity was lost, in all; default 3
 	RetryIntervalSeconds     float64 `json:",omitempty"` // before the second attempt, doubled for each one after; default 5
 	AlertEmailTo             string  `json:",omitempty"` // who gets the mail; empty: no mail
@@ -70,13 +76,13 @@ func setDefault[T comparable](v *T, otherwise T) {
 type Output struct {
 	Total, Succeeded, Failed int
 	Failures                 []Failure // every record that failed
-	Mail                     string    // MailNone, MailSent or MailFailed
+	Mail                     string    `json:",omitempty"` // MailNone, MailSent or MailFailed; of the whole only
 }
 
 // Failure is a record that failed and why.
 type Failure struct {
 	RecordId     string
-	ErrorMessage string // at most 500 characters
+	ErrorMessage string // at most 500 characters, less where the result would pass 16 MB
 }
 
 // What became of the mail.
@@ -86,27 +92,42 @@ const (
 	MailFailed = "failed" // given up
 )
 
-// part is what MyOrchestration calls itself with: a piece of its own work. It is an object; the input of the whole is a
-// string.
+// part is what MyOrchestration calls itself with: a piece of its own work, either some of the records or the mail. It is
+// an object; the input of the whole is a string.
 type part struct {
-	Alert *Alert
+	Batch *batch `json:",omitempty"`
+	Alert *Alert `json:",omitempty"`
 }
 
 // Run is the orchestrator.
 func Run(ctx *task.OrchestrationContext, input json.RawMessage) (*Output, error) {
 	if bytes.HasPrefix(input, []byte("{")) {
-		return nil, runPart(ctx, input)
+		return runPart(ctx, input)
 	}
 	in, err := decode(input)
 	if err != nil {
 		return nil, err
 	}
-	out := process(ctx, in)
+	out := process(ctx, batch{Input: in, JobId: string(ctx.ID), MaxOutputBytes: maxOutput})
+	out.Mail = MailNone
 	if out.Failed > 0 {
 		durable.ReplayLog(ctx).Error(fmt.Sprintf("%d tasks failed.", out.Failed))
 		out.Mail = alert(ctx, in, out)
 	}
 	return out, nil
+}
+
+// runPart is the orchestrator as a sub-orchestration of itself.
+func runPart(ctx *task.OrchestrationContext, input json.RawMessage) (*Output, error) {
+	var p part
+	switch err := json.Unmarshal(input, &p); {
+	case err == nil && p.Batch != nil:
+		return process(ctx, *p.Batch), nil
+	case err == nil && p.Alert != nil:
+		durable.SetOutput(ctx, mailBinding, message(p.Alert))
+		return nil, nil
+	}
+	return nil, fmt.Errorf("the input of MyOrchestration is neither a compressed string nor a part of its own work: %.100s", input)
 }
 
 func decode(input json.RawMessage) (Input, error) {
@@ -122,51 +143,8 @@ func decode(input json.RawMessage) (Input, error) {
 	if err != nil {
 		return in, fmt.Errorf("the input of MyOrchestration must be the compressed JSON of its Input: %w", err)
 	}
+	if in.BatchSize == 1 || in.BatchSize < 0 {
+		return in, fmt.Errorf("the input of MyOrchestration has the BatchSize %d: it must be 0 or at least 2", in.BatchSize)
+	}
 	return in.withDefaults(), nil
 }
-
-// process fans out and in again. A record whose activity was lost is tried again; one that failed is not.
-func process(ctx *task.OrchestrationContext, in Input) *Output {
-	inputs := make([]processactivity.Input, len(in.RecordIds))
-	for i, id := range in.RecordIds {
-		inputs[i] = processactivity.Input{RecordId: id, JobId: string(ctx.ID)}
-	}
-	failed := func(r processactivity.Result) bool { return !r.Success }
-	outcomes := durable.FanOut(ctx, processactivity.Name, inputs, failed, durable.WithRetry(durable.RetryPolicy{
-		Attempts:      in.Attempts,
-		FirstInterval: seconds(in.RetryIntervalSeconds),
-		Backoff:       2,
-		Retry:         lost,
-	}))
-
-	out := &Output{Total: len(outcomes), Failures: []Failure{}, Mail: MailNone}
-	for i, o := range outcomes {
-		switch {
-		case o.Err != nil:
-			out.Failures = append(out.Failures, Failure{in.RecordIds[i], shorten(o.Err.Error())})
-		case !o.Value.Success:
-			out.Failures = append(out.Failures, Failure{in.RecordIds[i], shorten(o.Value.ErrorMessage)})
-		}
-	}
-	out.Failed = len(out.Failures)
-	out.Succeeded = out.Total - out.Failed
-	return out
-}
-
-// lost says whether another attempt may do better: the process died, say. One that ran past its deadline would do so
-// again.
-func lost(err error) bool {
-	var e *durable.TaskError
-	return errors.As(err, &e) && e.Surroundings() && e.Kind != durable.DeadlineExceeded
-}
-
-// shorten cuts what an error says at 500 characters.
-func shorten(message string) string {
-	const limit = 500
-	if r := []rune(message); len(r) > limit {
-		return string(r[:limit-1]) + "…"
-	}
-	return message
-}
-
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -2,7 +2,6 @@ package handler
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -16,13 +15,13 @@ type Invocation struct {
 	Function string // the folder's name
 	ID       string // the host's id of this invocation
 
-	data, metadata map[string]json.RawMessage
-	maxPayload     int
+	request    wire.Request
+	maxPayload int
 }
 
 // Text returns the text of a trigger's or input binding's value: a string as it is, anything else as JSON. It is empty
 // if there is no such binding.
-func (in *Invocation) Text(binding string) string { return wire.Text(in.data[binding]) }
+func (in *Invocation) Text(binding string) string { return wire.Text(in.request.Data[binding]) }
 
 // Metadata returns the text of a property of the trigger, such as MessageId, and whether it is there. Its case does not
 // matter.
@@ -30,10 +29,11 @@ func (in *Invocation) Text(binding string) string { return wire.Text(in.data[bin
 // Do not trust it: the host copies the properties of a message that is a JSON object over its own, so whoever
 // wrote the message may have written this.
 func (in *Invocation) Metadata(name string) (string, bool) {
-	if raw, ok := in.metadata[name]; ok {
+	properties, _ := in.request.Properties()
+	if raw, ok := properties[name]; ok {
 		return wire.Text(raw), true
 	}
-	for key, raw := range in.metadata {
+	for key, raw := range properties {
 		if strings.EqualFold(key, name) {
 			return wire.Text(raw), true
 		}
@@ -43,7 +43,7 @@ func (in *Invocation) Metadata(name string) (string, bool) {
 
 // DurableClient returns the client of a durableClient binding.
 func (in *Invocation) DurableClient(binding string) (*durable.Client, error) {
-	raw, ok := in.data[binding]
+	raw, ok := in.request.Data[binding]
 	if !ok {
 		return nil, fmt.Errorf("function %s has no binding %q: declare a durableClient in its function.json", in.Function, binding)
 	}

@@ -3,6 +3,7 @@ package handler
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -15,8 +16,8 @@ const maxLogs = 1 << 20
 // logs is the log of one invocation but for its errors. It is kept for the answer, whose Logs the host files under the
 // invocation as Information. What comes after the answer, or is too much for it, goes to stdout.
 type logs struct {
-	stdout io.Writer
-	suffix string // of a line on stdout: which invocation it belongs to
+	stdout               io.Writer
+	function, invocation string // to which a line on stdout belongs
 
 	mu       sync.Mutex
 	text     bytes.Buffer
@@ -34,7 +35,7 @@ func (l *logs) Write(line []byte) (int, error) {
 }
 
 func (l *logs) print(line string) error {
-	_, err := io.WriteString(l.stdout, line+l.suffix)
+	_, err := fmt.Fprintf(l.stdout, "%s function=%s invocation=%s\n", line, l.function, l.invocation)
 	return err
 }
 
@@ -58,16 +59,35 @@ func (l *logs) flush() {
 	}
 }
 
-// newLogger returns a logger that sends errors to stderr at once, where the host keeps their severity, and the rest to
+// lazy is the handler of an invocation's log, made when it is first used: most invocations log nothing.
+type lazy struct {
+	make func() slog.Handler
+	once sync.Once
+	made slog.Handler
+}
+
+func (l *lazy) handler() slog.Handler {
+	l.once.Do(func() { l.made = l.make() })
+	return l.made
+}
+
+func (l *lazy) Enabled(ctx context.Context, level slog.Level) bool {
+	return l.handler().Enabled(ctx, level)
+}
+func (l *lazy) Handle(ctx context.Context, r slog.Record) error { return l.handler().Handle(ctx, r) }
+func (l *lazy) WithAttrs(attrs []slog.Attr) slog.Handler        { return l.handler().WithAttrs(attrs) }
+func (l *lazy) WithGroup(name string) slog.Handler              { return l.handler().WithGroup(name) }
+
+// newHandler returns a handler that sends errors to stderr at once, where the host keeps their severity, and the rest to
 // l.
-func newLogger(l *logs, level slog.Level, errors slog.Handler) *slog.Logger {
+func newHandler(l *logs, level slog.Level, errors slog.Handler) slog.Handler {
 	lines := slog.NewTextHandler(l, &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.TimeKey {
 			return slog.Attr{} // the host adds its own
 		}
 		return a
 	}})
-	return slog.New(split{lines, errors})
+	return split{lines, errors}
 }
 
 // split sends errors one way and the rest another.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -34,6 +35,7 @@ type call struct {
 	*function
 	id      string
 	request wire.Request
+	turn    *wire.Turn // of an orchestrator
 	logs    *logs
 	logger  *slog.Logger
 }
@@ -59,20 +61,22 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		defer cancel()
 	}
 	c := &call{function: f, id: r.Header.Get("X-Azure-Functions-InvocationId")}
-	release, err := s.readRequest(ctx, w, r, &c.request)
+	release, err := s.readRequest(ctx, w, r, c)
 	defer release()
 	if err != nil {
 		s.refuse(w, r, statusOf(err), fmt.Sprintf("request to %s: %v", f.name, err))
 		return
 	}
-	c.logs = &logs{stdout: s.stdout, suffix: fmt.Sprintf(" function=%s invocation=%s\n", f.name, c.id)}
+	c.logs = &logs{stdout: s.stdout, function: f.name, invocation: c.id}
 	c.logger = s.logger(c)
 	s.answer(w, c, s.run(ctx, c))
 }
 
 func (s *server) logger(c *call, attrs ...slog.Attr) *slog.Logger {
-	attrs = append([]slog.Attr{slog.String("function", c.name), slog.String("invocation", c.id)}, attrs...)
-	return newLogger(c.logs, s.settings.level, s.errors.WithAttrs(attrs))
+	return slog.New(&lazy{make: func() slog.Handler {
+		attrs = append([]slog.Attr{slog.String("function", c.name), slog.String("invocation", c.id)}, attrs...)
+		return newHandler(c.logs, s.settings.level, s.errors.WithAttrs(attrs))
+	}})
 }
 
 // run runs the function and waits for it until the deadline. A function that does not come back is left behind.
@@ -110,14 +114,12 @@ func (s *server) run(ctx context.Context, c *call) outcome {
 // giveUp is the outcome of a function that did not return: an error or, as any other answer to a turn than a good one
 // would have the host say, and not us, why, a failed orchestration.
 func giveUp(c *call, kind wire.Kind, message string) outcome {
-	if c.orchestrator != nil {
-		if turn, err := wire.DecodeTurn(wire.Text(c.request.Data[c.binding])); err == nil {
-			errorType := replay.PanicType
-			if kind == wire.KindDeadline {
-				errorType = replay.DeadlineType
-			}
-			return actions(replay.Result{ExecutionResults: replay.Fail(turn.InstanceID, errorType, message)})
+	if c.turn != nil {
+		errorType := replay.PanicType
+		if kind == wire.KindDeadline {
+			errorType = replay.DeadlineType
 		}
+		return actions(replay.Result{ExecutionResults: replay.Fail(c.turn.InstanceID, errorType, message)})
 	}
 	return outcome{err: errors.New(message), kind: kind}
 }
@@ -126,8 +128,8 @@ func (s *server) execute(ctx context.Context, c *call) outcome {
 	inv := &invocation.Invocation{Logger: c.logger}
 	ctx = invocation.With(ctx, inv)
 	switch {
-	case c.orchestrator != nil:
-		return s.turn(c)
+	case c.turn != nil:
+		return actions(replay.Run(c.turn, c.orchestrator, s.logger(c, slog.String("instance", c.turn.InstanceID))))
 	case c.activity != nil:
 		value, err := invocation.RunActivity(ctx, c.activity, wire.Text(c.request.Data[c.binding]), c.outputs)
 		return outcome{value: value, outputs: inv.Outputs(), err: err}
@@ -135,19 +137,10 @@ func (s *server) execute(ctx context.Context, c *call) outcome {
 	err := c.trigger(ctx, &Invocation{
 		Function:   c.name,
 		ID:         c.id,
-		data:       c.request.Data,
-		metadata:   c.request.Metadata,
+		request:    c.request,
 		maxPayload: int(s.settings.maxBody / 2), // base64 and the envelope make a turn half as large again
 	})
 	return outcome{outputs: inv.Outputs(), err: err}
-}
-
-func (s *server) turn(c *call) outcome {
-	turn, err := wire.DecodeTurn(wire.Text(c.request.Data[c.binding]))
-	if err != nil {
-		return outcome{err: err, kind: wire.KindNotUnderstood}
-	}
-	return actions(replay.Run(turn, c.orchestrator, s.logger(c, slog.String("instance", turn.InstanceID))))
 }
 
 // actions is the outcome of a turn. What cannot be said in protobuf fails the orchestration and says why.
@@ -172,14 +165,15 @@ func statusOf(err error) int {
 // readRequest reads a body that is as large as the settings allow at most. The host never says how large one is (it
 // sends chunks). So any number of bodies may grow to largeBody, and one that grows beyond takes its place among bodies
 // first: all that it may still need while it is read, then what it has got until release is called.
-func (s *server) readRequest(ctx context.Context, w http.ResponseWriter, r *http.Request, request *wire.Request) (release func(), err error) {
+func (s *server) readRequest(ctx context.Context, w http.ResponseWriter, r *http.Request, c *call) (release func(), err error) {
 	release = func() {}
-	var b bytes.Buffer
-	if err = copyBody(&b, w, r, min(largeBody, s.settings.maxBody+1)); err == nil && s.settings.maxBody > largeBody {
+	b := bodyBuffers.Get().(*bytes.Buffer)
+	defer recycle(b)
+	if err = copyBody(b, w, r, min(largeBody, s.settings.maxBody+1)); err == nil && s.settings.maxBody > largeBody {
 		if err := s.bodies.Acquire(ctx, s.settings.maxBody); err != nil {
 			return release, fmt.Errorf("too many large requests at once: %w", err)
 		}
-		err = copyBody(&b, w, r, s.settings.maxBody+1-largeBody)
+		err = copyBody(b, w, r, s.settings.maxBody+1-largeBody)
 		held := min(int64(b.Len()), s.settings.maxBody)
 		s.bodies.Release(s.settings.maxBody - held)
 		release = func() { s.bodies.Release(held) }
@@ -190,10 +184,34 @@ func (s *server) readRequest(ctx context.Context, w http.ResponseWriter, r *http
 	case !errors.Is(err, io.EOF):
 		return release, fmt.Errorf("the body broke off: %w", err)
 	}
-	if err := json.Unmarshal(b.Bytes(), request); err != nil {
-		return release, fmt.Errorf("the body is no invocation: %w", err)
+	return release, c.decode(b.Bytes())
+}
+
+// decode reads the request from its body, of which it keeps nothing.
+func (c *call) decode(body []byte) error {
+	if c.orchestrator == nil {
+		body = bytes.Clone(body)
 	}
-	return release, nil
+	request, err := wire.DecodeRequest(body)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the body is no invocation: %w", err)
+	case c.orchestrator != nil:
+		c.turn, err = request.Turn(c.binding)
+		return err
+	}
+	c.request = request
+	return nil
+}
+
+var bodyBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// recycle keeps a buffer for the next body unless it is large.
+func recycle(b *bytes.Buffer) {
+	if b.Cap() <= largeBody {
+		b.Reset()
+		bodyBuffers.Put(b)
+	}
 }
 
 // copyBody reads up to n bytes, in bodyTime; io.EOF says that there were less.

@@ -141,6 +141,9 @@ func TestBadInput(t *testing.T) {
 		"too large":        {args: []string{"process", "-"}, stdin: `{"RecordIds":["` + strings.Repeat("x", 256<<10) + `"]}`, want: "limit is 262144"},
 		"setting":          {args: []string{"process", "-"}, stdin: `{"RecordIds":[1,2,3]}`, env: []string{"MESSAGE_MAX_BYTES=10"}, want: "limit is 10 bytes"},
 		"bad setting":      {args: []string{"process", "-"}, stdin: `{"RecordIds":[1]}`, env: []string{"MAIL_ATTEMPTS=many"}, want: "MAIL_ATTEMPTS"},
+		"bad deliveries":   {args: []string{"process", "-"}, stdin: `{"RecordIds":[1]}`, env: []string{"MAX_DELIVERY_COUNT=0"}, want: "MAX_DELIVERY_COUNT"},
+		"bad number":       {args: []string{"dead-letters", "--resubmit", "first"}, want: "resubmit"},
+		"bad retention":    {args: []string{"process", "-"}, stdin: `{"RecordIds":[1]}`, env: []string{"LOCAL_RETENTION=1s"}, want: "LOCAL_RETENTION"},
 		"unknown batch":    {args: []string{"process", "-"}, stdin: `{"Batch":"1999-01"}`, want: "1999-01"},
 		"no file":          {args: []string{"process", "no such file"}, want: "no such file"},
 		"no argument":      {args: []string{"process"}, want: "<file>"},
@@ -173,7 +176,7 @@ func TestBadInput(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	r := run(t, nil, "", "--help")
-	for _, want := range []string{"process", "start", "import"} {
+	for _, want := range []string{"process", "start", "import", "dead-letters"} {
 		if r.code != 0 || !strings.Contains(r.stdout, want) {
 			t.Errorf("exit code %d, no %q in %s", r.code, want, r.stdout)
 		}

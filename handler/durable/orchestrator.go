@@ -38,11 +38,15 @@ func Orchestrator[In, Out any](f func(*task.OrchestrationContext, In) (Out, erro
 // 16,384 bytes as UTF-16; a longer one is replaced by a note, with an error in the log. A value that cannot be JSON
 // panics.
 func SetCustomStatus(ctx *task.OrchestrationContext, v any) {
+	ctx.SetCustomStatus(statusText(v))
+}
+
+func statusText(v any) string {
 	status, err := json.Marshal(v)
 	if err != nil {
 		panic(fmt.Errorf("durable: the custom status cannot be JSON: %w", err))
 	}
-	ctx.SetCustomStatus(string(status))
+	return string(status)
 }
 
 // SetOutput sets the value of an output binding of the orchestrator's function. It is sent if this run of the

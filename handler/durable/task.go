@@ -41,6 +41,15 @@ func (f *future) end(result string, err error) {
 	}
 }
 
+// then calls g when f has ended, before anything later in the history is looked at.
+func (f *future) then(g func()) {
+	if f.done {
+		g()
+	} else {
+		f.onDone = append(f.onDone, g)
+	}
+}
+
 // follow lets f end when op does.
 func (f *future) follow(op *replay.Op, name string) {
 	op.Then(func() { f.end(op.Result, taskError(name, op.Failure)) })
@@ -131,11 +140,10 @@ func call[Out any](ctx *task.OrchestrationContext, name string, in any, o callOp
 		t.end("", fmt.Errorf("the input of %s cannot be JSON: %w", name, err))
 		return t
 	}
-	attempt := func() *replay.Op { return schedule(t.turn, string(input)) }
 	if o.retry == nil {
-		t.follow(attempt(), name)
+		t.follow(schedule(t.turn, string(input)), name)
 	} else {
-		t.retry(*o.retry, name, attempt)
+		t.retry(*o.retry, name, func() *replay.Op { return schedule(t.turn, string(input)) })
 	}
 	return t
 }

@@ -228,8 +228,16 @@ func (l engineLog) Warn(v ...any)                  { l.log.Warn(fmt.Sprint(v...)
 func (l engineLog) Error(v ...any)                 { l.log.Error(fmt.Sprint(v...)) }
 func (l engineLog) Debugf(format string, v ...any) { l.logf(slog.LevelDebug, format, v) }
 func (l engineLog) Infof(format string, v ...any)  { l.logf(slog.LevelDebug, format, v) }
-func (l engineLog) Warnf(format string, v ...any)  { l.logf(slog.LevelWarn, format, v) }
 func (l engineLog) Errorf(format string, v ...any) { l.logf(slog.LevelError, format, v) }
+
+// Warnf: that work is abandoned when the host stops is no news.
+func (l engineLog) Warnf(format string, v ...any) {
+	if strings.HasSuffix(format, "due to cancellation") {
+		l.Debugf(format, v...)
+	} else {
+		l.logf(slog.LevelWarn, format, v)
+	}
+}
 
 // logf spares the formatting of what is not logged, which is most.
 func (l engineLog) logf(level slog.Level, format string, v []any) {

@@ -141,50 +141,80 @@ func (b *inbox) load(ctx context.Context, seq int64) (function string, m Message
 
 func (b *inbox) attempt(ctx context.Context, function string, m Message) {
 	defer b.running.Done()
-	err := b.begin(ctx, m)
-	if err == nil {
-		err = b.deliver(ctx, function, m)
-	}
-	if err == nil || ctx.Err() == nil {
-		if storeErr := b.record(ctx, m, err); storeErr != nil {
-			b.log.Error("cannot record a delivery: the message will come again", "id", m.ID, "error", storeErr)
-		}
-	}
+	log := b.log.With("function", function, "id", m.ID, "number", m.SequenceNumber)
+	reason, err := b.try(ctx, function, m)
 	if err != nil {
-		b.log.Warn("a message was not taken", "function", function, "id", m.ID, "delivery", m.DeliveryCount, "error", err)
+		log.Error("cannot record a delivery: the message will come again", "error", err)
+	} else if reason != "" {
+		log.Warn("a message was not taken", "delivery", m.DeliveryCount, "reason", reason)
 	}
-	if err != nil && m.DeliveryCount >= b.maxDeliveries {
-		b.log.Error("a message is dead: it was delivered too often", "function", function, "id", m.ID, "deliveries", m.DeliveryCount, "error", err)
+	if m.DeliveryCount >= b.maxDeliveries && reason != "" && ctx.Err() == nil {
+		log.Error("a message is dead, and kept: it was delivered too often", "deliveries", m.DeliveryCount)
 	}
 	b.flying.Delete(m.SequenceNumber)
 	<-b.slots
 	b.wake.set()
 }
 
-// begin counts the delivery before it is made: a message that kills the process counts as well.
-func (b *inbox) begin(ctx context.Context, m Message) error {
-	if m.DeliveryCount > b.maxDeliveries {
-		return errors.New("the process died during its last delivery")
+// diedReason stands in the store during a delivery: who finds it there is the next process.
+const diedReason = "the process died during this delivery"
+
+// try delivers a message once and records what came of it. The delivery is counted before it is made: a message that
+// kills the process counts as well. One that is cut short because the host closes does not. The reason is empty if the
+// function took the message.
+func (b *inbox) try(ctx context.Context, function string, m Message) (reason string, err error) {
+	if m.DeliveryCount > b.maxDeliveries { // the process died in the last one, or the limit was lowered
+		return diedReason, b.change(ctx, "dead = 1, due = ? WHERE seq = ?", time.Now().UnixNano(), m.SequenceNumber)
 	}
-	return b.update(ctx, func(t tx) error {
-		return t.exec("UPDATE messages SET deliveries = ? WHERE seq = ?", m.DeliveryCount, m.SequenceNumber)
-	})
+	if err := b.change(ctx, "deliveries = ?, reason = ? WHERE seq = ?", m.DeliveryCount, diedReason, m.SequenceNumber); err != nil {
+		return "", err
+	}
+	failure := b.deliver(ctx, function, m)
+	if failure == nil {
+		return "", b.update(ctx, func(t tx) error { return t.exec("DELETE FROM messages WHERE seq = ?", m.SequenceNumber) })
+	}
+	reason = failure.Error()
+	if refusal := (*InvocationError)(nil); errors.As(failure, &refusal) {
+		reason = refusal.Reason
+	}
+	switch {
+	case ctx.Err() != nil:
+		return reason, b.change(ctx, "deliveries = deliveries - 1, reason = '' WHERE seq = ?", m.SequenceNumber)
+	case m.DeliveryCount >= b.maxDeliveries:
+		return reason, b.change(ctx, "dead = 1, due = ?, reason = ? WHERE seq = ?", time.Now().UnixNano(), reason, m.SequenceNumber)
+	}
+	due := time.Now().Add(retryDelay(m.DeliveryCount)).UnixNano()
+	return reason, b.change(ctx, "due = ?, reason = ? WHERE seq = ?", due, reason, m.SequenceNumber)
 }
 
-func (b *inbox) record(ctx context.Context, m Message, failure error) error {
-	return b.update(ctx, func(t tx) error {
-		if failure == nil {
-			return t.exec("DELETE FROM messages WHERE seq = ?", m.SequenceNumber)
+func (b *inbox) change(ctx context.Context, set string, args ...any) error {
+	return b.update(ctx, func(t tx) error { return t.exec("UPDATE messages SET "+set, args...) })
+}
+
+// watch wakes the inbox when another process has changed the file: it may have put a dead letter back. The version is
+// that of the writing connection, whose own changes do not count.
+func (b *inbox) watch(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	var last int64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
 		}
-		due := time.Now().Add(retryDelay(m.DeliveryCount)).UnixNano()
-		return t.exec("UPDATE messages SET deliveries = ?, due = ?, dead = ?, reason = ? WHERE seq = ?",
-			m.DeliveryCount, due, m.DeliveryCount >= b.maxDeliveries, failure.Error(), m.SequenceNumber)
-	})
+		var version int64
+		err := b.write.QueryRow("PRAGMA data_version").Scan(&version) // without ctx, which would interrupt the connection
+		if err == nil && version != last {
+			last = version
+			b.wake.set()
+		}
+	}
 }
 
 // Enqueue stores a message for a trigger function: it is on disk when Enqueue returns. It is delivered in the
 // background, by this host or by a later one on the same data directory, until the function takes it; after
-// MaxDeliveryCount deliveries it is kept with its reason, and an error line says so.
+// MaxDeliveryCount deliveries it is a dead letter: see [DeadLetters].
 func (h *Host) Enqueue(ctx context.Context, function string, m Message) error {
 	f, ok := h.messageFunction(function)
 	if !ok {

@@ -1,11 +1,15 @@
 package local
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func TestAdmin(t *testing.T) {
@@ -36,6 +40,15 @@ func TestAdmin(t *testing.T) {
 		"cross-site":      {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "https://evil.example.com"}, 403, "-"},
 		"fetch metadata":  {"Start", jsonType, `{"input":"x"}`, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403, "-"},
 		"null origin":     {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "null"}, 403, "-"},
+		"name in a name":  {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "127.0.0.1.evil.example.com"}, 403, "-"},
+		"subdomain":       {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "evil.localhost:7071"}, 403, "-"},
+		"other address":   {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "0.0.0.0:7071"}, 403, "-"},
+		"user in origin":  {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "http://localhost@evil.example.com"}, 403, "-"},
+		"file":            {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "file://"}, 403, "-"},
+		"no origin's URL": {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "localhost"}, 403, "-"},
+		"IPv6":            {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "[::1]"}, 202, "x"},
+		"not this IPv6":   {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "[2001:db8::1]:7071"}, 403, "-"},
+		"upward":          {"..%2FStart", jsonType, `{"input":"x"}`, nil, 404, "-"},
 		"own page":        {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "http://localhost:7071", "Host": "[::1]:7071"}, 202, "x"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,6 +83,42 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
+// TestAdminLimits: neither a request that is too large nor one without a host is taken, and nothing is read without POST.
+func TestAdminLimits(t *testing.T) {
+	t.Parallel()
+	h := open(t, newTestApp(t))
+	const path = "http://127.0.0.1:7071/admin/functions/Start"
+	post := func(body io.Reader) *http.Request {
+		r := httptest.NewRequest(http.MethodPost, path, body)
+		r.Header.Set("Content-Type", "application/json")
+		return r
+	}
+	noHost := post(strings.NewReader(`{"input":"x"}`))
+	noHost.Host = ""
+	for name, c := range map[string]struct {
+		r    *http.Request
+		want int
+	}{
+		"too large": {post(io.MultiReader(strings.NewReader(`{"input":"`), io.LimitReader(endless{}, maxAdminBody))), http.StatusRequestEntityTooLarge},
+		"no host":   {noHost, http.StatusForbidden},
+		"GET":       {httptest.NewRequest(http.MethodGet, path, nil), http.StatusMethodNotAllowed},
+		"preflight": {httptest.NewRequest(http.MethodOptions, path, nil), http.StatusMethodNotAllowed},
+	} {
+		w := httptest.NewRecorder()
+		h.Admin().ServeHTTP(w, c.r)
+		if w.Code != c.want || w.Header().Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: got %d %v, want %d", name, w.Code, w.Header(), c.want)
+		}
+	}
+	if n := messagesLeft(t, h); n != 0 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
 func messagesLeft(t testing.TB, h *Host) (n int) {
 	t.Helper()
 	if err := h.store.read.QueryRow("SELECT COUNT(*) FROM messages").Scan(&n); err != nil {
@@ -102,28 +151,97 @@ func TestRedelivery(t *testing.T) {
 	}
 }
 
-// TestDeadMessage: a message that was delivered too often is kept with its reason.
-func TestDeadMessage(t *testing.T) {
+// TestDeadLetter: a message that was delivered too often is kept with its reason, and comes again when another process
+// has put it back.
+func TestDeadLetter(t *testing.T) {
 	t.Parallel()
 	app := newTestApp(t)
-	app.answers["Start"] = func(w http.ResponseWriter, r *http.Request) { fail(w, "never") }
-	h := open(t, app, func(o *Options) { o.MaxDeliveryCount = 1 })
-	if err := h.Enqueue(t.Context(), "Start", Message{Body: []byte("x")}); err != nil {
+	var repaired atomic.Bool
+	app.answers["Start"] = func(w http.ResponseWriter, r *http.Request) {
+		if repaired.Load() {
+			answerJSON(w, map[string]any{})
+			return
+		}
+		fail(w, "never")
+	}
+	data := t.TempDir()
+	h := open(t, app, func(o *Options) { o.MaxDeliveryCount, o.DataDir = 2, data })
+	if err := h.Enqueue(t.Context(), "Start", Message{ID: "poison", Body: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
-	var reason string
-	waitFor(t, func() bool {
-		return h.store.read.QueryRow("SELECT reason FROM messages WHERE dead = 1").Scan(&reason) == nil
-	})
-	if !strings.Contains(reason, "never") || len(app.seen("Start")) != 1 {
-		t.Errorf("reason %q after %d deliveries", reason, len(app.seen("Start")))
+	l := waitForDeadLetter(t, data)
+	if l.ID != "poison" || string(l.Body) != "x" || l.Function != "Start" || l.DeliveryCount != 2 || !strings.Contains(l.Reason, "never") ||
+		time.Since(l.EnqueuedAt) > time.Hour || l.DiedAt.Before(l.EnqueuedAt) || len(app.seen("Start")) != 2 {
+		t.Errorf("got %+v after %d deliveries", l, len(app.seen("Start")))
+	}
+	if err := Resubmit(t.Context(), data, l.SequenceNumber, l.SequenceNumber+1); err == nil || len(app.seen("Start")) != 2 {
+		t.Errorf("a dead letter that there is not was put back: %v", err)
+	}
+	if letters, err := DeadLetters(t.Context(), data); err != nil || len(letters) != 1 {
+		t.Errorf("one of two was put back: %+v, %v", letters, err)
+	}
+	repaired.Store(true)
+	if err := Resubmit(t.Context(), data, l.SequenceNumber); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return messagesLeft(t, h) == 0 })
+	if seen := app.seen("Start"); len(seen) != 3 || text(seen[2].metadata["DeliveryCount"]) != "1" || text(seen[2].metadata["MessageId"]) != "poison" {
+		t.Errorf("%d deliveries, the last with %v", len(seen), seen[len(seen)-1].metadata)
 	}
 	if err := h.Enqueue(t.Context(), "Nope", Message{}); err == nil {
 		t.Error("a message for no function was taken")
 	}
 }
 
-// TestInboxSurvives: a message whose delivery was cut short comes again with the next host.
+func waitForDeadLetter(t testing.TB, data string) DeadLetter {
+	t.Helper()
+	var letters []DeadLetter
+	waitFor(t, func() bool {
+		var err error
+		if letters, err = DeadLetters(t.Context(), data); err != nil {
+			t.Fatal(err)
+		}
+		return len(letters) == 1
+	})
+	return letters[0]
+}
+
+// TestDeadly: a message whose delivery killed the process so often is not delivered again.
+func TestDeadly(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t)
+	data := t.TempDir()
+	h := open(t, app, func(o *Options) { o.DataDir = data })
+	h.stopInbox() // so that the row below is what a dead process left
+	h.delivery.Wait()
+	if err := h.store.update(t.Context(), func(x tx) error {
+		return x.exec("INSERT INTO messages (function, id, body, enqueued, deliveries, reason) VALUES ('Start', 'deadly', 'x', 1, 10, ?)", diedReason)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	closeNow(t, h)
+	open(t, app, func(o *Options) { o.DataDir = data })
+	if l := waitForDeadLetter(t, data); l.DeliveryCount != 10 || l.Reason != diedReason || len(app.seen("Start")) != 0 {
+		t.Errorf("got %+v after %d deliveries", l, len(app.seen("Start")))
+	}
+}
+
+func TestNoDeadLetters(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "none")
+	_, err := DeadLetters(t.Context(), data)
+	if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), data) {
+		t.Errorf("got %v", err)
+	}
+	if err := Resubmit(t.Context(), data, 1); err == nil {
+		t.Error("put back into nothing")
+	}
+	if _, err := os.Stat(data); err == nil {
+		t.Error("the data directory was made")
+	}
+}
+
+// TestInboxSurvives: a message whose delivery was cut short comes again with the next host, and that one did not count.
 func TestInboxSurvives(t *testing.T) {
 	t.Parallel()
 	app := newTestApp(t)
@@ -145,7 +263,8 @@ func TestInboxSurvives(t *testing.T) {
 	closeNow(t, h)
 	h = open(t, app, func(o *Options) { o.DataDir = data })
 	waitFor(t, func() bool { return messagesLeft(t, h) == 0 })
-	if n := len(app.seen("Start")); n != 2 {
-		t.Errorf("%d deliveries", n)
+	seen := app.seen("Start")
+	if len(seen) != 2 || text(seen[1].metadata["DeliveryCount"]) != "1" {
+		t.Errorf("%d deliveries, the last is number %s", len(seen), seen[len(seen)-1].metadata["DeliveryCount"])
 	}
 }

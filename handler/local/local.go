@@ -28,6 +28,10 @@
 // loses nothing: the next Open continues at once. A power cut can lose the last moments before it, because the file is
 // not synchronised with the disk at every step.
 //
+// A message that its function does not take is delivered again, ever later, up to MaxDeliveryCount times; then it is a
+// dead letter, which [DeadLetters] lists and [Resubmit] puts back. An orchestration that has ended is deleted after
+// Retention.
+//
 // The durable client finds TaskHubSidecarService on a free loopback port, which the client binding names. Rewinding and
 // listing instances are not implemented.
 //
@@ -74,6 +78,9 @@ type Options struct {
 
 	// MaxDeliveryCount is how often a message is delivered before it is put aside; 0 means 10, Service Bus' default.
 	MaxDeliveryCount int
+	// Retention is how long an orchestration is kept after it, and all below it, has ended; 0 means for ever. Dead
+	// letters, mails and other outputs are kept until somebody takes them away.
+	Retention time.Duration
 }
 
 // Instance is an orchestration instance.
@@ -139,11 +146,12 @@ type Host struct {
 	transport *transport
 	engine    backend.TaskHubWorker
 	inbox     *inbox
-	delivery  sync.WaitGroup
+	delivery  sync.WaitGroup // of messages, and what else goes on beside the engine
 
 	ctx       context.Context // of the invocations
 	cancel    context.CancelFunc
 	stopInbox context.CancelFunc
+	stopOnce  sync.Once
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -213,6 +221,10 @@ func (h *Host) open(ctx context.Context, o Options) error {
 	accepting, stop := context.WithCancel(h.ctx)
 	h.stopInbox = stop
 	h.delivery.Go(func() { h.inbox.run(h.ctx, accepting) })
+	h.delivery.Go(func() { h.inbox.watch(accepting) })
+	if o.Retention > 0 {
+		h.delivery.Go(func() { h.hub.purgeEvery(accepting, o.Retention) })
+	}
 	return nil
 }
 
@@ -234,23 +246,24 @@ func (h *Host) openData(ctx context.Context, dir string) error {
 		return &BusyError{DataDir: dir}
 	}
 	h.lock = lock
-	h.store, err = openStore(ctx, filepath.Join(dir, "taskhub.db"))
+	h.store, err = openStore(ctx, filepath.Join(dir, storeFile))
 	return err
 }
 
-// Close stops the host: it takes no more work, lets the running invocations finish until ctx ends, and abandons the
-// rest, which the next host on the data directory takes up. A handler that does not heed its context is left behind.
-func (h *Host) Close(ctx context.Context) error {
-	h.closeOnce.Do(func() {
+// Stop takes no more messages and begins nothing more, lets the running invocations finish until ctx ends, and abandons
+// the rest, which the next host on the data directory takes up. A handler that does not heed its context is left
+// behind. Afterwards the host can still be asked what there is, such as what is left. Close ends it.
+func (h *Host) Stop(ctx context.Context) {
+	h.stopOnce.Do(func() {
 		h.stopInbox()
 		drained := make(chan struct{})
 		go func() {
 			defer close(drained)
-			h.delivery.Wait()
-			h.inbox.running.Wait()
 			if err := h.engine.Shutdown(context.WithoutCancel(ctx)); err != nil {
 				h.log.Error("the engine did not stop", "error", err)
 			}
+			h.delivery.Wait()
+			h.inbox.running.Wait()
 		}()
 		select {
 		case <-drained:
@@ -258,8 +271,13 @@ func (h *Host) Close(ctx context.Context) error {
 			h.cancel()
 			<-drained
 		}
-		h.closeErr = h.release()
 	})
+}
+
+// Close stops the host as Stop does and gives the data directory back.
+func (h *Host) Close(ctx context.Context) error {
+	h.Stop(ctx)
+	h.closeOnce.Do(func() { h.closeErr = h.release() })
 	return h.closeErr
 }
 
@@ -298,7 +316,15 @@ func (h *Host) Wait(ctx context.Context, id string) (Instance, error) {
 
 // Running returns the root instances that have not ended, oldest first.
 func (h *Host) Running(ctx context.Context) ([]Instance, error) {
-	return h.hub.instances(ctx, "parent = '' AND "+unfinished+" ORDER BY created")
+	return h.hub.instances(ctx, runningRoots)
+}
+
+var runningRoots = "parent = '' AND " + unfinished + " ORDER BY created"
+
+// Waiting returns how many messages no function has taken yet. Dead letters do not count.
+func (h *Host) Waiting(ctx context.Context) (n int, err error) {
+	err = h.store.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM messages WHERE dead = 0").Scan(&n)
+	return n, err
 }
 
 // Functions lists the functions by name.

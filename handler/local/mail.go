@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -136,17 +137,21 @@ func (h *Host) reserveMail(ctx context.Context, m *outgoing, instance string) (d
 	return done, err
 }
 
-// freeMailPath is <instance>.json, or with a number if the instance sent mails before.
+// freeMailPath is <instance>.json, or with a number if there is such a mail: of this instance, or a file that an earlier
+// one of that id left.
 func (h *Host) freeMailPath(t tx, instance string) (string, error) {
-	var mails int
-	if err := t.queryRow("SELECT COUNT(*) FROM mails WHERE instance = ?", instance).Scan(&mails); err != nil {
-		return "", err
+	name := filepath.Join(h.dataDir, "mails", safeName(instance))
+	for n, path := 2, name+".json"; ; n, path = n+1, fmt.Sprintf("%s.%d.json", name, n) {
+		var taken bool
+		if err := t.queryRow("SELECT EXISTS (SELECT 1 FROM mails WHERE instance = ? AND path = ?)", instance, path).Scan(&taken); err != nil {
+			return "", err
+		}
+		if _, err := os.Lstat(path); !taken && errors.Is(err, os.ErrNotExist) {
+			return path, nil
+		} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
 	}
-	name := safeName(instance)
-	if mails > 0 {
-		name = fmt.Sprintf("%s.%d", name, mails+1)
-	}
-	return filepath.Join(h.dataDir, "mails", name+".json"), nil
 }
 
 // finishMail records what became of the mail; path is empty if it was sent.

@@ -2,6 +2,7 @@ package local
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -45,6 +46,34 @@ func TestMailToFile(t *testing.T) {
 	run(t, h, "two", `{"mail":[`+goodMail+`,null,`+goodMail+`]}`)
 	if mails, err := h.Mails(t.Context(), "two"); err != nil || len(mails) != 2 || mails[0].Path == mails[1].Path {
 		t.Errorf("mails %+v, %v", mails, err)
+	}
+}
+
+// TestMailsOfOneID: an instance that is started anew, or after its purge, leaves its predecessor's mail alone.
+func TestMailsOfOneID(t *testing.T) {
+	t.Parallel()
+	h := open(t, mailingApp(t))
+	paths := map[string]bool{}
+	for n := range 3 {
+		run(t, h, "one", `{"mail":[`+strings.Replace(goodMail, "Hello", fmt.Sprint("Hello ", n), 1)+`,`+goodMail+`]}`)
+		mails, err := h.Mails(t.Context(), "one")
+		if err != nil || len(mails) != 2 {
+			t.Fatalf("mails %+v, %v", mails, err)
+		}
+		for _, m := range mails {
+			paths[m.Path] = true
+		}
+		if n == 1 {
+			if err := h.hub.PurgeOrchestrationState(t.Context(), "one"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if len(paths) != 6 {
+		t.Errorf("six mails are in %v", paths)
+	}
+	if first := readFile(t, filepath.Join(h.dataDir, "mails", "one.json")); !strings.Contains(first, "Hello 0") {
+		t.Errorf("the first mail was overwritten: %s", first)
 	}
 }
 
@@ -255,5 +284,20 @@ func TestSafeName(t *testing.T) {
 			t.Errorf("%q becomes %q", id, name)
 		}
 		seen[strings.ToLower(name)] = "x"
+	}
+}
+
+// TestOutputsStay: whatever an instance is called, its files are in the data directory.
+func TestOutputsStay(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "a", "b")
+	h := open(t, mailingApp(t), func(o *Options) { o.DataDir = data })
+	for _, id := range []string{"../../evil", "/evil", `..\evil`, "C:evil", "mail/../../../evil"} {
+		run(t, h, id, `{"mail":`+goodMail+`,"other":"x"}`)
+	}
+	for folder, want := range map[string]int{filepath.Join(data, "mails"): 5, filepath.Join(data, "outputs", "Orch.other"): 5, filepath.Dir(data): 1, filepath.Dir(filepath.Dir(data)): 1} {
+		if files, err := os.ReadDir(folder); err != nil || len(files) != want {
+			t.Errorf("%s holds %v, %v", folder, files, err)
+		}
 	}
 }

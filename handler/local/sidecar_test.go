@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +96,20 @@ func TestLifecycle(t *testing.T) {
 	start(t, h, "l-fail", `"fail"`)
 	if failed, err := c.WaitForOrchestrationCompletion(ctx, "l-fail"); err != nil || failed.SerializedOutput != "*errors.errorString: broken" {
 		t.Errorf("got %+v, %v", failed, err)
+	}
+}
+
+// TestSidecarIsLocal: the service listens on this machine only, and does not answer what a browser sends.
+func TestSidecarIsLocal(t *testing.T) {
+	t.Parallel()
+	h := open(t, newTestApp(t))
+	if address, err := netip.ParseAddrPort(h.sidecar.address); err != nil || !address.Addr().IsLoopback() {
+		t.Errorf("it listens on %s", h.sidecar.address)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	if response, err := client.Post("http://"+h.sidecar.address+"/TaskHubSidecarService/StartInstance", "application/grpc", strings.NewReader("")); err == nil {
+		response.Body.Close()
+		t.Errorf("it answers HTTP/1.1: %s", response.Status)
 	}
 }
 

@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS instances (
 	root          TEXT NOT NULL     -- instance id
 );
 CREATE INDEX IF NOT EXISTS instances_status ON instances (status);
+CREATE INDEX IF NOT EXISTS instances_root ON instances (root, updated, status);
 CREATE TABLE IF NOT EXISTS history (
 	instance TEXT NOT NULL,
 	seq      INTEGER NOT NULL,
@@ -59,7 +60,7 @@ CREATE TABLE IF NOT EXISTS messages ( -- the inbox of the trigger functions
 	body       BLOB NOT NULL,
 	enqueued   INTEGER NOT NULL,
 	deliveries INTEGER NOT NULL DEFAULT 0,
-	due        INTEGER NOT NULL DEFAULT 0,
+	due        INTEGER NOT NULL DEFAULT 0, -- of a dead one the time of its last delivery
 	dead       INTEGER NOT NULL DEFAULT 0, -- 1: delivered too often
 	reason     TEXT NOT NULL DEFAULT ''    -- why the last delivery failed
 );
@@ -79,6 +80,9 @@ CREATE TABLE IF NOT EXISTS mails (
 );
 CREATE INDEX IF NOT EXISTS mails_root ON mails (root);
 `
+
+// storeFile is its name in the data directory.
+const storeFile = "taskhub.db"
 
 // store is the SQLite file with everything that survives the process. In WAL mode with normal synchronisation a killed
 // process loses nothing; a power cut can lose the last moments, never the file.

@@ -65,9 +65,9 @@ const (
 	maxRetryDelay    = time.Minute
 )
 
-// unfinished is an SQL condition.
-var unfinished = fmt.Sprintf("status NOT IN (%d, %d, %d, %d)", api.RUNTIME_STATUS_COMPLETED, api.RUNTIME_STATUS_FAILED,
-	api.RUNTIME_STATUS_TERMINATED, api.RUNTIME_STATUS_CANCELED)
+// unfinished is an SQL condition, one that an index serves.
+var unfinished = fmt.Sprintf("status IN (%d, %d, %d, %d)", api.RUNTIME_STATUS_PENDING, api.RUNTIME_STATUS_RUNNING,
+	api.RUNTIME_STATUS_SUSPENDED, api.RUNTIME_STATUS_CONTINUED_AS_NEW)
 
 func newTaskHub(s *store, log *slog.Logger, onInstance func(Instance)) *taskHub {
 	if onInstance == nil {

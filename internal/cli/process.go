@@ -63,7 +63,9 @@ func (c *processCommand) Run(e *environment) error {
 	}
 	display := newDisplay(e.stderr)
 	h, err := e.open(c.Data, display, display.instance, func(string, string) {})
-	if err != nil {
+	if address := runningAt(c.Data); address != "" && errors.As(err, new(*local.BusyError)) {
+		return fmt.Errorf("start is running on the data directory %s: post the message to it: %s", c.Data, postCommand(address, c.File, message))
+	} else if err != nil {
 		return err
 	}
 	defer h.close()
@@ -77,10 +79,13 @@ func (c *processCommand) Run(e *environment) error {
 	display.watch(run.instanceID)
 	instance, err := run.deliver(e.ctx, h)
 	display.close()
-	if err != nil {
+	if err != nil && e.ctx.Err() != nil {
+		h.stop(e.stderr)
+		return run.interrupted(h)
+	} else if err != nil {
 		return err
 	}
-	r, err := newReport(e.ctx, h, instance, time.Since(begun))
+	r, err := newReport(context.WithoutCancel(e.ctx), h, instance, time.Since(begun))
 	if err != nil {
 		return err
 	}
@@ -128,15 +133,14 @@ type run struct {
 
 func takeRun(data, text string) (*run, error) {
 	key := sha256.Sum256([]byte(text))
-	r := &run{file: filepath.Join(data, "runs", hex.EncodeToString(key[:]))}
-	stored, err := os.ReadFile(r.file)
-	id := strings.TrimSpace(string(stored))
-	switch {
-	case err == nil:
-		r.continued = true
-	case errors.Is(err, os.ErrNotExist):
+	r := &run{file: filepath.Join(runsDir(data), hex.EncodeToString(key[:]))}
+	id, _, err := readRun(r.file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	r.continued = id != ""
+	if !r.continued {
 		id = uuid.NewString()
-		err = writeFile(r.file, id)
 	}
 	number := sha256.Sum256([]byte(id))
 	r.message = local.Message{
@@ -147,12 +151,43 @@ func takeRun(data, text string) (*run, error) {
 		value, ok := map[string]string{"MessageId": id, "SequenceNumber": strconv.FormatInt(r.message.SequenceNumber, 10)}[name]
 		return value, ok
 	})
-	return r, err
+	if r.continued {
+		return r, nil
+	}
+	return r, writeFile(r.file, id+"\n"+r.instanceID+"\n")
+}
+
+func runsDir(data string) string { return filepath.Join(data, "runs") }
+
+// readRun reads a run's file: its message id, and for forgetRuns its instance id.
+func readRun(file string) (messageID, instanceID string, err error) {
+	text, err := os.ReadFile(file)
+	messageID, instanceID, _ = strings.Cut(string(text), "\n")
+	return strings.TrimSpace(messageID), strings.TrimSpace(instanceID), err
+}
+
+// forgetRuns removes the files of runs that nobody has continued since a time, unless their instances are still there.
+func forgetRuns(ctx context.Context, h *local.Host, data string, since time.Time) {
+	files, _ := os.ReadDir(runsDir(data))
+	for _, f := range files {
+		path := filepath.Join(runsDir(data), f.Name())
+		info, err := f.Info()
+		if err != nil || !info.ModTime().Before(since) {
+			continue
+		}
+		_, id, err := readRun(path)
+		if err != nil {
+			continue
+		}
+		if _, err := h.Instance(ctx, id); errors.Is(err, api.ErrInstanceNotFound) {
+			_ = os.Remove(path)
+		}
+	}
 }
 
 // writeFile writes a whole file or none.
 func writeFile(path, text string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
 	if err := os.WriteFile(path+".tmp", []byte(text), 0o600); err != nil {
@@ -181,20 +216,32 @@ func (r *run) deliver(ctx context.Context, h *session) (*local.Instance, error) 
 		return &instance, nil
 	case errors.Is(err, api.ErrInstanceNotFound):
 		return nil, nil
-	case ctx.Err() != nil:
-		return nil, r.interrupted()
 	}
 	return nil, exit{exitFailed, fmt.Errorf("%w; the same command again continues instance %s", err, r.instanceID)}
 }
 
-func (r *run) interrupted() error {
-	return exit{exitFailed, fmt.Errorf("interrupted: the same command again continues instance %s", r.instanceID)}
+// interrupted says how far the run has come, once the host has stopped.
+func (r *run) interrupted(h *session) error {
+	instance, err := h.Instance(context.Background(), r.instanceID)
+	var p durable.Progress
+	switch {
+	case errors.Is(err, api.ErrInstanceNotFound):
+		err = errors.New("interrupted before the message was taken: the same command again continues")
+	case err != nil:
+	case hasEnded(instance):
+		err = fmt.Errorf("interrupted, but instance %s has ended: the same command again prints its result", r.instanceID)
+	case json.Unmarshal([]byte(instance.CustomStatus), &p) == nil:
+		err = fmt.Errorf("interrupted, %d of %d records are done: the same command again continues instance %s", p.Completed, p.Total, r.instanceID)
+	default:
+		err = fmt.Errorf("interrupted: the same command again continues instance %s", r.instanceID)
+	}
+	return exit{exitFailed, err}
 }
 
 // rejected is the error of a message that the function did not take. Nothing is kept of it.
 func (r *run) rejected(ctx context.Context, h *session, err error) error {
 	if ctx.Err() != nil {
-		return r.interrupted()
+		return ctx.Err()
 	}
 	if _, missing := h.Instance(ctx, r.instanceID); !errors.Is(missing, api.ErrInstanceNotFound) {
 		return exit{exitFailed, err}
@@ -240,6 +287,11 @@ func newReport(ctx context.Context, h *session, instance *local.Instance, elapse
 	return r, nil
 }
 
+func hasEnded(i local.Instance) bool {
+	meta := api.OrchestrationMetadata{RuntimeStatus: i.Status}
+	return meta.IsComplete()
+}
+
 // statusName is the status as the host's HTTP API spells it.
 func statusName(s api.OrchestrationStatus) string {
 	name := strings.TrimPrefix(s.String(), "ORCHESTRATION_STATUS_")
@@ -251,7 +303,7 @@ const shown = 20
 
 func (r *report) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		return json.NewEncoder(w).Encode(r)
+		return printJSON(w, r)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name string, format string, args ...any) {
@@ -264,7 +316,7 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	row("Instance", "%s", *r.InstanceID)
 	row("Status", "%s", *r.RuntimeStatus)
 	if r.Output == nil {
-		row("Error", "%s", r.Error)
+		row("Error", "%s", oneLine(r.Error))
 	} else {
 		row("Records", "%d in all, %d succeeded, %d failed", r.Output.Total, r.Output.Succeeded, r.Output.Failed)
 		for i, f := range r.Output.Failures {
@@ -277,9 +329,9 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	}
 	for _, m := range r.Mails {
 		if m.Path != nil {
-			row("Mail", "to %s written to %s (no SendGridKey is set)", m.To, nearby(*m.Path))
+			row("Mail", "to %s written to %s (no SendGridKey is set)", oneLine(m.To), nearby(*m.Path))
 		} else {
-			row("Mail", "sent to %s", m.To)
+			row("Mail", "sent to %s", oneLine(m.To))
 		}
 	}
 	for _, m := range r.failed {
@@ -297,16 +349,6 @@ func nearby(path string) string {
 		}
 	}
 	return path
-}
-
-// oneLine keeps what a record says from breaking, or colouring, the terminal.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
 }
 
 // display is the progress bar and, above it, what is written to stderr. Without a terminal there is no bar.

@@ -25,34 +25,81 @@ type startCommand struct {
 }
 
 func (c *startCommand) Run(e *environment) error {
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(c.Port)))
-	listener, err := net.Listen("tcp", address)
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(c.Port))))
 	if err != nil {
+		if address := runningAt(c.Data); address != "" {
+			return isRunning(c.Data, address)
+		}
 		return fmt.Errorf("cannot take messages: %w", err)
 	}
 	defer listener.Close()
 	console := &console{w: e.stdout}
 	h, err := e.open(c.Data, e.stderr, console.instance, console.line)
-	if err != nil {
+	if address := runningAt(c.Data); address != "" && errors.As(err, new(*local.BusyError)) {
+		return isRunning(c.Data, address)
+	} else if err != nil {
 		return err
 	}
 	defer h.close()
-
+	if err := keepAddress(c.Data, listener.Addr().String()); err != nil {
+		return err
+	}
 	console.printf("Functions:\n")
 	for _, f := range h.Functions() {
 		console.printf("  %s: %s\n", f.Name, f.Trigger)
 	}
 	console.printf("Messages go to http://%s/admin/functions/%s as {\"input\":\"<message>\"}\n", listener.Addr(), clientFunction)
+	err = serve(e.ctx, listener, h.Admin())
+	if err == nil {
+		h.stop(e.stderr)
+		err = h.printLeft(console)
+	}
+	if err != nil {
+		return exit{exitFailed, err}
+	}
+	return nil
+}
 
-	server := &http.Server{Handler: h.Admin(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute}
-	context.AfterFunc(e.ctx, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = server.Shutdown(ctx)
-	})
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+func isRunning(data, address string) error {
+	return fmt.Errorf("start is running on the data directory %s already, at http://%s: stop it, or choose another directory", data, address)
+}
+
+// serve takes requests until ctx ends, and then lets those that are being read finish. Its limits keep a client that
+// sends slowly, or nothing, from holding on to a connection.
+func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
+	const limit = 10 * time.Second
+	server := &http.Server{Handler: h, ReadHeaderTimeout: limit, ReadTimeout: limit, WriteTimeout: 3 * limit, IdleTimeout: time.Minute}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if server.Shutdown(ctx) != nil {
+		_ = server.Close()
+	}
+	return nil
+}
+
+// printLeft says what the next start will go on with.
+func (s *session) printLeft(c *console) error {
+	ctx := context.Background()
+	running, err := s.Running(ctx)
+	if err != nil {
 		return err
 	}
+	waiting, err := s.Waiting(ctx)
+	if err != nil {
+		return err
+	}
+	if len(running) == 0 && waiting == 0 {
+		c.printf("Stopped: nothing is left to do\n")
+		return nil
+	}
+	c.printf("Stopped: orchestrations left: %d, messages left: %d; the next start on %s goes on with them\n", len(running), waiting, s.dir)
 	return nil
 }
 
@@ -76,8 +123,7 @@ func (c *console) instance(i local.Instance) {
 	if i.Parent != "" {
 		return
 	}
-	meta := api.OrchestrationMetadata{RuntimeStatus: i.Status}
-	if !meta.IsComplete() {
+	if !hasEnded(i) {
 		if _, printed := c.running.LoadOrStore(i.ID, nil); !printed {
 			c.printf("%s %s started\n", i.Name, i.ID)
 		}

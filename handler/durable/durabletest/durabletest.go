@@ -81,6 +81,7 @@ type Result struct {
 	Outputs      map[string][]string     // what was sent to each output binding, by all orchestrations, JSON
 	Elapsed      time.Duration           // on the virtual clock
 	Turns        int                     // of all orchestrations
+	Scheduled    map[string]int          // activities, timers and children in the history of each orchestration, by instance id
 	Logs         string                  // lines of ReplayLog, by all orchestrations
 }
 
@@ -102,7 +103,8 @@ func (e *Env) Activity(name string, f task.Activity) { e.activity(name).f = f }
 // Takes lets each call (0 is the first) of the activity take some time on the virtual clock; otherwise it takes none.
 func (e *Env) Takes(name string, takes func(call int) time.Duration) { e.activity(name).takes = takes }
 
-// Lose lets the first n calls of the activity be lost, as when the handler's process dies under them.
+// Lose lets the first n calls of the activity or sub-orchestration be lost, as when the handler's process dies under
+// them. A sub-orchestration is lost in its first turn, with nothing done.
 func (e *Env) Lose(name string, n int) { e.activity(name).lose = n }
 
 // Expire lets n calls of the activity, the first ones that are not lost, run past the deadline.
@@ -160,6 +162,10 @@ func (e *Env) Run(o task.Orchestrator, input any) *Result {
 	}
 	r := e.result
 	r.Status, r.Output, r.Failure, r.CustomStatus = root.status, root.output, root.failure, root.shown
+	r.Scheduled = map[string]int{}
+	for id, i := range e.instances {
+		r.Scheduled[id] = len(i.scheduled)
+	}
 	r.Elapsed, r.Turns, r.Logs = e.now.Sub(Begin), e.turns, e.logs.String()
 	return r
 }

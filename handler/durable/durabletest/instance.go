@@ -157,7 +157,8 @@ func (i *instance) act(result replay.Result) {
 			s := a.GetCreateSubOrchestration()
 			created := i.remember("subOrchestrationInstanceCreated", a.Id).GetSubOrchestrationInstanceCreated()
 			created.Name, created.InstanceId = s.Name, s.InstanceId
-			if e.orchestrators[s.Name] == nil {
+			if child := e.activity(s.Name); e.orchestrators[s.Name] == nil || child.lose > 0 {
+				child.lose--
 				e.send(e.now, i.id, subOrchestrationFailed(e.now, a.Id, nil))
 			} else {
 				e.start(s.InstanceId, s.Name, s.Input.GetValue(), i, a.Id)

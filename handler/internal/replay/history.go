@@ -2,6 +2,8 @@ package replay
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/microsoft/durabletask-go/backend"
 
@@ -28,8 +30,13 @@ type outcome struct {
 // it), keeps what was scheduled for our own check of determinism, which also compares names, and holds back what
 // arrived while the orchestration was suspended until it is resumed, all but a termination.
 func sortHistory(turn *wire.Turn) *history {
-	h := &history{}
-	names := map[int32]string{}
+	n := len(turn.Past) + len(turn.New)
+	h := &history{
+		past:      make([]*backend.HistoryEvent, 0, len(turn.Past)),
+		new:       make([]*backend.HistoryEvent, 0, len(turn.New)),
+		scheduled: make([]*backend.HistoryEvent, 0, n/2),
+		outcomes:  make([]outcome, 0, n/2),
+	}
 	var held []*backend.HistoryEvent
 	started := false
 	for i, e := range append(turn.Past[:len(turn.Past):len(turn.Past)], turn.New...) {
@@ -52,10 +59,8 @@ func sortHistory(turn *wire.Turn) *history {
 			started = true
 			*out = append(*out, e)
 		case e.GetTaskScheduled() != nil:
-			names[e.EventId] = e.GetTaskScheduled().Name
 			h.scheduled = append(h.scheduled, e)
 		case e.GetSubOrchestrationInstanceCreated() != nil:
-			names[e.EventId] = e.GetSubOrchestrationInstanceCreated().Name
 			h.scheduled = append(h.scheduled, e)
 		case e.GetTimerCreated() != nil:
 			h.scheduled = append(h.scheduled, e)
@@ -71,7 +76,7 @@ func sortHistory(turn *wire.Turn) *history {
 	}
 	for _, events := range [][]*backend.HistoryEvent{h.past, h.new} {
 		for _, e := range events {
-			h.addOutcome(e, names)
+			h.addOutcome(e)
 		}
 	}
 	return h
@@ -87,24 +92,34 @@ func matters(e *backend.HistoryEvent) bool {
 
 // addOutcome lists the event if it completes something. Markers come off results, and a failure gets details that say
 // in the author's terms what happened: v0.6.0 takes a failure without details for a success.
-func (h *history) addOutcome(e *backend.HistoryEvent, names map[int32]string) {
+func (h *history) addOutcome(e *backend.HistoryEvent) {
 	o := outcome{event: e}
 	switch {
 	case e.GetTaskCompleted() != nil:
-		if r := e.GetTaskCompleted().Result; r != nil {
+		if r := e.GetTaskCompleted().Result; r != nil && strings.Contains(r.Value, wire.Marker) {
 			r.Value = string(wire.DecodeValue([]byte(r.Value)))
 		}
 	case e.GetTaskFailed() != nil:
 		f := e.GetTaskFailed()
-		o.failure, f.FailureDetails = explainActivity(names[f.TaskScheduledId], f.FailureDetails)
+		o.failure, f.FailureDetails = explainActivity(h.nameOf(f.TaskScheduledId), f.FailureDetails)
 	case e.GetSubOrchestrationInstanceFailed() != nil:
 		f := e.GetSubOrchestrationInstanceFailed()
-		o.failure, f.FailureDetails = explainSubOrchestration(names[f.TaskScheduledId], f.FailureDetails)
+		o.failure, f.FailureDetails = explainSubOrchestration(h.nameOf(f.TaskScheduledId), f.FailureDetails)
 	case e.GetSubOrchestrationInstanceCompleted() != nil, e.GetTimerFired() != nil, e.GetEventRaised() != nil:
 	default:
 		return
 	}
 	h.outcomes = append(h.outcomes, o)
+}
+
+// nameOf returns the name of the function that was scheduled under the id.
+func (h *history) nameOf(id int32) string {
+	for _, e := range slices.Backward(h.scheduled) {
+		if e.EventId == id {
+			return ofEvent(e).name
+		}
+	}
+	return ""
 }
 
 // executionID is unique to each run of an instance: a continue-as-new and a new start have another one. The second

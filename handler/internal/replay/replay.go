@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -55,7 +56,7 @@ func Observe(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logge
 		ExecutionID: h.executionID,
 		Outputs:     map[string]json.RawMessage{},
 		outcomes:    h.outcomes,
-		ops:         map[int32]*Op{},
+		ops:         make([]*Op, 0, len(h.scheduled)),
 		waits:       map[string][]*Op{},
 		buffered:    map[string][]string{},
 	}
@@ -73,6 +74,9 @@ func Observe(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logge
 		logger.Error(err.Error())
 		return Result{ExecutionResults: Fail(turn.InstanceID, fmt.Sprintf("%T", err), err.Error())}
 	}
+	if t.Status != nil {
+		results.Response.CustomStatus = wrapperspb.String(t.Status())
+	}
 	setCustomStatus(results, logger)
 	r := Result{ExecutionResults: results}
 	if completed {
@@ -87,6 +91,7 @@ func (t *Turn) execute(instanceID string, h *history, orchestrator task.Orchestr
 	registry := task.NewTaskRegistry()
 	_ = registry.AddOrchestratorN("*", func(ctx *task.OrchestrationContext) (any, error) {
 		t.Context = ctx
+		t.sequence = reflect.ValueOf(ctx).Elem().FieldByIndex(sequenceNumber)
 		turns.Store(ctx, t)
 		result, err := orchestrator(ctx)
 		if t.blocked {
@@ -104,20 +109,14 @@ func (t *Turn) execute(instanceID string, h *history, orchestrator task.Orchestr
 	return task.NewTaskExecutor(registry).ExecuteOrchestrator(context.Background(), api.InstanceID(instanceID), h.past, h.new)
 }
 
-// checkDeterminism compares what earlier turns scheduled with what the orchestrator scheduled now, and takes it off the
-// actions. The events were kept from the SDK, which compares no names and panics at some differences.
+// checkDeterminism compares what earlier turns scheduled with what the orchestrator scheduled now, takes it off the
+// actions and sorts these. The events were kept from the SDK, which compares no names and panics at some differences.
 func checkDeterminism(scheduled []*backend.HistoryEvent, results *backend.ExecutionResults) error {
-	actions := results.Response.Actions
-	index := make(map[int32]int, len(actions))
-	for i, a := range actions {
-		index[a.Id] = i
-	}
+	actions := byID(results.Response.Actions)
 	for _, e := range scheduled {
 		was, now := ofEvent(e), step{}
-		i, ok := index[e.EventId]
-		if ok {
-			a := actions[i]
-			switch {
+		if int(e.EventId) < len(actions) && e.EventId >= 0 {
+			switch a := actions[e.EventId]; {
 			case a.GetScheduleTask() != nil:
 				now = step{"activity", a.GetScheduleTask().Name}
 			case a.GetCreateSubOrchestration() != nil:
@@ -132,10 +131,23 @@ func checkDeterminism(scheduled []*backend.HistoryEvent, results *backend.Execut
 			return fmt.Errorf("nondeterministic orchestrator: action %d was %s in an earlier turn and is %s now; "+
 				"an orchestration in flight must be replayed by code that schedules the same, in the same order", e.EventId, was, now)
 		}
-		actions[i] = nil
+		actions[e.EventId] = nil
 	}
 	results.Response.Actions = slices.DeleteFunc(actions, isNil)
 	return nil
+}
+
+// byID puts each action at the index that is its id: they come in random order, from a Go map, numbered from 0 on.
+func byID[A interface{ GetId() int32 }](actions []A) []A {
+	size := 0
+	for _, a := range actions {
+		size = max(size, int(a.GetId())+1)
+	}
+	sorted := make([]A, size)
+	for _, a := range actions {
+		sorted[a.GetId()] = a
+	}
+	return sorted
 }
 
 func isNil[T any](p *T) bool { return p == nil }
@@ -163,11 +175,9 @@ func ofEvent(e *backend.HistoryEvent) step {
 	return step{"timer", ""}
 }
 
-// tidy makes the actions fit for the host: sorted (they come from a Go map), nothing behind the first completion, ids
-// for children, inputs that are JSON and that the host does not alter. It says whether the orchestration completed.
+// tidy makes the actions fit for the host: nothing behind the first completion, ids for children, inputs that are JSON and that the host does not alter. It says whether the orchestration completed.
 func (h *history) tidy(results *backend.ExecutionResults) (completed bool, err error) {
 	resp := results.Response
-	slices.SortFunc(resp.Actions, byID)
 	if h.suspended {
 		// A suspended orchestration ends or does nothing; what it wants now comes again when it is resumed.
 		resp.Actions = slices.DeleteFunc(resp.Actions, isNoTermination)
@@ -221,8 +231,6 @@ func (h *history) sortCarryover(events []*backend.HistoryEvent) {
 	}
 	slices.SortFunc(events, func(a, b *backend.HistoryEvent) int { return cmp.Compare(order[a], order[b]) })
 }
-
-func byID[A interface{ GetId() int32 }](a, b A) int { return cmp.Compare(a.GetId(), b.GetId()) }
 
 func activityInput(in *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
 	if in.GetValue() == "" {

@@ -660,8 +660,8 @@ func recordedTurns(t testing.TB) (turns [][]byte) {
 			if recorded.Function != "Orch" {
 				continue
 			}
-			var request wire.Request
-			if err := json.Unmarshal([]byte(recorded.Request), &request); err != nil {
+			request, err := wire.DecodeRequest([]byte(recorded.Request))
+			if err != nil {
 				t.Fatal(err)
 			}
 			raw, err := base64.StdEncoding.DecodeString(wire.Text(request.Data["context"]))

@@ -24,10 +24,14 @@ type Turn struct {
 	GUIDs       int // how many deterministic GUIDs were made
 	Ended       int // how many tasks have ended
 
+	// Status makes the custom status when the turn ends, in place of the one that was set; nil: there is none to make.
+	Status func() string
+
 	outcomes []outcome
-	next     int  // index into outcomes
-	blocked  bool // the history ended before what the orchestrator waits for
-	ops      map[int32]*Op
+	next     int                 // index into outcomes
+	blocked  bool                // the history ended before what the orchestrator waits for
+	sequence reflect.Value       // the SDK's number of what is scheduled next
+	ops      []*Op               // by that number; nil: the SDK's own, or done
 	waits    map[string][]*Op    // waits for an external event by upper-case name, oldest first
 	buffered map[string][]string // events that nobody waits for yet
 }
@@ -66,25 +70,29 @@ func Of(ctx *task.OrchestrationContext) *Turn {
 
 // Activity schedules an activity. An empty input means none.
 func (t *Turn) Activity(name, input string) *Op {
-	return t.add(activity, func() task.Task { return t.Context.CallActivity(name, task.WithRawActivityInput(input)) })
+	id := t.sequence.Int()
+	return t.add(id, activity, t.Context.CallActivity(name, task.WithRawActivityInput(input)))
 }
 
 // SubOrchestration schedules a child. An empty id is filled in after the turn.
-func (t *Turn) SubOrchestration(name, id, input string) *Op {
-	return t.add(subOrchestration, func() task.Task {
-		return t.Context.CallSubOrchestrator(name, task.WithRawSubOrchestratorInput(input), task.WithSubOrchestrationInstanceID(id))
-	})
+func (t *Turn) SubOrchestration(name, instanceID, input string) *Op {
+	id := t.sequence.Int()
+	return t.add(id, subOrchestration, t.Context.CallSubOrchestrator(name, task.WithRawSubOrchestratorInput(input), task.WithSubOrchestrationInstanceID(instanceID)))
 }
 
 // Timer schedules a timer.
 func (t *Turn) Timer(d time.Duration) *Op {
-	return t.add(timer, func() task.Task { return t.Context.CreateTimer(d) })
+	id := t.sequence.Int()
+	return t.add(id, timer, t.Context.CreateTimer(d))
 }
 
-func (t *Turn) add(kind opKind, schedule func() task.Task) *Op {
-	id := nextID(t.Context)
-	op := &Op{kind: kind, raw: schedule()}
-	t.ops[id] = op
+// add remembers what the SDK has scheduled under the number.
+func (t *Turn) add(id int64, kind opKind, raw task.Task) *Op {
+	op := &Op{kind: kind, raw: raw}
+	for int64(len(t.ops)) < id {
+		t.ops = append(t.ops, nil)
+	}
+	t.ops = append(t.ops, op)
 	return op
 }
 
@@ -132,11 +140,14 @@ func (t *Turn) step() bool {
 			continue
 		}
 		id, kind, result := completion(o)
-		op := t.ops[id]
-		if op == nil || op.kind != kind {
+		if id < 0 || int(id) >= len(t.ops) {
 			continue // the SDK's own, or left over from before a continue-as-new
 		}
-		delete(t.ops, id)
+		op := t.ops[id]
+		if op == nil || op.kind != kind {
+			continue // likewise
+		}
+		t.ops[id] = nil
 		_ = op.raw.Await(nil)
 		op.complete(result, o.failure)
 		return true
@@ -200,7 +211,3 @@ var sequenceNumber = func() []int {
 	}
 	return f.Index
 }()
-
-func nextID(ctx *task.OrchestrationContext) int32 {
-	return int32(reflect.ValueOf(ctx).Elem().FieldByIndex(sequenceNumber).Int())
-}

@@ -6,15 +6,107 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Request is the body of an invocation. Data holds the trigger and the input bindings by name, Metadata the trigger's
-// binding data. Whoever writes a queue message can forge Metadata: the host copies the properties of a JSON message
-// over its own values.
+// binding data, an object that most functions never read. Whoever writes a queue message can forge Metadata: the host
+// copies the properties of a JSON message over its own values.
 type Request struct {
 	Data     map[string]json.RawMessage
-	Metadata map[string]json.RawMessage
+	Metadata json.RawMessage
+}
+
+// DecodeRequest reads the body of an invocation, in a fraction of encoding/json's time. The values are parts of the
+// body, not copies.
+func DecodeRequest(body []byte) (Request, error) {
+	r := Request{Data: map[string]json.RawMessage{}}
+	err := decode(body, func(d decoder) error {
+		return d.object(func(name string) (err error) {
+			switch {
+			case strings.EqualFold(name, "Metadata"):
+				r.Metadata, err = d.value()
+				return err
+			case strings.EqualFold(name, "Data"):
+				return d.values(r.Data)
+			}
+			return d.SkipValue()
+		})
+	})
+	return r, err
+}
+
+// Properties returns the properties of Metadata.
+func (r *Request) Properties() (map[string]json.RawMessage, error) {
+	properties := map[string]json.RawMessage{}
+	return properties, decode(r.Metadata, func(d decoder) error { return d.values(properties) })
+}
+
+// decoder decodes a text and takes what encoding/json takes.
+type decoder struct {
+	*jsontext.Decoder
+	text []byte
+}
+
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+
+// decode has f read the one value of the text.
+func decode(text []byte, f func(decoder) error) error {
+	d := decoder{decoders.Get().(*jsontext.Decoder), text}
+	defer decoders.Put(d.Decoder)
+	d.Reset(bytes.NewBuffer(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if err := f(d); err != nil {
+		return err
+	}
+	switch _, err := d.ReadToken(); err {
+	case io.EOF:
+		return nil
+	case nil:
+		return errors.New("more follows after the JSON object")
+	default:
+		return err
+	}
+}
+
+// object reads an object and calls f before the value of each of its properties, in order. null has none.
+func (d decoder) object(f func(name string) error) error {
+	switch start, err := d.ReadToken(); {
+	case err != nil:
+		return err
+	case start.Kind() == 'n':
+		return nil
+	case start.Kind() != '{':
+		return errors.New("it is not a JSON object")
+	}
+	for {
+		name, err := d.ReadToken()
+		if err != nil || name.Kind() == '}' {
+			return err
+		}
+		if err := f(name.String()); err != nil {
+			return err
+		}
+	}
+}
+
+// values reads the properties of an object.
+func (d decoder) values(into map[string]json.RawMessage) error {
+	return d.object(func(name string) (err error) {
+		into[name], err = d.value()
+		return err
+	})
+}
+
+// value reads a value and returns it as a part of the text: jsontext's own is gone with the next one.
+func (d decoder) value() (json.RawMessage, error) {
+	v, err := d.ReadValue()
+	end := d.InputOffset()
+	return d.text[end-int64(len(v)) : end : end], err
 }
 
 // Response is the body of a good answer. The host never ends an invocation that is answered with an empty body or null.
@@ -28,8 +120,8 @@ type Response struct {
 // arrays, numbers and dates once, objects not at all. So a string is unwrapped once, and once more if the result is
 // itself a JSON string literal.
 func Text(raw json.RawMessage) string {
-	if s, ok := plainTwice(raw); ok {
-		return s
+	if inner, ok := plainTwice(raw); ok {
+		return string(inner)
 	}
 	once, ok := unquote(raw)
 	if !ok {
@@ -45,15 +137,12 @@ func Text(raw json.RawMessage) string {
 
 // plainTwice unwraps the commonest value without decoding it: a string encoded twice that holds nothing to escape, such
 // as the base64 of an orchestrator turn, which can be many megabytes long.
-func plainTwice(raw []byte) (string, bool) {
+func plainTwice(raw []byte) ([]byte, bool) {
 	if !bytes.HasPrefix(raw, []byte(`"\"`)) || !bytes.HasSuffix(raw, []byte(`\""`)) || len(raw) < 6 {
-		return "", false
+		return nil, false
 	}
 	inner := raw[3 : len(raw)-3]
-	if bytes.IndexByte(inner, '\\') >= 0 {
-		return "", false
-	}
-	return string(inner), true
+	return inner, bytes.IndexByte(inner, '\\') < 0
 }
 
 func unquote(raw []byte) (string, bool) {
@@ -61,9 +150,10 @@ func unquote(raw []byte) (string, bool) {
 	if len(raw) == 0 || raw[0] != '"' {
 		return "", false
 	}
-	var s string
-	if json.Unmarshal(raw, &s) != nil {
-		return "", false
+	if text, err := jsontext.AppendUnquote(make([]byte, 0, len(raw)), raw); err == nil {
+		return string(text), true
 	}
-	return s, true
+	var s string
+	err := json.Unmarshal(raw, &s) // takes what jsontext refuses: lone surrogates, bytes that are not UTF-8
+	return s, err == nil
 }

@@ -150,11 +150,11 @@ func TestRecordedPhrases(t *testing.T) {
 	failures := 0
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		var l struct{ Function, Request string }
-		var r Request
 		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
 			t.Fatal(err)
 		}
-		if err := json.Unmarshal([]byte(l.Request), &r); err != nil {
+		r, err := DecodeRequest([]byte(l.Request))
+		if err != nil {
 			t.Fatal(err)
 		}
 		if l.Function == "Fail" {
@@ -162,7 +162,11 @@ func TestRecordedPhrases(t *testing.T) {
 			if err := json.Unmarshal([]byte(Text(r.Data["input"])), &input); err != nil {
 				t.Fatal(err)
 			}
-			inputs[Text(r.Metadata["instanceId"])] = input
+			properties, err := r.Properties()
+			if err != nil {
+				t.Fatal(err)
+			}
+			inputs[Text(properties["instanceId"])] = input
 			continue
 		}
 		turn, err := DecodeTurn(Text(r.Data["context"]))

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/microsoft/durabletask-go/backend"
@@ -27,6 +28,13 @@ var ErrWithheld = errors.New("the turn has neither a past nor a start: the host 
 // durabletask-go does not export the message type, but registers it.
 var turnRequest = mustFind("OrchestratorRequest")
 
+// orchestratorRequest is what we need of that type.
+type orchestratorRequest interface {
+	GetInstanceId() string
+	GetPastEvents() []*backend.HistoryEvent
+	GetNewEvents() []*backend.HistoryEvent
+}
+
 func mustFind(name protoreflect.FullName) protoreflect.MessageType {
 	t, err := protoregistry.GlobalTypes.FindMessageByName(name)
 	if err != nil {
@@ -35,22 +43,33 @@ func mustFind(name protoreflect.FullName) protoreflect.MessageType {
 	return t
 }
 
-// DecodeTurn reads the orchestration trigger's value: base64 of a protobuf OrchestratorRequest.
-func DecodeTurn(text string) (*Turn, error) {
-	raw, err := base64.StdEncoding.DecodeString(text)
+// Turn reads the orchestration trigger's value. It keeps nothing of the body.
+func (r *Request) Turn(binding string) (*Turn, error) {
+	if text, ok := plainTwice(r.Data[binding]); ok {
+		return decodeTurn(text)
+	}
+	return DecodeTurn(Text(r.Data[binding]))
+}
+
+// DecodeTurn reads the text of the orchestration trigger's value: base64 of a protobuf OrchestratorRequest.
+func DecodeTurn(text string) (*Turn, error) { return decodeTurn([]byte(text)) }
+
+func decodeTurn(text []byte) (*Turn, error) {
+	buffer := turnBuffers.Get().(*[]byte)
+	defer turnBuffers.Put(buffer) // what is decoded is copied
+	raw, err := base64.StdEncoding.AppendDecode((*buffer)[:0], text)
 	if err != nil {
 		return nil, fmt.Errorf("the orchestration trigger's value is not base64: %w", err)
+	}
+	if cap(raw) <= 1<<20 {
+		*buffer = raw
 	}
 	m := turnRequest.New()
 	if err := proto.Unmarshal(raw, m.Interface()); err != nil {
 		return nil, fmt.Errorf("the orchestration trigger's value is no OrchestratorRequest: %w", err)
 	}
-	fields := turnRequest.Descriptor().Fields()
-	turn := &Turn{
-		InstanceID: m.Get(fields.ByName("instanceId")).String(),
-		Past:       events(m.Get(fields.ByName("pastEvents")).List()),
-		New:        events(m.Get(fields.ByName("newEvents")).List()),
-	}
+	request := m.Interface().(orchestratorRequest)
+	turn := &Turn{request.GetInstanceId(), request.GetPastEvents(), request.GetNewEvents()}
 	if turn.InstanceID == "" {
 		return nil, errors.New("the turn names no instance")
 	}
@@ -63,6 +82,8 @@ func DecodeTurn(text string) (*Turn, error) {
 	return nil, errors.New("the turn's history has no executionStarted")
 }
 
+var turnBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
 func hasStart(events []*backend.HistoryEvent) bool {
 	for _, e := range events {
 		if e.GetExecutionStarted() != nil {
@@ -70,14 +91,6 @@ func hasStart(events []*backend.HistoryEvent) bool {
 		}
 	}
 	return false
-}
-
-func events(list protoreflect.List) []*backend.HistoryEvent {
-	out := make([]*backend.HistoryEvent, list.Len())
-	for i := range out {
-		out[i] = list.Get(i).Message().Interface().(*backend.HistoryEvent)
-	}
-	return out
 }
 
 // EncodeTurn is the reverse of DecodeTurn, for hosts.

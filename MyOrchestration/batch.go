@@ -1,0 +1,159 @@
+package myorchestration
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/microsoft/durabletask-go/task"
+
+	processactivity "example.com/durablefunctions/ProcessActivity"
+	"example.com/durablefunctions/handler/durable"
+)
+
+// Bounds of what failed records say. Messages are cut for them, ids never.
+const (
+	maxMessage    = 500      // characters
+	maxOutput     = 16 << 20 // of the result, in bytes of JSON
+	maxSubOutputs = 64 << 20 // of the results of an orchestration's parts together, which its turns carry
+)
+
+// batch is the records that one orchestration sees to: all of them, or a part.
+type batch struct {
+	Input
+	JobId          string // the root's instance id
+	MaxOutputBytes int
+}
+
+// process has the batch's records processed and counts. A batch of more than BatchSize records is run in parts, each a
+// sub-orchestration: so no history has more than BatchSize activities or sub-orchestrations in it.
+func process(ctx *task.OrchestrationContext, b batch) *Output {
+	run := runRecords
+	if b.BatchSize > 0 && len(b.RecordIds) > b.BatchSize {
+		run = runParts
+	}
+	out := &Output{Total: len(b.RecordIds), Failures: run(ctx, b)}
+	out.Failed = len(out.Failures)
+	out.Succeeded = out.Total - out.Failed
+	out.fit(b.MaxOutputBytes)
+	return out
+}
+
+// runRecords processes each record in an activity of its own and returns those that failed.
+func runRecords(ctx *task.OrchestrationContext, b batch) []Failure {
+	inputs := make([]processactivity.Input, len(b.RecordIds))
+	for i, id := range b.RecordIds {
+		inputs[i] = processactivity.Input{RecordId: id, JobId: b.JobId}
+	}
+	failed := func(r processactivity.Result) bool { return !r.Success }
+	outcomes := durable.FanOut(ctx, processactivity.Name, inputs, failed, b.retryLost())
+	failures := []Failure{}
+	for i, o := range outcomes {
+		switch {
+		case o.Err != nil:
+			failures = append(failures, Failure{b.RecordIds[i], shorten(o.Err.Error(), maxMessage)})
+		case !o.Value.Success:
+			failures = append(failures, Failure{b.RecordIds[i], shorten(o.Value.ErrorMessage, maxMessage)})
+		}
+	}
+	return failures
+}
+
+// runParts runs the parts of a batch and returns the records that failed. A part that was lost runs again as a new
+// sub-orchestration: records that it has processed are not processed twice, thanks to the JobId.
+func runParts(ctx *task.OrchestrationContext, b batch) []Failure {
+	progress := durable.Progress{Total: len(b.RecordIds)}
+	durable.SetCustomStatus(ctx, progress)
+	parts := b.split()
+	inputs := make([]any, len(parts))
+	for i, p := range parts {
+		inputs[i] = part{Batch: &p}
+	}
+	outcomes := durable.FanOutFunc(ctx, Name, inputs, func(i int, o durable.Outcome[Output]) {
+		progress.Completed += len(parts[i].RecordIds)
+		if o.Err != nil {
+			progress.Failed += len(parts[i].RecordIds)
+		} else {
+			progress.Failed += o.Value.Failed
+		}
+		durable.SetCustomStatus(ctx, progress)
+	}, b.retryLost())
+	failures := []Failure{}
+	for i, o := range outcomes {
+		if o.Err == nil {
+			failures = append(failures, o.Value.Failures...)
+			continue
+		}
+		message := shorten("its batch failed, after it was processed or before: "+o.Err.Error(), maxMessage)
+		for _, id := range parts[i].RecordIds {
+			failures = append(failures, Failure{id, message})
+		}
+	}
+	return failures
+}
+
+// maxParts is how many parts an orchestration has at most. It parses the ids of all of them in each of its turns, of
+// which there is one for each part.
+const maxParts = 20
+
+// split makes parts of a batch. Where parts of BatchSize would be too many, they are larger and split again.
+func (b batch) split() []batch {
+	total := len(b.RecordIds)
+	size := b.BatchSize * ceil(ceil(total, b.BatchSize), min(maxParts, b.BatchSize))
+	var parts []batch
+	for ids := range slices.Chunk(b.RecordIds, size) {
+		p := b
+		p.RecordIds = ids
+		p.MaxOutputBytes = min(b.MaxOutputBytes, maxSubOutputs*len(ids)/total)
+		p.AlertEmailTo, p.AlertEmailFrom, p.MailAttempts, p.MailRetryIntervalSeconds = "", "", 0, 0
+		parts = append(parts, p)
+	}
+	return parts
+}
+
+func ceil(a, b int) int { return (a + b - 1) / b }
+
+// retryLost has what was lost tried again; what failed is not.
+func (b batch) retryLost() durable.CallOption {
+	return durable.WithRetry(durable.RetryPolicy{
+		Attempts:      b.Attempts,
+		FirstInterval: seconds(b.RetryIntervalSeconds),
+		Backoff:       2,
+		Retry:         lost,
+	})
+}
+
+// lost says whether another attempt may do better: the process died, say. One that ran past its deadline would do so
+// again.
+func lost(err error) bool {
+	var e *durable.TaskError
+	return errors.As(err, &e) && e.Surroundings() && e.Kind != durable.DeadlineExceeded
+}
+
+// fit cuts the messages, all alike, until the result has at most so many bytes of JSON.
+func (o *Output) fit(limit int) {
+	for length := maxMessage; length > 0; {
+		if text, err := json.Marshal(o); err != nil || len(text) <= limit {
+			return
+		}
+		length /= 2
+		for i := range o.Failures {
+			o.Failures[i].ErrorMessage = shorten(o.Failures[i].ErrorMessage, length)
+		}
+	}
+}
+
+// shorten cuts a message to so many characters.
+func shorten(message string, limit int) string {
+	switch r := []rune(message); {
+	case len(r) <= limit:
+		return message
+	case limit == 0:
+		return ""
+	default:
+		return string(r[:limit-1]) + "…"
+	}
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -1,0 +1,95 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// purgeInterval is how often at most a host looks for what has ended long enough ago.
+const purgeInterval = time.Hour
+
+// purgeEvery deletes what has ended longer ago than retention: now, and again from time to time.
+func (h *taskHub) purgeEvery(ctx context.Context, retention time.Duration) {
+	ticker := time.NewTicker(min(retention, purgeInterval))
+	defer ticker.Stop()
+	for {
+		if err := h.purge(ctx, time.Now().Add(-retention)); err != nil && ctx.Err() == nil {
+			h.log.Error("cannot purge what has ended long ago, trying again later", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// purgeable finds root instances that have ended, with all below them, before a time. Instances whose root was purged
+// alone go by its id all the same. Index instances_root has all that it reads.
+var purgeable = "SELECT root FROM instances GROUP BY root HAVING MAX(updated) < ? AND MAX(" + unfinished + ") = 0 LIMIT 1000"
+
+func (h *taskHub) purge(ctx context.Context, before time.Time) error {
+	for ctx.Err() == nil {
+		roots, err := h.strings(ctx, purgeable, before.UnixNano())
+		if err != nil || len(roots) == 0 {
+			return err
+		}
+		for _, root := range roots {
+			if err := h.purgeTree(ctx, root, before); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// purgeTree deletes a root instance after all below it. What is interrupted is found again by the next purge.
+func (h *taskHub) purgeTree(ctx context.Context, root string, before time.Time) error {
+	ids, err := h.strings(ctx, "SELECT id FROM instances WHERE root = ? ORDER BY id = root", root)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		for done := false; !done; {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			err := h.update(ctx, func(t tx) (err error) {
+				done, err = purgePart(t, id, root, before)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// purgePart deletes so little that nobody waits for it. It is done as well if the tree lives again by now: its root may
+// have been started anew.
+func purgePart(t tx, id, root string, before time.Time) (done bool, err error) {
+	var alive bool
+	err = t.queryRow("SELECT EXISTS (SELECT 1 FROM instances WHERE root = ? AND (updated >= ? OR "+unfinished+"))", root, before.UnixNano()).Scan(&alive)
+	if err != nil || alive {
+		return true, err
+	}
+	const part = 1000
+	n, err := t.execCount("DELETE FROM history WHERE instance = ? AND seq IN (SELECT seq FROM history WHERE instance = ? LIMIT ?)", id, id, part)
+	if err != nil || n == part {
+		return false, err
+	}
+	return true, errors.Join(t.exec("DELETE FROM mails WHERE instance = ?", id), deleteInstance(t, id))
+}
+
+// strings runs a query for one column.
+func (h *taskHub) strings(ctx context.Context, query string, args ...any) ([]string, error) {
+	rows, err := h.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	err = eachString(rows, func(s string) { list = append(list, s) })
+	return list, err
+}

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"example.com/durablefunctions/handler/local"
+)
+
+type deadLettersCommand struct {
+	dataFlag
+	JSON     bool    `name:"json" help:"Print them as one JSON array, with their whole texts."`
+	Resubmit []int64 `placeholder:"NUMBER" help:"Put these back, their deliveries counted anew, instead of listing."`
+}
+
+// deadLetter is what --json prints.
+type deadLetter struct {
+	Number     int64     `json:"number"`
+	MessageID  string    `json:"messageId"`
+	Function   string    `json:"function"`
+	EnqueuedAt time.Time `json:"enqueuedAt"`
+	DiedAt     time.Time `json:"diedAt"`
+	Deliveries int       `json:"deliveries"`
+	Reason     string    `json:"reason"`
+	Message    string    `json:"message"`
+}
+
+func (c *deadLettersCommand) Run(e *environment) error {
+	if len(c.Resubmit) > 0 {
+		if err := local.Resubmit(e.ctx, c.Data, c.Resubmit...); err != nil {
+			return err
+		}
+		fmt.Fprintf(e.stdout, "put back: %d; a running start delivers them at once, else the next one does\n", len(c.Resubmit))
+		return nil
+	}
+	letters, err := local.DeadLetters(e.ctx, c.Data)
+	if err != nil {
+		return err
+	}
+	list := make([]deadLetter, len(letters))
+	for i, l := range letters {
+		list[i] = deadLetter{l.SequenceNumber, l.ID, l.Function, l.EnqueuedAt.UTC(), l.DiedAt.UTC(), l.DeliveryCount, l.Reason, string(l.Body)}
+	}
+	if c.JSON {
+		return printJSON(e.stdout, list)
+	}
+	return printDeadLetters(e.stdout, list)
+}
+
+// maxShown is how many characters of a message and of a reason are listed.
+const maxShown = 300
+
+func printDeadLetters(w io.Writer, list []deadLetter) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i, l := range list {
+		if i > 0 {
+			fmt.Fprintln(t)
+		}
+		fmt.Fprintf(t, "Number\t%d\n", l.Number)
+		fmt.Fprintf(t, "Function\t%s\n", oneLine(l.Function))
+		fmt.Fprintf(t, "Message id\t%s\n", beginning(l.MessageID, maxShown))
+		fmt.Fprintf(t, "Enqueued\t%s\n", l.EnqueuedAt.Format(time.RFC3339))
+		fmt.Fprintf(t, "Delivered\t%d times, the last time %s\n", l.Deliveries, l.DiedAt.Format(time.RFC3339))
+		fmt.Fprintf(t, "Reason\t%s\n", beginning(l.Reason, maxShown))
+		fmt.Fprintf(t, "Message\t%s\n", beginning(l.Message, maxShown))
+	}
+	if len(list) == 0 {
+		fmt.Fprintln(t, "No dead letters.")
+	} else {
+		fmt.Fprintln(t, "\nTo put one back: dead-letters --resubmit NUMBER")
+	}
+	return t.Flush()
+}

@@ -1,0 +1,271 @@
+package performance
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"github.com/microsoft/durabletask-go/backend/sqlite"
+	"github.com/microsoft/durabletask-go/task"
+
+	myclientfunction "example.com/durablefunctions/MyClientFunction"
+	myorchestration "example.com/durablefunctions/MyOrchestration"
+	processactivity "example.com/durablefunctions/ProcessActivity"
+	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/local"
+)
+
+// idle is a record store whose batches are named by their size, and whose processing does nothing but tell of it.
+type idle struct{ begun chan<- time.Time }
+
+func (idle) Records(_ context.Context, batch string) ([]string, error) {
+	n, err := strconv.Atoi(batch)
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("C-%06d", i)
+	}
+	return ids, err
+}
+
+func (s idle) Process(context.Context, string, string) error {
+	select {
+	case s.begun <- time.Now():
+	default:
+	}
+	return nil
+}
+
+// host is the app on the local host, as the commands run it.
+type host struct {
+	*local.Host
+	turns, turnBytes atomic.Int64   // of orchestrators
+	begun            chan time.Time // when an activity ran, if somebody waits for it
+	ended            chan local.Instance
+}
+
+func open(b *testing.B, settings map[string]string) *host {
+	b.Helper()
+	s, err := myclientfunction.ReadSettings(func(name string) string { return settings[name] })
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := &host{begun: make(chan time.Time), ended: make(chan local.Instance, 1000)}
+	app := handler.New()
+	app.Trigger("MyClientFunction", myclientfunction.New(idle{}, s))
+	app.Orchestrator("MyOrchestration", durable.Orchestrator(myorchestration.Run))
+	app.Activity("ProcessActivity", durable.Activity(processactivity.New(idle{h.begun})))
+	functions, err := app.Handler(handler.Options{Root: root, Getenv: func(string) string { return "" }, Environ: []string{}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	h.Host, err = local.Open(b.Context(), local.Options{
+		Root: root, DataDir: b.TempDir(), Handler: h.count(functions),
+		OnInstance: func(i local.Instance) {
+			if meta := (api.OrchestrationMetadata{RuntimeStatus: i.Status}); i.Parent == "" && meta.IsComplete() {
+				h.ended <- i
+			}
+		},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = h.Close(context.Background()) })
+	return h
+}
+
+// count counts the turns that the handler gets and the bytes of their requests.
+func (h *host) count(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/MyOrchestration" {
+			h.turns.Add(1)
+			r.Body = counted{r.Body, &h.turnBytes}
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
+
+type counted struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// root is the app root.
+const root = "../.."
+
+// send enqueues messages that name so many records each.
+func (h *host) send(b *testing.B, messages, records int) {
+	b.Helper()
+	for range messages {
+		body := fmt.Appendf(nil, `{"Batch":"%d"}`, records)
+		if err := h.Enqueue(b.Context(), "MyClientFunction", local.Message{Body: body}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// wait waits for orchestrations to end and checks that all of their records were processed.
+func (h *host) wait(b *testing.B, messages, records int) {
+	b.Helper()
+	for range messages {
+		i := <-h.ended
+		var out myorchestration.Output
+		if err := json.Unmarshal([]byte(i.Output), &out); err != nil || out.Succeeded != records {
+			b.Fatalf("%s: %.500s", i.Status, i.Output)
+		}
+	}
+}
+
+// BenchmarkRecords is what a record costs from its message to the result, with everything that the local host does:
+// binding data, HTTP, the handler, SQLite. Batches are of the default size.
+func BenchmarkRecords(b *testing.B) {
+	for _, c := range []struct{ messages, records int }{{1, 1000}, {1, 10_000}, {10, 1000}, {1, 100_000}} {
+		b.Run(fmt.Sprintf("%dx%d", c.messages, c.records), func(b *testing.B) {
+			resetPeakMemory()
+			h := open(b, nil)
+			for b.Loop() {
+				h.send(b, c.messages, c.records)
+				h.wait(b, c.messages, c.records)
+			}
+			perRecord(b, b.N*c.messages*c.records)
+			if peak := peakMemory(); peak > 0 {
+				report(b, peak, "peak-MiB")
+			}
+		})
+	}
+}
+
+var batchSizes = []int{50, 100, 250, 500, 1000, 2000}
+
+// BenchmarkBatchSize is what the batch size costs: bytes of history, which are what an orchestration costs on the real
+// host, and turns.
+func BenchmarkBatchSize(b *testing.B) {
+	for _, size := range batchSizes {
+		b.Run(strconv.Itoa(size), func(b *testing.B) {
+			const records = 2000
+			h := open(b, map[string]string{"BATCH_SIZE": strconv.Itoa(size)})
+			for b.Loop() {
+				h.send(b, 1, records)
+				h.wait(b, 1, records)
+			}
+			perRecord(b, b.N*records)
+			report(b, float64(h.turnBytes.Load())/float64(b.N*records), "bytes/record")
+			report(b, float64(h.turns.Load())/float64(b.N*records), "turns/record")
+		})
+	}
+}
+
+// BenchmarkRawEngine is the baseline: durabletask-go's engine, SQLite backend and executor in one process, without a
+// host, in one orchestration, with the same SQLite settings and concurrency.
+func BenchmarkRawEngine(b *testing.B) {
+	const records = 1000
+	log := quiet{backend.DefaultLogger()}
+	file := url.URL{Scheme: "file", Path: filepath.Join(b.TempDir(), "raw.db")}
+	be := sqlite.NewSqliteBackend(sqlite.NewSqliteOptions(file.String()+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"), log)
+	registry := task.NewTaskRegistry()
+	_ = registry.AddOrchestratorN("Orch", func(ctx *task.OrchestrationContext) (any, error) {
+		tasks := make([]task.Task, records)
+		for i := range tasks {
+			tasks[i] = ctx.CallActivity("Work", task.WithActivityInput(processactivity.Input{RecordId: fmt.Sprintf("C-%06d", i), JobId: string(ctx.ID)}))
+		}
+		for _, t := range tasks {
+			if err := t.Await(nil); err != nil {
+				return nil, err
+			}
+		}
+		return records, nil
+	})
+	_ = registry.AddActivityN("Work", func(task.ActivityContext) (any, error) { return processactivity.Result{Success: true}, nil })
+	executor := task.NewTaskExecutor(registry)
+	worker := backend.NewTaskHubWorker(be,
+		backend.NewOrchestrationWorker(be, executor, log, backend.WithMaxParallelism(10)), // as in host.json
+		backend.NewActivityTaskWorker(be, executor, log, backend.WithMaxParallelism(20)), log)
+	if err := worker.Start(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = worker.Shutdown(context.Background()) })
+	client := backend.NewTaskHubClient(be)
+	for b.Loop() {
+		id, err := client.ScheduleNewOrchestration(b.Context(), "Orch")
+		if err != nil {
+			b.Fatal(err)
+		}
+		m, err := client.WaitForOrchestrationCompletion(b.Context(), id)
+		if err != nil || m.RuntimeStatus != api.RUNTIME_STATUS_COMPLETED {
+			b.Fatal(m, err)
+		}
+	}
+	perRecord(b, b.N*records)
+}
+
+// quiet is the engine's log without a word.
+type quiet struct{ backend.Logger }
+
+func (quiet) Debug(...any)          {}
+func (quiet) Info(...any)           {}
+func (quiet) Debugf(string, ...any) {}
+func (quiet) Infof(string, ...any)  {}
+
+// BenchmarkIdleLatency is the time from a message's arrival at an idle host to its first activity.
+func BenchmarkIdleLatency(b *testing.B) {
+	h := open(b, nil)
+	var all []time.Duration
+	for b.Loop() {
+		for range 100 {
+			arrived := time.Now()
+			h.send(b, 1, 1)
+			all = append(all, (<-h.begun).Sub(arrived))
+			h.wait(b, 1, 1)
+			time.Sleep(10 * time.Millisecond) // it is idle again
+		}
+	}
+	slices.Sort(all)
+	report(b, milliseconds(all[len(all)/2]), "median-ms")
+	report(b, milliseconds(all[len(all)*99/100]), "p99-ms")
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// perRecord reports the time of a record.
+func perRecord(b *testing.B, records int) {
+	report(b, float64(b.Elapsed().Microseconds())/float64(records), "µs/record")
+	report(b, float64(records)/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(0, "ns/op") // says nothing here
+}
+
+// resetPeakMemory forgets the process's peak so far, on Linux.
+func resetPeakMemory() {
+	debug.FreeOSMemory()
+	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+}
+
+// peakMemory is the largest resident memory since, in MiB, 0 where the system does not tell.
+func peakMemory() float64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(status), "VmHWM:")
+	kib, _ := strconv.ParseFloat(strings.Fields(after)[0], 64)
+	return kib / 1024
+}

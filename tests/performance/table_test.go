@@ -1,0 +1,73 @@
+// Package performance measures what the app and its library cost, each beside its baseline, and prints the table of
+// docs/performance.md:
+//
+//	go test -run '^$' -bench . -timeout 30m ./tests/performance
+package performance
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"text/tabwriter"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	printTable()
+	os.Exit(code)
+}
+
+// figures are what the benchmarks measured, by benchmark and unit.
+var figures = map[string]float64{}
+
+func report(b *testing.B, value float64, unit string) {
+	b.ReportMetric(value, unit)
+	figures[b.Name()+" "+unit] = value
+}
+
+// row is a line of the table: one figure, or the ratio of two.
+type row struct {
+	measure, target string
+	figure, base    string // base empty: the figure itself
+	format          string
+}
+
+var rows = []row{
+	{"1,000 records through the local host against the raw engine, activities per second", "at least 0.7",
+		"BenchmarkRecords/1x1000 records/s", "BenchmarkRawEngine records/s", "%.2f"},
+	{"10,000 records against 1,000, time per record", "at most 1.2",
+		"BenchmarkRecords/1x10000 µs/record", "BenchmarkRecords/1x1000 µs/record", "%.2f"},
+	{"100,000 records against 1,000, time per record", "at most 1.5",
+		"BenchmarkRecords/1x100000 µs/record", "BenchmarkRecords/1x1000 µs/record", "%.2f"},
+	{"peak memory at 100,000 records", "at most 300 MiB", "BenchmarkRecords/1x100000 peak-MiB", "", "%.0f MiB"},
+	{"ten messages at once of 1,000 records against one of 10,000, time per record", "at most 1",
+		"BenchmarkRecords/10x1000 µs/record", "BenchmarkRecords/1x10000 µs/record", "%.2f"},
+	{"idle host, message in to first activity, median of 100", "at most 10 ms", "BenchmarkIdleLatency median-ms", "", "%.1f ms"},
+	{"the same, 99th percentile", "at most 50 ms", "BenchmarkIdleLatency p99-ms", "", "%.1f ms"},
+}
+
+// printTable prints what was measured as Markdown.
+func printTable() {
+	if len(figures) == 0 {
+		return
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 1, ' ', 0)
+	fmt.Fprintln(w, "\n| measure\t| target\t| measured\t|\n|---\t|---\t|---\t|")
+	for _, r := range rows {
+		value, ok := figures[r.figure]
+		if base, found := figures[r.base]; r.base != "" {
+			value, ok = value/base, ok && found
+		}
+		if ok {
+			fmt.Fprintf(w, "| %s\t| %s\t| "+r.format+"\t|\n", r.measure, r.target, value)
+		}
+	}
+	fmt.Fprintln(w, "\n| batch size\t| bytes of turns per record\t| turns per 1,000 records\t| records per second\t|\n|---\t|---\t|---\t|---\t|")
+	for _, size := range batchSizes {
+		name := fmt.Sprint("BenchmarkBatchSize/", size)
+		if bytes, ok := figures[name+" bytes/record"]; ok {
+			fmt.Fprintf(w, "| %d\t| %.0f\t| %.0f\t| %.0f\t|\n", size, bytes, 1000*figures[name+" turns/record"], figures[name+" records/s"])
+		}
+	}
+	w.Flush()
+}

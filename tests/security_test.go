@@ -1,0 +1,98 @@
+package tests
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// start takes messages from this machine only, and not from web pages that a browser on it shows.
+func TestOnlyFromThisMachine(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir())
+	address := strings.TrimPrefix(s.url, "http://")
+	_, port, _ := net.SplitHostPort(address)
+	for _, c := range []struct{ host, origin, site string }{
+		{"rebound.example.com:" + port, "", ""},
+		{"rebound.example.com:" + port, "http://rebound.example.com:" + port, "same-origin"},
+		{address, "https://evil.example.com", "cross-site"},
+		{address, "null", "cross-site"},
+		{address, "", "cross-site"},
+	} {
+		req, err := http.NewRequest("POST", s.url+"/admin/functions/"+clientFunction, strings.NewReader(admin(t, `{"Batch":"2026-10"}`)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = c.host
+		req.Header.Set("Content-Type", "application/json")
+		for name, value := range map[string]string{"Origin": c.origin, "Sec-Fetch-Site": c.site} {
+			if value != "" {
+				req.Header.Set(name, value)
+			}
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusForbidden {
+			t.Errorf("%+v: %d", c, res.StatusCode)
+		}
+	}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addresses {
+		ip, ok := a.(*net.IPNet)
+		if !ok || ip.IP.IsLoopback() || ip.IP.IsLinkLocalUnicast() {
+			continue
+		}
+		if conn, err := net.DialTimeout("tcp", net.JoinHostPort(ip.IP.String(), port), time.Second); err == nil {
+			conn.Close()
+			t.Errorf("it listens on %s", ip.IP)
+		}
+	}
+	if n := query(t, filepath.Join(s.data, "taskhub.db"), "SELECT (SELECT COUNT(*) FROM messages) + (SELECT COUNT(*) FROM instances)"); n != 0 {
+		t.Error("a message was taken")
+	}
+}
+
+// A client that sends nothing more is cut off, and keeps nobody else waiting.
+func TestSlowClients(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir())
+	address := strings.TrimPrefix(s.url, "http://")
+	var slow []net.Conn
+	for _, sent := range []string{
+		"", "POST /admin", "POST /admin/functions/MyClientFunction HTTP/1.1\r\nHost: localhost\r\n",
+		"POST /admin/functions/MyClientFunction HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+	} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, sent); err != nil {
+			t.Fatal(err)
+		}
+		slow = append(slow, conn)
+	}
+	if code := s.post(t, clientFunction, "application/json", admin(t, `{"Batch":"2026-10"}`)); code != 202 {
+		t.Fatal(code)
+	}
+	s.waitFor(t, "completed: 120 records, 120 succeeded")
+	for i, conn := range slow {
+		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(conn); os.IsTimeout(err) {
+			t.Errorf("client %d was not cut off within a minute", i)
+		}
+	}
+}

@@ -1,0 +1,296 @@
+package tests
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// process is a command that runs in the background until it is signalled.
+type process struct {
+	*server
+	cmd   *exec.Cmd
+	ended chan struct{}
+}
+
+// startProcess starts a command; a start command takes messages on a free port.
+func startProcess(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("no signals can be sent on Windows")
+	}
+	p := &process{server: &server{out: &lockedBuffer{}}, ended: make(chan struct{})}
+	if args[0] == "start" {
+		port := freePort(t)
+		p.url = "http://127.0.0.1:" + port
+		args = append(args, "--port", port)
+	}
+	p.cmd = command(t.Context(), env, args...)
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.ended)
+		_ = p.cmd.Wait()
+	}()
+	t.Cleanup(func() { _ = p.cmd.Process.Kill(); <-p.ended })
+	if args[0] == "start" {
+		p.waitFor(t, "Messages go to")
+	}
+	return p
+}
+
+func (p *process) signal(t *testing.T, s os.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exit waits for the end and returns the exit code, -1 if a signal was the end.
+func (p *process) exit(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(time.Minute):
+		t.Fatalf("the process has not ended within a minute: %s", p.out.String())
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// An interrupted process says how far it came, and the same command again continues it.
+func TestProcessInterrupted(t *testing.T) {
+	t.Parallel()
+	const n = 2000
+	data := manyRecords(t, n)
+	message := write(t, filepath.Join(data, "message.json"), `{"Batch": "many"}`)
+	p := startProcess(t, nil, "process", "--data", data, message)
+	waitForRecords(t, data, n/10)
+	p.signal(t, os.Interrupt)
+	if code := p.exit(t); code != 1 || !strings.Contains(p.out.String(), "of 2000 records are done: the same command again continues instance") {
+		t.Fatalf("exit code %d: %s", code, p.out.String())
+	}
+	if done := processed(t, data); done >= n {
+		t.Fatalf("interrupted too late: all %d records were processed", done)
+	}
+	r := run(t, nil, "", "process", "--data", data, "--json", message)
+	if rep := parseReport(t, r); r.code != 0 || rep.Output.Succeeded != n || !strings.Contains(r.stderr, "continuing") {
+		t.Errorf("exit code %d, report %.300s, stderr %s", r.code, r.stdout, r.stderr)
+	}
+	if once := query(t, filepath.Join(data, "crm.db"), "SELECT count(*) FROM customers WHERE processed_count = 1 AND batch = 'many'"); once != n {
+		t.Errorf("%d of %d records were processed once", once, n)
+	}
+}
+
+// Before anything was accepted one signal is enough.
+func TestInterruptedWhileReading(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer out.Close()
+	if runtime.GOOS == "windows" {
+		t.Skip("no signals can be sent on Windows")
+	}
+	cmd := command(t.Context(), nil, "process", "--data", data, "-")
+	cmd.Stdin = in
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Write(make([]byte, 100_000)); err != nil { // more than a pipe holds: when it returns, it is being read
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || t.Context().Err() != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if files, err := os.ReadDir(data); err != nil || len(files) != 0 {
+		t.Errorf("it left %v, %v", files, err)
+	}
+}
+
+// A stopped start says what is left, and the next one goes on with it.
+func TestStartStopped(t *testing.T) {
+	t.Parallel()
+	const n = 2000
+	data := manyRecords(t, n)
+	p := startProcess(t, nil, "start", "--data", data)
+	if code := p.post(t, clientFunction, "application/json", admin(t, `{"Batch":"unknown as yet"}`)); code != 202 {
+		t.Fatal(code)
+	}
+	p.waitFor(t, "was not taken")
+	if code := p.post(t, clientFunction, "application/json", admin(t, `{"Batch":"many"}`)); code != 202 {
+		t.Fatal(code)
+	}
+	waitForRecords(t, data, n/10)
+	p.signal(t, syscall.SIGTERM)
+	if code := p.exit(t); code != 0 || !strings.Contains(p.out.String(), "Stopped: orchestrations left: 1, messages left: 1; the next start") {
+		t.Fatalf("exit code %d: %s", code, p.out.String())
+	}
+	if done := processed(t, data); done >= n {
+		t.Fatalf("stopped too late: all %d records were processed", done)
+	}
+	if strings.Contains(p.out.String(), "cancel") {
+		t.Errorf("stopping makes noise: %s", p.out.String())
+	}
+
+	next := startProcess(t, nil, "start", "--data", data)
+	next.waitFor(t, "completed: 2000 records, 2000 succeeded")
+	if once := query(t, filepath.Join(data, "crm.db"), "SELECT count(*) FROM customers WHERE processed_count = 1"); once != n {
+		t.Errorf("%d of %d records were processed once", once, n)
+	}
+	file := write(t, filepath.Join(data, "late.csv"), "RecordId,Batch,Name,Email\nL-1,unknown as yet,Somebody,somebody@example.com\n")
+	if r := run(t, nil, "", "import", "--data", data, file); r.code != 0 {
+		t.Fatal(r)
+	}
+	next.waitFor(t, "completed: 1 records, 1 succeeded")
+	next.signal(t, os.Interrupt)
+	if code := next.exit(t); code != 0 || !strings.Contains(next.out.String(), "nothing is left") {
+		t.Errorf("exit code %d: %s", code, next.out.String())
+	}
+}
+
+// stubbornCRM is a record store whose processing, and whose batch "slow", does not return until it is mended. It does
+// nothing twice for a key.
+type stubbornCRM struct {
+	url     string
+	mended  chan struct{}
+	waiting chan string
+
+	mu      sync.Mutex
+	effects map[string]int // by idempotency key
+}
+
+func newStubbornCRM(t *testing.T, records int) *stubbornCRM {
+	c := &stubbornCRM{mended: make(chan struct{}), waiting: make(chan string, 10*records), effects: map[string]int{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /batches/{batch}/records", func(w http.ResponseWriter, r *http.Request) {
+		if r.PathValue("batch") == "slow" {
+			c.wait(r, "slow")
+		}
+		ids := make([]string, records)
+		for i := range ids {
+			ids[i] = fmt.Sprint("R-", i)
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"RecordIds": ids})
+	})
+	mux.HandleFunc("POST /records/{id}/process", func(w http.ResponseWriter, r *http.Request) {
+		key := r.Header.Get("Idempotency-Key")
+		c.mu.Lock()
+		c.effects[key] = 1
+		c.mu.Unlock()
+		c.wait(r, key)
+	})
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	c.url = s.URL
+	return c
+}
+
+func (c *stubbornCRM) wait(r *http.Request, what string) {
+	c.waiting <- what
+	select {
+	case <-c.mended:
+	case <-r.Context().Done():
+	}
+}
+
+func (c *stubbornCRM) checkEffects(t *testing.T, records int) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.effects) != records {
+		t.Errorf("%d effects, want one for each of the %d records: %v", len(c.effects), records, c.effects)
+	}
+}
+
+// What does not finish in time is abandoned, at once after a second signal, and done by the next start: for each record
+// there is one effect, whichever way the process ended.
+func TestStopAbandons(t *testing.T) {
+	t.Parallel()
+	for name, signals := range map[string]int{"in time": 1, "at once": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const n = 50
+			crm := newStubbornCRM(t, n)
+			data, env := t.TempDir(), []string{"CRM_BASE_URL=" + crm.url}
+			p := startProcess(t, env, "start", "--data", data)
+			if code := p.post(t, clientFunction, "application/json", admin(t, `{"Batch":"any"}`)); code != 202 {
+				t.Fatal(code)
+			}
+			<-crm.waiting
+			p.signal(t, syscall.SIGTERM)
+			p.waitFor(t, "stopping: ")
+			if signals == 2 {
+				p.signal(t, syscall.SIGTERM)
+			}
+			code := p.exit(t)
+			if stopped := strings.Contains(p.out.String(), "Stopped: orchestrations left: 1, messages left: 0"); stopped != (signals == 1) || (code == 0) != stopped {
+				t.Errorf("exit code %d after %d signals: %s", code, signals, p.out.String())
+			}
+			if strings.Contains(p.out.String(), "cancel") {
+				t.Errorf("stopping makes noise: %s", p.out.String())
+			}
+			close(crm.mended)
+			next := startProcess(t, env, "start", "--data", data)
+			next.waitFor(t, fmt.Sprintf("completed: %d records, %d succeeded", n, n))
+			crm.checkEffects(t, n)
+		})
+	}
+}
+
+// A message whose delivery was abandoned is still there, and the abandoned delivery does not count.
+func TestStopDuringDelivery(t *testing.T) {
+	t.Parallel()
+	const n = 3
+	t.Run("start", func(t *testing.T) {
+		t.Parallel()
+		crm := newStubbornCRM(t, n)
+		data, env := t.TempDir(), []string{"CRM_BASE_URL=" + crm.url, "MAX_DELIVERY_COUNT=1"}
+		p := startProcess(t, env, "start", "--data", data)
+		if code := p.post(t, clientFunction, "application/json", admin(t, `{"Batch":"slow"}`)); code != 202 {
+			t.Fatal(code)
+		}
+		<-crm.waiting
+		p.signal(t, os.Interrupt)
+		if code := p.exit(t); code != 0 || !strings.Contains(p.out.String(), "Stopped: orchestrations left: 0, messages left: 1") {
+			t.Errorf("exit code %d: %s", code, p.out.String())
+		}
+		close(crm.mended)
+		startProcess(t, env, "start", "--data", data).waitFor(t, "completed: 3 records, 3 succeeded")
+		crm.checkEffects(t, n)
+	})
+	t.Run("process", func(t *testing.T) {
+		t.Parallel()
+		crm := newStubbornCRM(t, n)
+		data, env := t.TempDir(), []string{"CRM_BASE_URL=" + crm.url}
+		message := write(t, filepath.Join(data, "message.json"), `{"Batch":"slow"}`)
+		p := startProcess(t, env, "process", "--data", data, message)
+		<-crm.waiting
+		p.signal(t, os.Interrupt)
+		if code := p.exit(t); code != 1 || !strings.Contains(p.out.String(), "interrupted before the message was taken: the same command again") {
+			t.Errorf("exit code %d: %s", code, p.out.String())
+		}
+		close(crm.mended)
+		if r := run(t, env, "", "process", "--data", data, message); r.code != 0 || !strings.Contains(r.stdout, "3 succeeded") {
+			t.Errorf("%+v", r)
+		}
+		crm.checkEffects(t, n)
+	})
+}
