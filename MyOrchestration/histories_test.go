@@ -35,8 +35,9 @@ import (
 )
 
 // record makes new files: go test ./MyOrchestration -run TestHistories -record NAME runs each scenario on the local host
-// and keeps it in testdata/histories/NAME. The name is that of the version, its commit say. Files are added and never
-// made anew: an old one stands for orchestrations that are in flight when a new version is published.
+// and keeps it in testdata/histories/NAME. The name is that of the version, its commit say. Commit those that take
+// another course than before. An old file is never made anew: it stands for orchestrations that are in flight when a new
+// version is published.
 var record = flag.String("record", "", "record the histories of this version under this `name`")
 
 // exchange is a turn as it was: the body of the host's request and of our answer. A file holds one a line.
@@ -62,7 +63,7 @@ func TestHistories(t *testing.T) {
 	if err != nil || len(files) < len(scenarios) {
 		t.Fatalf("%d files %v, want those of a version at least", len(files), err)
 	}
-	app := appHandler(t, durable.Orchestrator(myorchestration.Run), nil)
+	app := appHandler(t, 0, durable.Orchestrator(myorchestration.Run), nil)
 	for _, file := range files {
 		t.Run(file, func(t *testing.T) {
 			for i, e := range readHistory(t, file) {
@@ -91,7 +92,7 @@ func TestBreakingChangesShow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			app := appHandler(t, func(ctx *task.OrchestrationContext) (any, error) {
+			app := appHandler(t, 0, func(ctx *task.OrchestrationContext) (any, error) {
 				if c.before != nil {
 					c.before(ctx)
 				}
@@ -191,6 +192,7 @@ var scenarios = map[string]scenario{
 	"mail-retried": {records: `"bad-1"`, mailsRefused: 2},
 	"mail-failed":  {records: `"bad-1","good-1"`, mailsRefused: 3},
 	"midflight":    {records: `"good-1","held-1","bad-1"`}, // has turns in which some of the activities are done
+	"batches":      {records: `"good-1","bad-1","lost-1","good-2","good-3"`, batchSize: 2},
 }
 
 // scenario is a message. What becomes of its records stands in their ids: good, bad, lost once, gone for good, or held
@@ -198,6 +200,7 @@ var scenarios = map[string]scenario{
 type scenario struct {
 	records      string
 	mailsRefused int32
+	batchSize    int
 }
 
 func recordHistory(t *testing.T, file string, s scenario) {
@@ -216,7 +219,7 @@ func recordHistory(t *testing.T, file string, s scenario) {
 	defer sendGrid.Close()
 	settings := map[string]string{"SendGridKey": "none of ours", "SENDGRID_BASE_URL": sendGrid.URL}
 	othersDone := make(chan struct{})
-	app := appHandler(t, durable.Orchestrator(myorchestration.Run), func(_ context.Context, in processactivity.Input) (processactivity.Result, error) {
+	app := appHandler(t, s.batchSize, durable.Orchestrator(myorchestration.Run), func(_ context.Context, in processactivity.Input) (processactivity.Result, error) {
 		switch {
 		case strings.HasPrefix(in.RecordId, "bad"):
 			return processactivity.Result{ErrorMessage: in.RecordId + " is bad"}, nil
@@ -296,13 +299,13 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 }
 
 // appHandler is the app with these functions.
-func appHandler(t *testing.T, run task.Orchestrator, process func(context.Context, processactivity.Input) (processactivity.Result, error)) http.Handler {
+func appHandler(t *testing.T, batchSize int, run task.Orchestrator, process func(context.Context, processactivity.Input) (processactivity.Result, error)) http.Handler {
 	t.Helper()
 	app := handler.New()
 	app.Trigger("MyClientFunction", myclientfunction.New(nil, myclientfunction.Settings{
 		MaxMessageBytes: 1000,
 		Input: myorchestration.Input{
-			RetryIntervalSeconds: 0.02, AlertEmailTo: "ops@example.com", MailRetryIntervalSeconds: 0.02,
+			BatchSize: batchSize, RetryIntervalSeconds: 0.02, AlertEmailTo: "ops@example.com", MailRetryIntervalSeconds: 0.02,
 		},
 	}))
 	app.Orchestrator("MyOrchestration", run)
