@@ -39,10 +39,14 @@ func (f *future) retry(p RetryPolicy, name string, attempt func() *replay.Op) {
 		op := attempt()
 		op.Then(func() {
 			err := taskError(name, op.Failure)
+			if err == nil {
+				f.end(op.Result, nil)
+				return
+			}
 			failures++
 			delay := p.interval(failures)
 			late := p.Timeout > 0 && f.turn.Context.CurrentTimeUtc.Add(delay).Sub(begun) > p.Timeout
-			if err == nil || failures >= p.Attempts || late || p.Retry != nil && !p.Retry(err) {
+			if failures >= p.Attempts || late || p.Retry != nil && !p.Retry(err) {
 				f.end(op.Result, err)
 				return
 			}
