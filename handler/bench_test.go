@@ -76,6 +76,8 @@ func BenchmarkActivity(b *testing.B) {
 
 const records = 1000
 
+const work = durable.ActivityName[int, json.RawMessage]("Work")
+
 func fanOut(ctx *task.OrchestrationContext) (any, error) {
 	tasks := make([]task.Task, records)
 	for i := range tasks {
@@ -150,7 +152,10 @@ func BenchmarkTurn(b *testing.B) {
 	}{
 		{"sdk", fanOut},
 		{"toolkit", durable.Orchestrator(func(ctx *task.OrchestrationContext, _ any) (int, error) {
-			return len(durable.FanOut(ctx, durable.ActivityName[int, json.RawMessage]("Work"), make([]int, records), nil)), nil
+			return len(durable.FanOut(ctx, work, make([]int, records), nil)), nil
+		})},
+		{"toolkit-with-retry", durable.Orchestrator(func(ctx *task.OrchestrationContext, _ any) (int, error) {
+			return len(durable.FanOut(ctx, work, make([]int, records), nil, durable.WithRetry(durable.RetryPolicy{Attempts: 3}))), nil
 		})},
 	} {
 		app := handler.New()

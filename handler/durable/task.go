@@ -116,7 +116,7 @@ type ActivityName[In, Out any] string
 
 // Call schedules the activity. It runs when the orchestrator waits; the host does not retry it, WithRetry does.
 func (name ActivityName[In, Out]) Call(ctx *task.OrchestrationContext, in In, options ...CallOption) *Task[Out] {
-	return call[Out](ctx, scheduleActivity, string(name), in, options)
+	return call[Out](ctx, called{schedule: scheduleActivity, name: string(name)}, in, options)
 }
 
 // OrchestratorName is the name of an orchestrator, its function's folder, with the types of its input and result.
@@ -124,7 +124,7 @@ type OrchestratorName[In, Out any] string
 
 // Call runs the orchestrator as a sub-orchestration. Its instance id is unique unless WithInstanceID gives another.
 func (name OrchestratorName[In, Out]) Call(ctx *task.OrchestrationContext, in In, options ...CallOption) *Task[Out] {
-	return call[Out](ctx, scheduleSubOrchestration, string(name), in, options)
+	return call[Out](ctx, called{schedule: scheduleSubOrchestration, name: string(name)}, in, options)
 }
 
 // ContinueAsNew ends this run of the orchestrator and starts it anew with that input and an empty history; return right
@@ -133,29 +133,32 @@ func (name OrchestratorName[In, Out]) ContinueAsNew(ctx *task.OrchestrationConte
 	ctx.ContinueAsNew(in, task.WithKeepUnprocessedEvents())
 }
 
-// schedule schedules one attempt. It is a plain function, not a closure over the call: there are many calls.
-type schedule func(t *replay.Turn, name, input string, o callOptions) *replay.Op
-
-func scheduleActivity(t *replay.Turn, name, input string, _ callOptions) *replay.Op {
-	return t.Activity(name, input)
+// called is what an orchestrator calls: an activity or a sub-orchestration, with its input.
+type called struct {
+	schedule func(*replay.Turn, called) *replay.Op
+	name     string
+	input    string
+	callOptions
 }
 
-func scheduleSubOrchestration(t *replay.Turn, name, input string, o callOptions) *replay.Op {
-	return t.SubOrchestration(name, o.instanceID, input)
+func scheduleActivity(t *replay.Turn, c called) *replay.Op { return t.Activity(c.name, c.input) }
+
+func scheduleSubOrchestration(t *replay.Turn, c called) *replay.Op {
+	return t.SubOrchestration(c.name, c.instanceID, c.input)
 }
 
-func call[Out any](ctx *task.OrchestrationContext, f schedule, name string, in any, options []CallOption) *Task[Out] {
-	o := apply(options)
+func call[Out any](ctx *task.OrchestrationContext, c called, in any, options []CallOption) *Task[Out] {
 	t := newTask[Out](ctx)
 	input, err := json.Marshal(in)
 	if err != nil {
-		t.end("", fmt.Errorf("the input of %s cannot be JSON: %w", name, err))
+		t.end("", fmt.Errorf("the input of %s cannot be JSON: %w", c.name, err))
 		return t
 	}
-	if o.retry == nil {
-		t.follow(f(t.turn, name, string(input), o), name)
+	c.input, c.callOptions = string(input), apply(options)
+	if c.retry == nil {
+		t.follow(c.schedule(t.turn, c), c.name)
 	} else {
-		t.retry(*o.retry, name, func() *replay.Op { return f(t.turn, name, string(input), o) })
+		retry(&t.future, c)
 	}
 	return t
 }

@@ -44,7 +44,15 @@ func sortHistory(turn *wire.Turn) *history {
 		if i >= len(turn.Past) {
 			out = &h.new
 		}
-		switch {
+		switch { // the commonest first
+		case e.GetTaskScheduled() != nil:
+			h.scheduled = append(h.scheduled, e)
+		case matters(e):
+			if h.suspended {
+				held = append(held, e)
+			} else {
+				*out = append(*out, e)
+			}
 		case e.GetExecutionSuspended() != nil:
 			h.suspended = true
 		case e.GetExecutionResumed() != nil:
@@ -58,20 +66,12 @@ func sortHistory(turn *wire.Turn) *history {
 			}
 			started = true
 			*out = append(*out, e)
-		case e.GetTaskScheduled() != nil:
-			h.scheduled = append(h.scheduled, e)
 		case e.GetSubOrchestrationInstanceCreated() != nil:
 			h.scheduled = append(h.scheduled, e)
 		case e.GetTimerCreated() != nil:
 			h.scheduled = append(h.scheduled, e)
 		case e.GetExecutionTerminated() != nil:
 			*out = append(*out, e)
-		case matters(e):
-			if h.suspended {
-				held = append(held, e)
-			} else {
-				*out = append(*out, e)
-			}
 		}
 	}
 	for _, events := range [][]*backend.HistoryEvent{h.past, h.new} {
@@ -85,7 +85,7 @@ func sortHistory(turn *wire.Turn) *history {
 // matters says whether the SDK needs the event for a replay. What is not listed (orchestratorCompleted, eventSent,
 // genericEvent of a rewound orchestration, historyState, kinds yet unknown) carries nothing.
 func matters(e *backend.HistoryEvent) bool {
-	return e.GetOrchestratorStarted() != nil || e.GetTaskCompleted() != nil || e.GetTaskFailed() != nil ||
+	return e.GetTaskCompleted() != nil || e.GetOrchestratorStarted() != nil || e.GetTaskFailed() != nil ||
 		e.GetSubOrchestrationInstanceCompleted() != nil || e.GetSubOrchestrationInstanceFailed() != nil ||
 		e.GetTimerFired() != nil || e.GetEventRaised() != nil
 }
