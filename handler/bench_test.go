@@ -51,7 +51,7 @@ func newRequest(function string, text []byte) (*http.Request, *bytes.Reader) {
 	return httptest.NewRequest("POST", "/"+function, io.NopCloser(body)), body
 }
 
-// writer takes an answer.
+// writer takes an answer, and deadlines, as a connection of net/http's server does.
 type writer struct {
 	header http.Header
 	status int
@@ -60,6 +60,8 @@ type writer struct {
 func (w *writer) Header() http.Header         { return w.header }
 func (w *writer) Write(p []byte) (int, error) { return len(p), nil }
 func (w *writer) WriteHeader(status int)      { w.status = status }
+
+func (w *writer) SetReadDeadline(time.Time) error { return nil }
 
 // BenchmarkActivity is what the handler adds to an activity.
 func BenchmarkActivity(b *testing.B) {
