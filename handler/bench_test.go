@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,53 +95,63 @@ func fanOut(ctx *task.OrchestrationContext) (any, error) {
 	return records, nil
 }
 
-// history is that of fanOut when all but the last of its activities are done, and the last one's result is new.
-func history(b *testing.B) (past, news [][]byte) {
-	event := func(text string) []byte {
-		e := &backend.HistoryEvent{}
-		if err := protojson.Unmarshal([]byte(text), e); err != nil {
-			b.Fatal(err)
-		}
-		raw, err := proto.Marshal(e)
-		if err != nil {
-			b.Fatal(err)
-		}
-		return raw
+const at = `"timestamp":"2026-11-23T01:02:03.456Z"`
+
+// event makes the protobuf of a history event from its JSON.
+func event(b *testing.B, text string) []byte {
+	e := &backend.HistoryEvent{}
+	if err := protojson.Unmarshal([]byte(text), e); err != nil {
+		b.Fatal(err)
 	}
-	const at = `"timestamp":"2026-11-23T01:02:03.456Z"`
-	past = append(past, event(`{"eventId":-1,`+at+`,"orchestratorStarted":{}}`),
-		event(`{"eventId":-1,`+at+`,"executionStarted":{"name":"Orch","orchestrationInstance":{"instanceId":"i","executionId":"e"}}}`))
-	for i := range records {
-		past = append(past, event(fmt.Sprintf(`{"eventId":%d,%s,"taskScheduled":{"name":"Work"}}`, i, at)))
+	raw, err := proto.Marshal(e)
+	if err != nil {
+		b.Fatal(err)
 	}
-	past = append(past, event(`{"eventId":-1,`+at+`,"orchestratorCompleted":{}}`))
-	for i := range records {
-		done := event(fmt.Sprintf(`{"eventId":-1,%s,"taskCompleted":{"taskScheduledId":%d,"result":"{\"Success\":true}"}}`, at, i))
-		if i == records-1 {
-			return past, [][]byte{event(`{"eventId":-1,` + at + `,"orchestratorStarted":{}}`), done}
-		}
-		past = append(past, done)
-	}
-	panic("unreachable")
+	return raw
 }
 
-func turnBody(past, news [][]byte) []byte {
+// turn is what the host sends in one turn.
+type turn struct{ past, news [][]byte }
+
+// history is that of an orchestrator that calls all activities at once: its turns, the results spread evenly over all
+// but the first. As on the host, pastEvents ends with orchestratorCompleted and newEvents starts with
+// orchestratorStarted.
+func history(b *testing.B, turns int) []turn {
+	started, completed := event(b, `{"eventId":-1,`+at+`,"orchestratorStarted":{}}`), event(b, `{"eventId":-1,`+at+`,"orchestratorCompleted":{}}`)
+	start := event(b, `{"eventId":-1,`+at+`,"executionStarted":{"name":"Orch","orchestrationInstance":{"instanceId":"i","executionId":"e"}}}`)
+	all := []turn{{news: [][]byte{started, start}}}
+	past := [][]byte{started, start}
+	for i := range records {
+		past = append(past, event(b, fmt.Sprintf(`{"eventId":%d,%s,"taskScheduled":{"name":"Work"}}`, i, at)))
+	}
+	past = append(past, completed)
+	for t := range turns - 1 {
+		news := [][]byte{started}
+		for i := t * records / (turns - 1); i < (t+1)*records/(turns-1); i++ {
+			news = append(news, event(b, fmt.Sprintf(`{"eventId":-1,%s,"taskCompleted":{"taskScheduledId":%d,"result":"{\"Success\":true}"}}`, at, i)))
+		}
+		all = append(all, turn{past, news})
+		past = slices.Concat(past, news, [][]byte{completed})
+	}
+	return all
+}
+
+func (t turn) body() []byte {
 	var request []byte
 	request = protowire.AppendString(protowire.AppendTag(request, 1, protowire.BytesType), "i")
-	for field, events := range map[protowire.Number][][]byte{3: past, 4: news} {
+	for field, events := range map[protowire.Number][][]byte{3: t.past, 4: t.news} {
 		for _, e := range events {
 			request = protowire.AppendBytes(protowire.AppendTag(request, field, protowire.BytesType), e)
 		}
 	}
-	return []byte(`{"Data":{"context":` + twice(base64.StdEncoding.EncodeToString(request)) + `},"Metadata":{"sys":{"MethodName":"Orch"}}}`)
+	return []byte(`{"Data":{"context":` + twice(base64.StdEncoding.EncodeToString(request)) + `},"Metadata":{"sys":{"MethodName":"Orch","UtcNow":"2026-11-22T19:57:51.8122972Z","RandGuid":"6792da5d-83e4-4297-a3ec-1b95a012da9c"}}}`)
 }
 
 // BenchmarkTurn is an orchestrator turn of 1,000 past activities through ServeHTTP, with the SDK's own tasks and with
 // the toolkit's, against the bare unmarshal, executor and marshal of the same bytes. x-bare is the ratio of their times,
 // measured in turns about, so that a busy machine slows both.
 func BenchmarkTurn(b *testing.B) {
-	past, news := history(b)
-	text := turnBody(past, news)
+	text := history(b, records+1)[records].body() // only the last activity's result is new
 	bare := bareTurn(b, text)
 	b.Run("bare", func(b *testing.B) {
 		b.ReportAllocs()
