@@ -137,7 +137,7 @@ func (name OrchestratorName[In, Out]) ContinueAsNew(ctx *task.OrchestrationConte
 type called struct {
 	schedule func(*replay.Turn, called) *replay.Op
 	name     string
-	input    string
+	input    []byte
 	callOptions
 }
 
@@ -154,7 +154,7 @@ func call[Out any](ctx *task.OrchestrationContext, c called, in any, options []C
 		t.end("", fmt.Errorf("the input of %s cannot be JSON: %w", c.name, err))
 		return t
 	}
-	c.input, c.callOptions = string(input), apply(options)
+	c.input, c.callOptions = input, apply(options)
 	if c.retry == nil {
 		t.follow(c.schedule(t.turn, c), c.name)
 	} else {

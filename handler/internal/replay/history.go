@@ -112,6 +112,17 @@ func (h *history) addOutcome(e *backend.HistoryEvent) {
 	h.outcomes = append(h.outcomes, o)
 }
 
+// earlier says by id what earlier turns scheduled. The ids count up from 0; one out of line is left out.
+func (h *history) earlier() []bool {
+	earlier := make([]bool, len(h.scheduled))
+	for _, e := range h.scheduled {
+		if e.EventId >= 0 && int(e.EventId) < len(earlier) {
+			earlier[e.EventId] = true
+		}
+	}
+	return earlier
+}
+
 // nameOf returns the name of the function that was scheduled under the id.
 func (h *history) nameOf(id int32) string {
 	for _, e := range slices.Backward(h.scheduled) {

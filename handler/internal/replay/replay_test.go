@@ -436,7 +436,7 @@ func TestOddHistories(t *testing.T) {
 func TestWrongKind(t *testing.T) {
 	t.Parallel()
 	o := func(ctx *task.OrchestrationContext) (any, error) {
-		op := Of(ctx).Activity("Work", "1")
+		op := Of(ctx).Activity("Work", []byte("1"))
 		Of(ctx).Until(func() bool { return op.Done })
 		return json.RawMessage(op.Result), nil
 	}
@@ -450,7 +450,7 @@ func TestDuplicateCompletions(t *testing.T) {
 	t.Parallel()
 	ends := 0
 	o := func(ctx *task.OrchestrationContext) (any, error) {
-		op, pause := Of(ctx).Activity("Work", "1"), Of(ctx).Timer(time.Hour)
+		op, pause := Of(ctx).Activity("Work", []byte("1")), Of(ctx).Timer(time.Hour)
 		op.Then(func() { ends++ })
 		Of(ctx).Until(func() bool { return pause.Done })
 		return json.RawMessage(op.Result), nil
@@ -594,7 +594,7 @@ func TestOutputs(t *testing.T) {
 // everything waits for one operation of each kind.
 func everything(ctx *task.OrchestrationContext) (any, error) {
 	turn := Of(ctx)
-	a, b, c, d := turn.Activity("Work", "1"), turn.Timer(time.Hour), turn.SubOrchestration("Child", "", "1"), turn.Event("go")
+	a, b, c, d := turn.Activity("Work", []byte("1")), turn.Timer(time.Hour), turn.SubOrchestration("Child", "", []byte("1")), turn.Event("go")
 	turn.Until(func() bool { return a.Done && b.Done && c.Done && d.Done })
 	return a.Result + c.Result + d.Result, nil
 }
