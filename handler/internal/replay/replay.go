@@ -272,11 +272,9 @@ func Fail(instanceID, errorType, message string) *backend.ExecutionResults {
 	_ = registry.AddOrchestratorN("*", func(*task.OrchestrationContext) (any, error) {
 		return nil, errors.New(strings.ToValidUTF8(message, "\uFFFD"))
 	})
-	results, _ := task.NewTaskExecutor(registry).ExecuteOrchestrator(context.Background(), api.InstanceID(instanceID), nil, startOnly)
+	results, _ := task.NewTaskExecutor(registry).ExecuteOrchestrator(context.Background(), api.InstanceID(instanceID), nil,
+		[]*backend.HistoryEvent{wire.NewEvent("executionStarted", time.Time{})})
 	results.Response.Actions[0].GetCompleteOrchestration().FailureDetails.ErrorType = errorType
 	results.Response.CustomStatus = nil
 	return results
 }
-
-// startOnly is a history of nothing but a start.
-var startOnly = []*backend.HistoryEvent{wire.NewEvent("executionStarted", time.Time{})}
