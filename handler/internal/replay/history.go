@@ -2,7 +2,6 @@ package replay
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/microsoft/durabletask-go/backend"
@@ -15,6 +14,7 @@ type history struct {
 	past, new []*backend.HistoryEvent // for the SDK: what completes something, and the times
 	scheduled []*backend.HistoryEvent // what earlier turns scheduled, in order
 	outcomes  []outcome               // what completes a task or raises an event, in order
+	names     map[int32]string        // for nameOf
 
 	executionID string
 	suspended   bool
@@ -123,14 +123,15 @@ func (h *history) earlier() []bool {
 	return earlier
 }
 
-// nameOf returns the name of the function that was scheduled under the id.
+// nameOf returns the name of the function that was scheduled under the id. Only failures ask for it.
 func (h *history) nameOf(id int32) string {
-	for _, e := range slices.Backward(h.scheduled) {
-		if e.EventId == id {
-			return ofEvent(e).name
+	if h.names == nil {
+		h.names = make(map[int32]string, len(h.scheduled))
+		for _, e := range h.scheduled {
+			h.names[e.EventId] = ofEvent(e).name
 		}
 	}
-	return ""
+	return h.names[id]
 }
 
 // executionID is unique to each run of an instance: a continue-as-new and a new start have another one. The second
