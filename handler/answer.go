@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -17,9 +18,10 @@ import (
 
 // answer sends what a function's run came to, and its logs, once.
 func (s *server) answer(w http.ResponseWriter, c *call, o outcome) {
-	var body []byte
+	body := bodyBuffers.Get().(*bytes.Buffer)
+	defer recycle(body)
 	if o.err == nil {
-		body, o.err = invocation.Marshal(wire.Response{Outputs: c.declared(o.outputs), ReturnValue: o.value, Logs: c.logs.take()})
+		o.err = invocation.Encode(body, wire.Response{Outputs: c.declared(o.outputs), ReturnValue: o.value, Logs: c.logs.take()})
 	}
 	if o.err != nil {
 		c.logs.flush() // the host reads no Logs from this answer
@@ -32,7 +34,7 @@ func (s *server) answer(w http.ResponseWriter, c *call, o outcome) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(body) // a host that hung up will ask again
+	_, _ = w.Write(body.Bytes()) // a host that hung up will ask again
 }
 
 // declared leaves out the outputs that are no binding, which the host would ignore without a word.

@@ -60,7 +60,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel = context.WithTimeout(ctx, s.settings.limit)
 		defer cancel()
 	}
-	c := &call{function: f, id: r.Header.Get("X-Azure-Functions-InvocationId")}
+	c := &call{function: f, id: r.Header.Get("X-Azure-Functions-Invocationid")}
 	release, err := s.readRequest(ctx, w, r, c)
 	defer release()
 	if err != nil {
@@ -131,7 +131,7 @@ func (s *server) execute(ctx context.Context, c *call) outcome {
 	case c.turn != nil:
 		return actions(replay.Run(c.turn, c.orchestrator, s.logger(c, slog.String("instance", c.turn.InstanceID))))
 	case c.activity != nil:
-		value, err := invocation.RunActivity(ctx, c.activity, wire.Text(c.request.Data[c.binding]), c.outputs)
+		value, err := invocation.RunActivity(ctx, c.activity, wire.Unwrap(c.request.Data[c.binding]), c.outputs)
 		return outcome{value: value, outputs: inv.Outputs(), err: err}
 	}
 	err := c.trigger(ctx, &Invocation{
@@ -184,12 +184,13 @@ func (s *server) readRequest(ctx context.Context, w http.ResponseWriter, r *http
 	case !errors.Is(err, io.EOF):
 		return release, fmt.Errorf("the body broke off: %w", err)
 	}
-	return release, c.decode(b.Bytes())
+	return release, c.decode(b)
 }
 
-// decode reads the request from its body, of which it keeps nothing.
-func (c *call) decode(body []byte) error {
-	if c.orchestrator == nil {
+// decode reads the request from its body. It keeps nothing of a buffer that is used again.
+func (c *call) decode(b *bytes.Buffer) error {
+	body := b.Bytes()
+	if c.orchestrator == nil && recyclable(b) {
 		body = bytes.Clone(body)
 	}
 	request, err := wire.DecodeRequest(body)
@@ -208,11 +209,13 @@ var bodyBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // recycle keeps a buffer for the next body unless it is large.
 func recycle(b *bytes.Buffer) {
-	if b.Cap() <= largeBody {
+	if recyclable(b) {
 		b.Reset()
 		bodyBuffers.Put(b)
 	}
 }
+
+func recyclable(b *bytes.Buffer) bool { return b.Cap() <= largeBody }
 
 // copyBody reads up to n bytes, in bodyTime; io.EOF says that there were less.
 func copyBody(b *bytes.Buffer, w http.ResponseWriter, r *http.Request, n int64) error {

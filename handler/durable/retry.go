@@ -3,8 +3,6 @@ package durable
 import (
 	"math"
 	"time"
-
-	"example.com/durablefunctions/handler/internal/replay"
 )
 
 // RetryPolicy says when a task that failed is tried again. Each task of a fan-out waits on its own schedule, on durable
@@ -31,23 +29,39 @@ func (p RetryPolicy) interval(failures int) time.Duration {
 	return time.Duration(min(d, float64(limit)))
 }
 
-// retry lets f end when an attempt succeeds or the policy gives up.
-func (f *future) retry(p RetryPolicy, name string, attempt func() *replay.Op) {
-	begun := f.turn.Context.CurrentTimeUtc
-	var try func(failures int)
-	try = func(failures int) {
-		op := attempt()
-		op.Then(func() {
-			err := taskError(name, op.Failure)
-			failures++
-			delay := p.interval(failures)
-			late := p.Timeout > 0 && f.turn.Context.CurrentTimeUtc.Add(delay).Sub(begun) > p.Timeout
-			if err == nil || failures >= p.Attempts || late || p.Retry != nil && !p.Retry(err) {
-				f.end(op.Result, err)
-				return
-			}
-			sleep(f.turn, delay, func() { try(failures) })
-		})
+// attempts is a call that is tried again.
+type attempts struct {
+	*future
+	called
+	begun    time.Time
+	failures int
+}
+
+// retry lets f end when an attempt at the call succeeds or its policy gives up.
+func retry(f *future, c called) {
+	a := &attempts{future: f, called: c, begun: f.turn.Context.CurrentTimeUtc}
+	a.try()
+}
+
+func (a *attempts) try() {
+	op := a.schedule(a.turn, a.called)
+	op.Then(func() {
+		if err := taskError(a.name, op.Failure); err != nil {
+			a.failed(err)
+		} else {
+			a.end(op.Result, nil)
+		}
+	})
+}
+
+func (a *attempts) failed(err error) {
+	p := a.retry
+	a.failures++
+	delay := p.interval(a.failures)
+	late := p.Timeout > 0 && a.turn.Context.CurrentTimeUtc.Add(delay).Sub(a.begun) > p.Timeout
+	if a.failures >= p.Attempts || late || p.Retry != nil && !p.Retry(err) {
+		a.end("", err)
+		return
 	}
-	try(0)
+	sleep(a.turn, delay, a.try)
 }

@@ -12,7 +12,11 @@ import (
 
 // Task is a durable operation that an orchestrator has scheduled and whose result is a T.
 type Task[T any] struct {
-	*future
+	future
+}
+
+func newTask[T any](ctx *task.OrchestrationContext) *Task[T] {
+	return &Task[T]{future{turn: replay.Of(ctx)}}
 }
 
 // Awaitable is a task of any type, for WhenAny.
@@ -26,27 +30,29 @@ type future struct {
 	order  int // when it ended, counted in this turn
 	result string
 	err    error
-	onDone []func()
+	onDone func() // nil: nobody waits to be told
 }
 
 func (f *future) base() *future { return f }
 
-func newFuture(ctx *task.OrchestrationContext) *future { return &future{turn: replay.Of(ctx)} }
-
 func (f *future) end(result string, err error) {
 	f.turn.Ended++
 	f.done, f.order, f.result, f.err = true, f.turn.Ended, result, err
-	for _, tell := range f.onDone {
-		tell()
+	if f.onDone != nil {
+		f.onDone()
 	}
 }
 
 // then calls g when f has ended, before anything later in the history is looked at.
 func (f *future) then(g func()) {
-	if f.done {
+	earlier := f.onDone
+	switch {
+	case f.done:
 		g()
-	} else {
-		f.onDone = append(f.onDone, g)
+	case earlier == nil:
+		f.onDone = g
+	default:
+		f.onDone = func() { earlier(); g() }
 	}
 }
 
@@ -110,10 +116,7 @@ type ActivityName[In, Out any] string
 
 // Call schedules the activity. It runs when the orchestrator waits; the host does not retry it, WithRetry does.
 func (name ActivityName[In, Out]) Call(ctx *task.OrchestrationContext, in In, options ...CallOption) *Task[Out] {
-	o := apply(options)
-	return call[Out](ctx, string(name), in, o, func(t *replay.Turn, input string) *replay.Op {
-		return t.Activity(string(name), input)
-	})
+	return call[Out](ctx, called{schedule: scheduleActivity, name: string(name)}, in, options)
 }
 
 // OrchestratorName is the name of an orchestrator, its function's folder, with the types of its input and result.
@@ -121,10 +124,7 @@ type OrchestratorName[In, Out any] string
 
 // Call runs the orchestrator as a sub-orchestration. Its instance id is unique unless WithInstanceID gives another.
 func (name OrchestratorName[In, Out]) Call(ctx *task.OrchestrationContext, in In, options ...CallOption) *Task[Out] {
-	o := apply(options)
-	return call[Out](ctx, string(name), in, o, func(t *replay.Turn, input string) *replay.Op {
-		return t.SubOrchestration(string(name), o.instanceID, input)
-	})
+	return call[Out](ctx, called{schedule: scheduleSubOrchestration, name: string(name)}, in, options)
 }
 
 // ContinueAsNew ends this run of the orchestrator and starts it anew with that input and an empty history; return right
@@ -133,17 +133,32 @@ func (name OrchestratorName[In, Out]) ContinueAsNew(ctx *task.OrchestrationConte
 	ctx.ContinueAsNew(in, task.WithKeepUnprocessedEvents())
 }
 
-func call[Out any](ctx *task.OrchestrationContext, name string, in any, o callOptions, schedule func(*replay.Turn, string) *replay.Op) *Task[Out] {
-	t := &Task[Out]{newFuture(ctx)}
+// called is what an orchestrator calls: an activity or a sub-orchestration, with its input.
+type called struct {
+	schedule func(*replay.Turn, called) *replay.Op
+	name     string
+	input    []byte
+	callOptions
+}
+
+func scheduleActivity(t *replay.Turn, c called) *replay.Op { return t.Activity(c.name, c.input) }
+
+func scheduleSubOrchestration(t *replay.Turn, c called) *replay.Op {
+	return t.SubOrchestration(c.name, c.instanceID, c.input)
+}
+
+func call[Out any](ctx *task.OrchestrationContext, c called, in any, options []CallOption) *Task[Out] {
+	t := newTask[Out](ctx)
 	input, err := json.Marshal(in)
 	if err != nil {
-		t.end("", fmt.Errorf("the input of %s cannot be JSON: %w", name, err))
+		t.end("", fmt.Errorf("the input of %s cannot be JSON: %w", c.name, err))
 		return t
 	}
-	if o.retry == nil {
-		t.follow(schedule(t.turn, string(input)), name)
+	c.input, c.callOptions = input, apply(options)
+	if c.retry == nil {
+		t.follow(c.schedule(t.turn, c), c.name)
 	} else {
-		t.retry(*o.retry, name, func() *replay.Op { return schedule(t.turn, string(input)) })
+		retry(&t.future, c)
 	}
 	return t
 }
@@ -157,6 +172,9 @@ type callOptions struct {
 }
 
 func apply(options []CallOption) callOptions {
+	if len(options) == 0 {
+		return callOptions{}
+	}
 	var o callOptions
 	for _, option := range options {
 		option(&o)

@@ -17,7 +17,7 @@ const maxTimer = 3 * 24 * time.Hour
 // Timer ends after d, a little late rather than early. A long one is made of several timers of the host. A d of zero or
 // less ends at the orchestrator's next turn.
 func Timer(ctx *task.OrchestrationContext, d time.Duration) *Task[struct{}] {
-	t := &Task[struct{}]{newFuture(ctx)}
+	t := newTask[struct{}](ctx)
 	sleep(t.turn, d, func() { t.end("", nil) })
 	return t
 }
@@ -37,7 +37,7 @@ func sleep(turn *replay.Turn, d time.Duration, then func()) {
 // event goes to one wait, the oldest first; an event that came before the wait counts. After the timeout the task fails
 // with ErrTimeout and takes no event any more. A timeout of zero or less waits for ever.
 func WaitForEvent[T any](ctx *task.OrchestrationContext, name string, timeout time.Duration) *Task[T] {
-	t := &Task[T]{newFuture(ctx)}
+	t := newTask[T](ctx)
 	wait := t.turn.Event(name)
 	t.follow(wait, name)
 	if timeout > 0 && !t.done {

@@ -262,7 +262,7 @@ func (e *Env) call(f task.Activity, name, input string) (value json.RawMessage, 
 		}
 	}()
 	ctx := invocation.With(e.t.Context(), &invocation.Invocation{Logger: slog.New(slog.DiscardHandler)})
-	value, err := invocation.RunActivity(ctx, f, input, nil)
+	value, err := invocation.RunActivity(ctx, f, []byte(input), nil)
 	if err != nil {
 		failed = &failure{name, wire.KindFailed, err.Error()}
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -169,6 +170,22 @@ func TestLoadErrors(t *testing.T) {
 				t.Errorf("got %v, want one line with %q", err, c.want)
 			}
 		})
+	}
+}
+
+func TestLongNames(t *testing.T) {
+	t.Parallel()
+	for n, valid := range map[int]bool{127: true, 128: false} {
+		long := strings.Repeat("n", n)
+		for _, names := range [][2]string{{long, "b"}, {"F", long}} {
+			_, err := Load(writeApp(t, map[string]string{
+				"host.json":                 minimalHost,
+				names[0] + "/function.json": fmt.Sprintf(`{"bindings":[{"type":"activityTrigger","name":%q,"direction":"in"}]}`, names[1]),
+			}), nil)
+			if (err == nil) != valid {
+				t.Errorf("a name of %d characters: error %v", n, err)
+			}
+		}
 	}
 }
 

@@ -68,8 +68,8 @@ func MarshalOutput(binding string, v any) json.RawMessage {
 
 // RunActivity runs an activity on the text of its input and returns its result as it is to be sent, with the markers
 // that the two need; nil if there is none. outputs are the output bindings of its function.
-func RunActivity(ctx context.Context, f task.Activity, input string, outputs []string) (json.RawMessage, error) {
-	result, err := f(activityContext{ctx, wire.DecodeValue([]byte(input))})
+func RunActivity(ctx context.Context, f task.Activity, input []byte, outputs []string) (json.RawMessage, error) {
+	result, err := f(activityContext{ctx, wire.DecodeValue(input)})
 	if err != nil || result == nil {
 		return nil, err
 	}
@@ -98,10 +98,15 @@ func (a activityContext) GetInput(v any) error {
 // Marshal makes JSON that says what v says: json.Marshal would write < as an escape.
 func Marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
-	e := json.NewEncoder(&b)
+	err := Encode(&b, v)
+	return b.Bytes(), err
+}
+
+// Encode is Marshal into an empty buffer.
+func Encode(b *bytes.Buffer, v any) error {
+	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	err := e.Encode(v)
+	b.Truncate(max(b.Len()-len("\n"), 0))
+	return err
 }

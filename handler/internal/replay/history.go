@@ -2,7 +2,6 @@ package replay
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/microsoft/durabletask-go/backend"
@@ -15,6 +14,7 @@ type history struct {
 	past, new []*backend.HistoryEvent // for the SDK: what completes something, and the times
 	scheduled []*backend.HistoryEvent // what earlier turns scheduled, in order
 	outcomes  []outcome               // what completes a task or raises an event, in order
+	names     map[int32]string        // for nameOf
 
 	executionID string
 	suspended   bool
@@ -44,7 +44,15 @@ func sortHistory(turn *wire.Turn) *history {
 		if i >= len(turn.Past) {
 			out = &h.new
 		}
-		switch {
+		switch { // the commonest first
+		case e.GetTaskScheduled() != nil:
+			h.scheduled = append(h.scheduled, e)
+		case matters(e):
+			if h.suspended {
+				held = append(held, e)
+			} else {
+				*out = append(*out, e)
+			}
 		case e.GetExecutionSuspended() != nil:
 			h.suspended = true
 		case e.GetExecutionResumed() != nil:
@@ -58,20 +66,12 @@ func sortHistory(turn *wire.Turn) *history {
 			}
 			started = true
 			*out = append(*out, e)
-		case e.GetTaskScheduled() != nil:
-			h.scheduled = append(h.scheduled, e)
 		case e.GetSubOrchestrationInstanceCreated() != nil:
 			h.scheduled = append(h.scheduled, e)
 		case e.GetTimerCreated() != nil:
 			h.scheduled = append(h.scheduled, e)
 		case e.GetExecutionTerminated() != nil:
 			*out = append(*out, e)
-		case matters(e):
-			if h.suspended {
-				held = append(held, e)
-			} else {
-				*out = append(*out, e)
-			}
 		}
 	}
 	for _, events := range [][]*backend.HistoryEvent{h.past, h.new} {
@@ -85,7 +85,7 @@ func sortHistory(turn *wire.Turn) *history {
 // matters says whether the SDK needs the event for a replay. What is not listed (orchestratorCompleted, eventSent,
 // genericEvent of a rewound orchestration, historyState, kinds yet unknown) carries nothing.
 func matters(e *backend.HistoryEvent) bool {
-	return e.GetOrchestratorStarted() != nil || e.GetTaskCompleted() != nil || e.GetTaskFailed() != nil ||
+	return e.GetTaskCompleted() != nil || e.GetOrchestratorStarted() != nil || e.GetTaskFailed() != nil ||
 		e.GetSubOrchestrationInstanceCompleted() != nil || e.GetSubOrchestrationInstanceFailed() != nil ||
 		e.GetTimerFired() != nil || e.GetEventRaised() != nil
 }
@@ -112,14 +112,26 @@ func (h *history) addOutcome(e *backend.HistoryEvent) {
 	h.outcomes = append(h.outcomes, o)
 }
 
-// nameOf returns the name of the function that was scheduled under the id.
-func (h *history) nameOf(id int32) string {
-	for _, e := range slices.Backward(h.scheduled) {
-		if e.EventId == id {
-			return ofEvent(e).name
+// earlier says by id what earlier turns scheduled. The ids count up from 0; one out of line is left out.
+func (h *history) earlier() []bool {
+	earlier := make([]bool, len(h.scheduled))
+	for _, e := range h.scheduled {
+		if e.EventId >= 0 && int(e.EventId) < len(earlier) {
+			earlier[e.EventId] = true
 		}
 	}
-	return ""
+	return earlier
+}
+
+// nameOf returns the name of the function that was scheduled under the id. Only failures ask for it.
+func (h *history) nameOf(id int32) string {
+	if h.names == nil {
+		h.names = make(map[int32]string, len(h.scheduled))
+		for _, e := range h.scheduled {
+			h.names[e.EventId] = ofEvent(e).name
+		}
+	}
+	return h.names[id]
 }
 
 // executionID is unique to each run of an instance: a continue-as-new and a new start have another one. The second

@@ -44,7 +44,7 @@ type Result struct {
 // Run replays the orchestrator over the turn's history and returns what it wants done. It never panics, and whatever
 // the orchestrator does is an answer: what it gets wrong is a completion in state FAILED.
 func Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger) Result {
-	return Observe(turn, orchestrator, logger, func(*backend.ExecutionResults) {})
+	return Observe(turn, orchestrator, logger, nil)
 }
 
 // Observe is Run for a test kit, which also wants to see what the orchestrator scheduled in this replay of the turns
@@ -60,11 +60,16 @@ func Observe(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logge
 		waits:       map[string][]*Op{},
 		buffered:    map[string][]string{},
 	}
+	if all == nil {
+		t.earlier = h.earlier()
+	}
 	results, err := t.execute(turn.InstanceID, h, orchestrator)
 	if err != nil {
 		return Result{ExecutionResults: Fail(turn.InstanceID, PanicType, err.Error())}
 	}
-	all(results)
+	if all != nil {
+		all(results)
+	}
 	if err := checkDeterminism(h.scheduled, results); err != nil {
 		logger.Error(err.Error())
 		return Result{ExecutionResults: Fail(turn.InstanceID, nondetType, err.Error())}
@@ -267,11 +272,9 @@ func Fail(instanceID, errorType, message string) *backend.ExecutionResults {
 	_ = registry.AddOrchestratorN("*", func(*task.OrchestrationContext) (any, error) {
 		return nil, errors.New(strings.ToValidUTF8(message, "\uFFFD"))
 	})
-	results, _ := task.NewTaskExecutor(registry).ExecuteOrchestrator(context.Background(), api.InstanceID(instanceID), nil, startOnly)
+	results, _ := task.NewTaskExecutor(registry).ExecuteOrchestrator(context.Background(), api.InstanceID(instanceID), nil,
+		[]*backend.HistoryEvent{wire.NewEvent("executionStarted", time.Time{})})
 	results.Response.Actions[0].GetCompleteOrchestration().FailureDetails.ErrorType = errorType
 	results.Response.CustomStatus = nil
 	return results
 }
-
-// startOnly is a history of nothing but a start.
-var startOnly = []*backend.HistoryEvent{wire.NewEvent("executionStarted", time.Time{})}

@@ -436,7 +436,7 @@ func TestOddHistories(t *testing.T) {
 func TestWrongKind(t *testing.T) {
 	t.Parallel()
 	o := func(ctx *task.OrchestrationContext) (any, error) {
-		op := Of(ctx).Activity("Work", "1")
+		op := Of(ctx).Activity("Work", []byte("1"))
 		Of(ctx).Until(func() bool { return op.Done })
 		return json.RawMessage(op.Result), nil
 	}
@@ -445,12 +445,35 @@ func TestWrongKind(t *testing.T) {
 	turn(t, o, scheduledWork, wrong+"\n"+`"taskCompleted":{"taskScheduledId":0,"result":"5"}`).want(t, "1 COMPLETED 5")
 }
 
+// What is scheduled anew goes out with its input and id, whatever was scheduled before, and in whatever order the host
+// lists that.
+func TestInputs(t *testing.T) {
+	t.Parallel()
+	o := func(ctx *task.OrchestrationContext) (any, error) {
+		first := Of(ctx).Activity("Work", []byte("1"))
+		Of(ctx).SubOrchestration("Child", "kid", []byte("2"))
+		Of(ctx).Until(func() bool { return first.Done })
+		Of(ctx).SubOrchestration("Child", "kid-2", []byte("3"))
+		last := Of(ctx).Activity("Work", []byte("4"))
+		Of(ctx).Until(func() bool { return last.Done })
+		return nil, nil
+	}
+	turn(t, o, "", first).want(t, "0 activity Work 1; 1 sub Child kid 2")
+	past := first + "\n" + `"eventId":1,"subOrchestrationInstanceCreated":{"name":"Child"}` + "\n" + `"eventId":0,"taskScheduled":{"name":"Work"}` + "\n" + end
+	turn(t, o, past, begin+"\n"+`"taskCompleted":{"taskScheduledId":0}`).want(t, "2 sub Child kid-2 3; 3 activity Work 4")
+
+	huge := first + "\n" + `"eventId":2147483647,"taskScheduled":{"name":"Work"}` + "\n" + end
+	turn(t, o, huge, begin).contains(t, "nondeterministic")
+	negative := first + "\n" + `"eventId":-5,"taskScheduled":{"name":"Work"}` + "\n" + end
+	turn(t, o, negative, begin).contains(t, "nondeterministic")
+}
+
 // An operation ends once, as it ended first.
 func TestDuplicateCompletions(t *testing.T) {
 	t.Parallel()
 	ends := 0
 	o := func(ctx *task.OrchestrationContext) (any, error) {
-		op, pause := Of(ctx).Activity("Work", "1"), Of(ctx).Timer(time.Hour)
+		op, pause := Of(ctx).Activity("Work", []byte("1")), Of(ctx).Timer(time.Hour)
 		op.Then(func() { ends++ })
 		Of(ctx).Until(func() bool { return pause.Done })
 		return json.RawMessage(op.Result), nil
@@ -594,7 +617,7 @@ func TestOutputs(t *testing.T) {
 // everything waits for one operation of each kind.
 func everything(ctx *task.OrchestrationContext) (any, error) {
 	turn := Of(ctx)
-	a, b, c, d := turn.Activity("Work", "1"), turn.Timer(time.Hour), turn.SubOrchestration("Child", "", "1"), turn.Event("go")
+	a, b, c, d := turn.Activity("Work", []byte("1")), turn.Timer(time.Hour), turn.SubOrchestration("Child", "", []byte("1")), turn.Event("go")
 	turn.Until(func() bool { return a.Done && b.Done && c.Done && d.Done })
 	return a.Result + c.Result + d.Result, nil
 }

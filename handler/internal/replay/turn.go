@@ -32,6 +32,7 @@ type Turn struct {
 	blocked  bool                // the history ended before what the orchestrator waits for
 	sequence reflect.Value       // the SDK's number of what is scheduled next
 	ops      []*Op               // by that number; nil: the SDK's own, or done
+	earlier  []bool              // by that number: what an earlier turn scheduled
 	waits    map[string][]*Op    // waits for an external event by upper-case name, oldest first
 	buffered map[string][]string // events that nobody waits for yet
 }
@@ -69,16 +70,26 @@ func Of(ctx *task.OrchestrationContext) *Turn {
 }
 
 // Activity schedules an activity. An empty input means none.
-func (t *Turn) Activity(name, input string) *Op {
+func (t *Turn) Activity(name string, input []byte) *Op {
 	id := t.sequence.Int()
-	return t.add(id, activity, t.Context.CallActivity(name, task.WithRawActivityInput(input)))
+	if t.scheduledEarlier(id) {
+		return t.add(id, activity, t.Context.CallActivity(name))
+	}
+	return t.add(id, activity, t.Context.CallActivity(name, task.WithRawActivityInput(string(input))))
 }
 
 // SubOrchestration schedules a child. An empty id is filled in after the turn.
-func (t *Turn) SubOrchestration(name, instanceID, input string) *Op {
+func (t *Turn) SubOrchestration(name, instanceID string, input []byte) *Op {
 	id := t.sequence.Int()
-	return t.add(id, subOrchestration, t.Context.CallSubOrchestrator(name, task.WithRawSubOrchestratorInput(input), task.WithSubOrchestrationInstanceID(instanceID)))
+	if t.scheduledEarlier(id) {
+		return t.add(id, subOrchestration, t.Context.CallSubOrchestrator(name))
+	}
+	return t.add(id, subOrchestration, t.Context.CallSubOrchestrator(name, task.WithRawSubOrchestratorInput(string(input)), task.WithSubOrchestrationInstanceID(instanceID)))
 }
+
+// scheduledEarlier says whether the action is surely taken off in the end because an earlier turn had it done. Most of a
+// long turn's actions are, so that nobody reads their inputs.
+func (t *Turn) scheduledEarlier(id int64) bool { return id < int64(len(t.earlier)) && t.earlier[id] }
 
 // Timer schedules a timer.
 func (t *Turn) Timer(d time.Duration) *Op {

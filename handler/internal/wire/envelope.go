@@ -14,25 +14,27 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Request is the body of an invocation. Data holds the trigger and the input bindings by name, Metadata the trigger's
-// binding data, an object that most functions never read. Whoever writes a queue message can forge Metadata: the host
+// Request is the body of an invocation. Data holds the trigger and the input bindings by name, Metadata (see Properties)
+// the trigger's binding data, which most functions never read. Whoever writes a queue message can forge Metadata: the host
 // copies the properties of a JSON message over its own values.
 type Request struct {
 	Data     map[string]json.RawMessage
-	Metadata json.RawMessage
+	metadata []json.RawMessage // the objects of that name, in their order
 }
 
 // DecodeRequest reads the body of an invocation, in a fraction of encoding/json's time. The values are parts of the
-// body, not copies.
+// body, not copies. Of what encoding/json would read into maps it takes and refuses the same.
 func DecodeRequest(body []byte) (Request, error) {
 	r := Request{Data: map[string]json.RawMessage{}}
 	err := decode(body, func(d decoder) error {
-		return d.object(func(name string) (err error) {
+		return d.object(func(name string) error {
 			switch {
 			case strings.EqualFold(name, "Metadata"):
-				r.Metadata, err = d.value()
-				return err
+				return d.metadata(&r)
 			case strings.EqualFold(name, "Data"):
+				if d.PeekKind() == 'n' {
+					clear(r.Data)
+				}
 				return d.values(r.Data)
 			}
 			return d.SkipValue()
@@ -41,10 +43,32 @@ func DecodeRequest(body []byte) (Request, error) {
 	return r, err
 }
 
+// metadata keeps the text of Metadata, of which a body may hold several.
+func (d decoder) metadata(r *Request) error {
+	kind := d.PeekKind()
+	value, err := d.value()
+	switch {
+	case err != nil:
+		return err
+	case kind == 'n':
+		r.metadata = nil
+	case kind == '{':
+		r.metadata = append(r.metadata, value)
+	default:
+		return errors.New("Metadata is not a JSON object")
+	}
+	return nil
+}
+
 // Properties returns the properties of Metadata.
 func (r *Request) Properties() (map[string]json.RawMessage, error) {
 	properties := map[string]json.RawMessage{}
-	return properties, decode(r.Metadata, func(d decoder) error { return d.values(properties) })
+	for _, object := range r.metadata {
+		if err := decode(object, func(d decoder) error { return d.values(properties) }); err != nil {
+			return nil, err
+		}
+	}
+	return properties, nil
 }
 
 // decoder decodes a text and takes what encoding/json takes.
@@ -119,16 +143,19 @@ type Response struct {
 // Text returns the text of a value of Data or Metadata, whatever its encoding: the host encodes strings twice, bytes,
 // arrays, numbers and dates once, objects not at all. So a string is unwrapped once, and once more if the result is
 // itself a JSON string literal.
-func Text(raw json.RawMessage) string {
+func Text(raw json.RawMessage) string { return string(Unwrap(raw)) }
+
+// Unwrap is Text without the copy: what it returns may be a part of raw.
+func Unwrap(raw json.RawMessage) []byte {
 	if inner, ok := plainTwice(raw); ok {
-		return string(inner)
+		return inner
 	}
 	once, ok := unquote(raw)
 	if !ok {
-		return string(bytes.TrimSpace(raw))
+		return bytes.TrimSpace(raw)
 	}
-	if strings.HasPrefix(once, `"`) {
-		if twice, ok := unquote([]byte(once)); ok {
+	if bytes.HasPrefix(once, []byte(`"`)) {
+		if twice, ok := unquote(once); ok {
 			return twice
 		}
 	}
@@ -145,15 +172,15 @@ func plainTwice(raw []byte) ([]byte, bool) {
 	return inner, bytes.IndexByte(inner, '\\') < 0
 }
 
-func unquote(raw []byte) (string, bool) {
+func unquote(raw []byte) ([]byte, bool) {
 	raw = bytes.TrimSpace(raw)
 	if len(raw) == 0 || raw[0] != '"' {
-		return "", false
+		return nil, false
 	}
 	if text, err := jsontext.AppendUnquote(make([]byte, 0, len(raw)), raw); err == nil {
-		return string(text), true
+		return text, true
 	}
 	var s string
 	err := json.Unmarshal(raw, &s) // takes what jsontext refuses: lone surrogates, bytes that are not UTF-8
-	return s, err == nil
+	return []byte(s), err == nil
 }

@@ -47,7 +47,7 @@ func DecodeValue(text []byte) []byte {
 	if !ok {
 		return text
 	}
-	value := []byte(marked[len(Marker):])
+	value := marked[len(Marker):]
 	if !json.Valid(value) {
 		return text
 	}
@@ -240,8 +240,8 @@ func isMarked(raw []byte) bool {
 
 // unescape returns the text of a string with escapes.
 func unescape(raw []byte) []byte {
-	s, _ := unquote(slices.Concat([]byte{'"'}, raw, []byte{'"'}))
-	return []byte(s)
+	text, _ := unquote(slices.Concat([]byte{'"'}, raw, []byte{'"'}))
+	return text
 }
 
 // hasLoneSurrogate looks for a half of a surrogate pair among the escapes. Unescaped, UTF-8 has none.

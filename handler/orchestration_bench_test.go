@@ -1,0 +1,155 @@
+//go:build unix
+
+package handler_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/durable"
+)
+
+// BenchmarkOrchestration130 is a whole orchestration of 1,000 activities as the real host runs it: 130 turns, each with
+// its whole history, and the activities between them, over one connection to the handler's server. It reports the CPU
+// time of the process. The client's share in it is small: its requests are made beforehand, and written as they are.
+func BenchmarkOrchestration130(b *testing.B) {
+	type record struct{ RecordId, JobId string }
+	type result struct{ Success bool }
+	process := durable.ActivityName[record, result]("Work")
+	app := handler.New()
+	app.Activity("Work", durable.Activity(func(context.Context, record) (result, error) { return result{true}, nil }))
+	app.Orchestrator("Orch", durable.Orchestrator(func(ctx *task.OrchestrationContext, _ any) (int, error) {
+		retry := durable.WithRetry(durable.RetryPolicy{Attempts: 3})
+		return len(durable.FanOut(ctx, process, make([]record, records), nil, retry)), nil
+	}))
+	h := serve(b, app, map[string]string{"Orch/function.json": orchJSON, "Work/function.json": activityJSON})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	server := handler.NewServer(h)
+	go server.Serve(l)
+	defer server.Close()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	c := &client{Conn: conn, buffer: make([]byte, 4<<20)}
+
+	turns := history(b, 130)
+	requests := make([][]byte, len(turns))
+	sent := 0
+	for i, t := range turns {
+		requests[i] = request("Orch", t.body())
+		sent += len(requests[i])
+	}
+	activity := request("Work", hostActivityBody(`{"RecordId":"C-001","JobId":"0123456789abcdef0123456789abcdef"}`))
+	var cpu time.Duration
+	for b.Loop() {
+		before := cpuTime(b)
+		var answer []byte
+		for i, r := range requests {
+			if i > 0 {
+				for range len(turns[i].news) - 1 {
+					c.invoke(b, activity)
+				}
+			}
+			answer = c.invoke(b, r)
+		}
+		cpu += cpuTime(b) - before
+		if !completedWith(answer, strconv.Itoa(records)) {
+			b.Fatalf("the last turn's answer is %s", answer)
+		}
+	}
+	b.ReportMetric(cpu.Seconds()/float64(b.N), "cpu-s/op")
+	b.ReportMetric(float64(sent)/1e6, "MB-of-turns/op")
+}
+
+// hostActivityBody is an activity's invocation with all that the host puts into it.
+func hostActivityBody(input string) []byte {
+	once, _ := json.Marshal(input)
+	again, _ := json.Marshal(string(once))
+	return fmt.Appendf(nil, `{"Data":{"input":%s},"Metadata":{"instanceId":"\"0123456789abcdef0123456789abcdef\"","input":%s,"data":%s,`+
+		`"sys":{"MethodName":"Work","UtcNow":"2026-11-22T19:57:51.8657934Z","RandGuid":"d0cdff5f-9731-4ce7-8cb0-64c9394320cb"}}}`, again, again, once)
+}
+
+// request is a whole HTTP request as the host sends it, in chunks.
+func request(function string, body []byte) []byte {
+	return fmt.Appendf(nil, "POST /%s HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Azure-Functions-Host/4.1037.0.0\r\n"+
+		"X-Azure-Functions-HostVersion: 4.1037.0.0\r\nX-Azure-Functions-InvocationId: 7495a73d-2521-4ff1-82a0-847117e3703a\r\n"+
+		"Content-Type: application/json; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", function, len(body), body)
+}
+
+// client sends prepared requests over one connection.
+type client struct {
+	net.Conn
+	buffer []byte
+}
+
+// invoke sends a request and returns the whole answer, which is good until the next one.
+func (c *client) invoke(b *testing.B, request []byte) []byte {
+	if _, err := c.Write(request); err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	for !whole(c.buffer[:n]) {
+		m, err := c.Read(c.buffer[n:])
+		if err != nil {
+			b.Fatal(err)
+		}
+		n += m
+	}
+	if answer := c.buffer[:n]; !bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) {
+		b.Fatalf("answer %s", answer)
+	}
+	return c.buffer[:n]
+}
+
+// whole says whether an HTTP answer is complete.
+func whole(answer []byte) bool {
+	header, body, ok := bytes.Cut(answer, []byte("\r\n\r\n"))
+	if !ok {
+		return false
+	}
+	_, length, ok := bytes.Cut(header, []byte("Content-Length: "))
+	if !ok {
+		return bytes.HasSuffix(body, []byte("\r\n0\r\n\r\n"))
+	}
+	length, _, _ = bytes.Cut(length, []byte("\r\n"))
+	n, err := strconv.Atoi(string(length))
+	return err == nil && len(body) >= n
+}
+
+// completedWith says whether the answer to a turn, an unchunked one, completes the orchestration with that output.
+func completedWith(answer []byte, output string) bool {
+	_, body, _ := bytes.Cut(answer, []byte("\r\n\r\n"))
+	var response struct{ ReturnValue string }
+	if json.Unmarshal(body, &response) != nil {
+		return false
+	}
+	raw, err := io.ReadAll(base64.NewDecoder(base64.StdEncoding, strings.NewReader(response.ReturnValue)))
+	return err == nil && bytes.Contains(raw, []byte(output))
+}
+
+// cpuTime is what the process has used so far, by itself and in the kernel.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

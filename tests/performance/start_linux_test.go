@@ -1,0 +1,99 @@
+package performance
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/durablefunctions/handler"
+)
+
+func init() {
+	rows = append(rows,
+		row{"process start to first answer under the host", "aim for 30 ms", "BenchmarkStart ms-to-answer", "", "%.0f ms"},
+		row{"binary, stripped", "aim for 25 MB", "BenchmarkStart binary-MB", "", "%.1f MB"},
+		row{"idle resident memory under the host", "aim for 25 MB", "BenchmarkStart idle-MB", "", "%.1f MB"})
+}
+
+// BenchmarkStart starts the stripped binary as the Functions host does, up to its first answer.
+func BenchmarkStart(b *testing.B) {
+	binary := filepath.Join(b.TempDir(), "app")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, ".")
+	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("go build: %v\n%s", err, out)
+	}
+	info, err := os.Stat(binary)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var elapsed time.Duration
+	var idle float64
+	for b.Loop() {
+		took, resident := start(b, binary)
+		elapsed += took
+		idle = max(idle, resident)
+	}
+	b.ReportMetric(0, "ns/op") // the time between the starts says nothing
+	report(b, elapsed.Seconds()*1000/float64(b.N), "ms-to-answer")
+	report(b, float64(info.Size())/1e6, "binary-MB")
+	report(b, idle, "idle-MB")
+}
+
+// start runs the binary up to its first answer, and returns how long that took and what it then holds in memory, in MB.
+func start(b *testing.B, binary string) (time.Duration, float64) {
+	port := freePort(b)
+	cmd := exec.Command(binary)
+	cmd.Dir = root
+	cmd.Env = []string{handler.PortVariable + "=" + port, "CRM_DATABASE=" + filepath.Join(b.TempDir(), "crm.db")}
+	begun := time.Now()
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	for {
+		response, err := http.Get("http://127.0.0.1:" + port)
+		if err == nil {
+			response.Body.Close()
+			break
+		}
+		if time.Since(begun) > time.Minute {
+			b.Fatal(err)
+		}
+		time.Sleep(200 * time.Microsecond) // there is nothing to wait on: the host asks again and again, too
+	}
+	took := time.Since(begun)
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	kilobytes, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return took, kilobytes * 1024 / 1e6
+}
+
+func freePort(b *testing.B) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return port
+}
