@@ -135,18 +135,29 @@ func parseReport(t *testing.T, r result) report {
 }
 
 // query reads one number from a SQLite file of the data directory.
-func query(t *testing.T, path, statement string) int {
+func query(t *testing.T, path, statement string) (n int) {
+	t.Helper()
+	scan(t, path, statement, &n)
+	return n
+}
+
+// text reads one text.
+func text(t *testing.T, path, statement string) (s string) {
+	t.Helper()
+	scan(t, path, statement, &s)
+	return s
+}
+
+func scan(t *testing.T, path, statement string, into any) {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	var n int
-	if err := db.QueryRow(statement).Scan(&n); err != nil {
+	if err := db.QueryRow(statement).Scan(into); err != nil {
 		t.Fatal(err)
 	}
-	return n
 }
 
 func write(t *testing.T, path, text string) string {
