@@ -15,13 +15,6 @@ import (
 	"example.com/durablefunctions/handler"
 )
 
-func init() {
-	rows = append(rows,
-		row{"process start to first answer under the host", "aim for 30 ms", "BenchmarkStart ms-to-answer", "", "%.0f ms"},
-		row{"binary, stripped", "aim for 25 MB", "BenchmarkStart binary-MB", "", "%.1f MB"},
-		row{"idle resident memory under the host", "aim for 25 MB", "BenchmarkStart idle-MB", "", "%.1f MB"})
-}
-
 // BenchmarkStart starts the stripped binary as the Functions host does, up to its first answer.
 func BenchmarkStart(b *testing.B) {
 	binary := filepath.Join(b.TempDir(), "app")

@@ -1,6 +1,6 @@
 //go:build unix
 
-package handler_test
+package performance
 
 import (
 	"bytes"
@@ -35,7 +35,7 @@ func BenchmarkOrchestration130(b *testing.B) {
 		retry := durable.WithRetry(durable.RetryPolicy{Attempts: 3})
 		return len(durable.FanOut(ctx, process, make([]record, records), nil, retry)), nil
 	}))
-	h := serve(b, app, map[string]string{"Orch/function.json": orchJSON, "Work/function.json": activityJSON})
+	h := serve(b, app, map[string]string{"Orch": "orchestrationTrigger", "Work": "activityTrigger"})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -50,14 +50,14 @@ func BenchmarkOrchestration130(b *testing.B) {
 	defer conn.Close()
 	c := &client{Conn: conn, buffer: make([]byte, 4<<20)}
 
-	turns := history(b, 130)
+	turns := history(b, records, 130)
 	requests := make([][]byte, len(turns))
 	sent := 0
 	for i, t := range turns {
 		requests[i] = request("Orch", t.body())
 		sent += len(requests[i])
 	}
-	activity := request("Work", hostActivityBody(`{"RecordId":"C-001","JobId":"0123456789abcdef0123456789abcdef"}`))
+	activity := request("Work", activityBody(`{"RecordId":"C-001","JobId":"0123456789abcdef0123456789abcdef"}`))
 	var cpu time.Duration
 	for b.Loop() {
 		before := cpuTime(b)
@@ -75,16 +75,8 @@ func BenchmarkOrchestration130(b *testing.B) {
 			b.Fatalf("the last turn's answer is %s", answer)
 		}
 	}
-	b.ReportMetric(cpu.Seconds()/float64(b.N), "cpu-s/op")
-	b.ReportMetric(float64(sent)/1e6, "MB-of-turns/op")
-}
-
-// hostActivityBody is an activity's invocation with all that the host puts into it.
-func hostActivityBody(input string) []byte {
-	once, _ := json.Marshal(input)
-	again, _ := json.Marshal(string(once))
-	return fmt.Appendf(nil, `{"Data":{"input":%s},"Metadata":{"instanceId":"\"0123456789abcdef0123456789abcdef\"","input":%s,"data":%s,`+
-		`"sys":{"MethodName":"Work","UtcNow":"2026-11-22T19:57:51.8657934Z","RandGuid":"d0cdff5f-9731-4ce7-8cb0-64c9394320cb"}}}`, again, again, once)
+	report(b, cpu.Seconds()/float64(b.N), "cpu-s/op")
+	report(b, float64(sent)/1e6, "MB-of-turns/op")
 }
 
 // request is a whole HTTP request as the host sends it, in chunks.
