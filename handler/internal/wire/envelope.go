@@ -55,7 +55,7 @@ func (d decoder) metadata(r *Request) error {
 	case kind == '{':
 		r.metadata = append(r.metadata, value)
 	default:
-		return errors.New("Metadata is not a JSON object")
+		return errors.New("the value of Metadata is not a JSON object")
 	}
 	return nil
 }
