@@ -79,9 +79,13 @@ func (c *fakeCRM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, threeRecords)
 		return
 	}
+	c.processed(r)
+}
+
+func (c *fakeCRM) processed(r *http.Request) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.effects[r.Header.Get("Idempotency-Key")] = 1
-	c.mu.Unlock()
 }
 
 // called says how often a path was, and all how many records have been processed.

@@ -70,8 +70,9 @@ func freePort(t *testing.T) string {
 
 // customHandler is the binary as the Functions host runs it.
 type customHandler struct {
-	url string
-	out *lockedBuffer
+	url  string
+	out  *lockedBuffer
+	kill func() // and wait for its end
 }
 
 func startHandler(t *testing.T, env ...string) *customHandler {
@@ -85,7 +86,8 @@ func startHandler(t *testing.T, env ...string) *customHandler {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cancel(); _ = cmd.Wait() })
+	h.kill = sync.OnceFunc(func() { cancel(); _ = cmd.Wait() })
+	t.Cleanup(h.kill)
 	h.waitUntilUp(t)
 	return h
 }

@@ -1,0 +1,541 @@
+package tests
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/microsoft/durabletask-go/api"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"example.com/durablefunctions/handler/local"
+)
+
+// The handler dies, the host lives: what is in flight in the handler gets no answer, which fails an activity once and an
+// orchestration for good. (That a killed host goes on where it was is the matter of TestCrash.)
+
+// moment is when in an invocation the handler is killed.
+type moment int
+
+const (
+	never   moment = iota
+	asked          // the request is on its way
+	answers        // all is done, but the answer never arrives
+)
+
+// mortal is the built binary as the real host keeps it: when it dies, every invocation in flight ends without an answer,
+// and within a second there is another process. That happens twice; the third time the real host shuts down.
+type mortal struct {
+	t   *testing.T
+	env []string
+	// fate is asked of each turn and message; nil: never. n counts the turns of an instance, deliveries of messages.
+	fate func(function, instanceID string, n int) moment
+	// alter may change a message's request.
+	alter func(body []byte, n int) []byte
+
+	turn   sync.Mutex // held by a turn, or a message: who takes it kills none of them
+	counts map[string]int
+
+	mu     sync.Mutex
+	child  *customHandler
+	deaths int
+}
+
+func (m *mortal) url() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.child.url
+}
+
+func (m *mortal) die() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.deaths++; m.deaths > 2 {
+		m.t.Error("the handler dies for the third time: the host shuts down")
+	}
+	m.child.kill()
+	m.child = startHandler(m.t, m.env...)
+}
+
+// dieInActivity dies when no turn is in flight.
+func (m *mortal) dieInActivity() {
+	m.turn.Lock()
+	defer m.turn.Unlock()
+	m.die()
+}
+
+// ServeHTTP hands an invocation to the process of the moment. The connection is taken over for the sake of the status
+// line, in which the handler's errors travel.
+func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	defer conn.Close()
+	when := never
+	if r.URL.Path != "/ProcessActivity" {
+		m.turn.Lock()
+		defer m.turn.Unlock()
+		when, body = m.seal(r.URL.Path[1:], body)
+	}
+	answer, err := m.forward(r, body, when)
+	if err != nil || when == answers {
+		if err == nil {
+			m.die()
+		}
+		return
+	}
+	_ = answer.Write(conn)
+}
+
+// seal decides what becomes of a turn or message.
+func (m *mortal) seal(function string, body []byte) (moment, []byte) {
+	id := ""
+	if function == "MyOrchestration" {
+		id = instanceOf(m.t, body)
+	}
+	m.counts[id]++
+	if id == "" && m.alter != nil {
+		body = m.alter(body, m.counts[id])
+	}
+	if m.fate == nil {
+		return never, body
+	}
+	return m.fate(function, id, m.counts[id]), body
+}
+
+// forward sends an invocation on and reads its answer.
+func (m *mortal) forward(r *http.Request, body []byte, when moment) (*http.Response, error) {
+	var sent io.Reader = bytes.NewReader(body)
+	if when == asked {
+		sent = io.MultiReader(bytes.NewReader(body[:len(body)/2]), deathbed{m})
+	}
+	request, err := http.NewRequest(r.Method, m.url()+r.URL.Path, io.MultiReader(sent))
+	if err != nil {
+		return nil, err
+	}
+	request.Header = r.Header
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	response.Body, response.ContentLength, response.Close = io.NopCloser(bytes.NewReader(text)), int64(len(text)), true
+	return response, err
+}
+
+// deathbed is the half of a request that the handler does not live to read.
+type deathbed struct{ *mortal }
+
+func (d deathbed) Read([]byte) (int, error) {
+	d.die()
+	return 0, io.ErrUnexpectedEOF
+}
+
+// instanceOf reads the instance id of a turn.
+func instanceOf(t *testing.T, body []byte) string {
+	var request struct{ Data struct{ Context string } }
+	var turn string
+	if json.Unmarshal(body, &request) != nil || json.Unmarshal([]byte(request.Data.Context), &turn) != nil {
+		t.Errorf("the request of a turn: %.200s", body)
+		return ""
+	}
+	raw, err := base64.StdEncoding.DecodeString(turn)
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	_, _, n := protowire.ConsumeTag(raw) // field 1, instanceId
+	id, _ := protowire.ConsumeString(raw[n:])
+	return id
+}
+
+// mortalHost is a local host before a handler that dies.
+type mortalHost struct {
+	*local.Host
+	*mortal
+	mu        sync.Mutex
+	instances map[string]local.Instance // as last seen
+}
+
+func startMortal(t *testing.T, m *mortal, env ...string) *mortalHost {
+	t.Helper()
+	m.t, m.counts = t, map[string]int{}
+	m.env = append([]string{"PROCESS_RETRY_INTERVAL=200ms", "AlertEmailTo=ops@example.com"}, env...)
+	m.child = startHandler(t, m.env...)
+	h := &mortalHost{mortal: m, instances: map[string]local.Instance{}}
+	host, err := local.Open(t.Context(), local.Options{
+		Root: root, DataDir: t.TempDir(), Handler: m, Settings: func(string) string { return "" },
+		Environ: []string{}, Logger: slog.New(slog.DiscardHandler),
+		OnInstance: func(i local.Instance) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.instances[i.ID] = i
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Host = host
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = host.Close(ctx)
+	})
+	return h
+}
+
+func (h *mortalHost) count(is func(local.Instance) bool) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, i := range h.instances {
+		if is(i) {
+			n++
+		}
+	}
+	return n
+}
+
+// ended waits for the one root instance's end.
+func (h *mortalHost) ended(t *testing.T) (local.Instance, output) {
+	t.Helper()
+	id := ""
+	for deadline := time.Now().Add(30 * time.Second); id == ""; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no orchestration was started")
+		}
+		h.mu.Lock()
+		for _, i := range h.instances {
+			if i.Parent == "" {
+				id = i.ID
+			}
+		}
+		h.mu.Unlock()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	i, err := h.Wait(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out output
+	if i.Status == api.RUNTIME_STATUS_COMPLETED {
+		if err := json.Unmarshal([]byte(i.Output), &out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := h.count(func(i local.Instance) bool { return i.Parent == "" }); n != 1 {
+		t.Errorf("%d orchestrations were started, want 1", n)
+	}
+	return i, out
+}
+
+const theJob = "the-message"
+
+func (h *mortalHost) deliver(t *testing.T, records, delivery int) {
+	t.Helper()
+	ids := make([]string, records)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("R-%d", i)
+	}
+	body, _ := json.Marshal(map[string]any{"RecordIds": ids})
+	m := local.Message{ID: theJob, Body: body, DeliveryCount: delivery}
+	if err := h.Invoke(t.Context(), clientFunction, m); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// onceEach checks that each record was processed, and for one job only.
+func (c *fakeCRM) onceEach(t *testing.T, records int) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	jobs, processed := map[string]bool{}, map[string]bool{}
+	for key := range c.effects {
+		job, record, _ := strings.Cut(key, "/")
+		jobs[job], processed[record] = true, true
+	}
+	if len(processed) != records || len(c.effects) != records || len(jobs) != 1 {
+		t.Errorf("%d effects on %d records in %d jobs, want %d records once in one job", len(c.effects), len(processed), len(jobs), records)
+	}
+}
+
+// A record whose activity was lost with the handler is tried again, a while later, and its effect is there once.
+func TestActivityDies(t *testing.T) {
+	t.Parallel()
+	const records = 60
+	m := &mortal{}
+	var mu sync.Mutex
+	times := map[string][]time.Time{}
+	var crm *fakeCRM
+	crm = startCRM(t, func(_ http.ResponseWriter, r *http.Request, n int) bool {
+		mu.Lock()
+		times[r.URL.Path] = append(times[r.URL.Path], time.Now())
+		mu.Unlock()
+		switch {
+		case n > 1:
+		case strings.HasPrefix(r.URL.Path, "/records/R-7/"): // before the effect
+			m.dieInActivity()
+			return true
+		case strings.HasPrefix(r.URL.Path, "/records/R-40/"): // after it
+			crm.processed(r)
+			m.dieInActivity()
+			return true
+		}
+		return false
+	})
+	h := startMortal(t, m, "CRM_BASE_URL="+crm.url)
+	h.deliver(t, records, 1)
+	if i, out := h.ended(t); out.Succeeded != records || out.Mail != "" && out.Mail != "none" {
+		t.Errorf("%+v", i)
+	}
+	crm.onceEach(t, records)
+	mu.Lock()
+	defer mu.Unlock()
+	for _, path := range []string{"/records/R-7/process", "/records/R-40/process"} {
+		if t0 := times[path]; len(t0) < 2 || t0[1].Sub(t0[0]) < 200*time.Millisecond {
+			t.Errorf("%s was called at %v: want a second time, after 200 ms", path, t0)
+		}
+	}
+	if m.deaths != 2 {
+		t.Errorf("%d deaths, want 2", m.deaths)
+	}
+}
+
+// A record that kills the handler each time is given up after so many attempts; it is in the result and the mail.
+func TestDeadlyRecord(t *testing.T) {
+	t.Parallel()
+	m := &mortal{}
+	crm := startCRM(t, func(http.ResponseWriter, *http.Request, int) bool { m.dieInActivity(); return true })
+	h := startMortal(t, m, "CRM_BASE_URL="+crm.url, "PROCESS_ATTEMPTS=2")
+	h.deliver(t, 1, 1)
+	i, out := h.ended(t)
+	if out.Failed != 1 || out.Mail != "sent" {
+		t.Fatalf("%+v", i)
+	}
+	checkReason(t, out.Failures[0].ErrorMessage, "ended prematurely")
+	if calls, effects := crm.called("/records/R-0/process"); calls != 2 || effects != 0 {
+		t.Errorf("%d calls, %d effects; want 2 and none", calls, effects)
+	}
+}
+
+// A batch whose turn was lost fails without details, and its parent runs it again as a new child.
+func TestBatchDies(t *testing.T) {
+	t.Parallel()
+	const records = 100
+	var batches []string // in the order of their first turns
+	rootID := ""
+	m := &mortal{fate: func(function, id string, n int) moment {
+		switch {
+		case function != "MyOrchestration" || id == rootID:
+			return never
+		case rootID == "":
+			rootID = id
+			return never
+		case !slices.Contains(batches, id):
+			batches = append(batches, id)
+		}
+		switch {
+		case id == batches[0] && n == 1:
+			return asked // before anything was scheduled
+		case len(batches) > 1 && id == batches[1] && n == 2:
+			return answers // when some records are processed and others are waiting
+		}
+		return never
+	}}
+	crm := startCRM(t, nil)
+	h := startMortal(t, m, "CRM_BASE_URL="+crm.url, "BATCH_SIZE=30")
+	h.deliver(t, records, 1)
+	if i, out := h.ended(t); out.Succeeded != records {
+		t.Errorf("%+v", i)
+	}
+	crm.onceEach(t, records)
+	children := h.count(func(i local.Instance) bool { return i.Parent != "" })
+	failed := h.count(func(i local.Instance) bool { return i.Status == api.RUNTIME_STATUS_FAILED })
+	if children != 4+2 || failed != 2 || m.deaths != 2 {
+		t.Errorf("%d batches, %d failed, %d deaths; want 6, 2 and 2", children, failed, m.deaths)
+	}
+}
+
+// A lost turn of the root fails the orchestration for good. The same message, delivered again, starts it anew, and no
+// record is processed twice, though what the first run left behind goes on.
+func TestRootDies(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		batchSize, turn int
+		when            moment
+	}{
+		"in its first turn":             {100, 1, asked},
+		"among its records":             {100, 3, answers},
+		"while its batches are running": {30, 2, asked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const records = 100
+			killed := false
+			rootID := ""
+			m := &mortal{fate: func(function, id string, n int) moment {
+				if rootID == "" && function == "MyOrchestration" {
+					rootID = id
+				}
+				if killed || function != "MyOrchestration" || id != rootID || n != c.turn {
+					return never
+				}
+				killed = true
+				return c.when
+			}}
+			crm := startCRM(t, first(1<<30, "/records/R-17/", status(422)))
+			h := startMortal(t, m, "CRM_BASE_URL="+crm.url, fmt.Sprint("BATCH_SIZE=", c.batchSize))
+			h.deliver(t, records, 1)
+			i, _ := h.ended(t)
+			if i.Status != api.RUNTIME_STATUS_FAILED || !strings.Contains(i.Output, "ended prematurely") {
+				t.Fatalf("%s %s, want FAILED and why", i.Status, i.Output)
+			}
+			h.deliver(t, records, 2)
+			again, out := h.ended(t)
+			if again.ID != i.ID || out.Total != records || out.Succeeded != records-1 || out.Failed != 1 || out.Mail != "sent" {
+				t.Errorf("%+v", again)
+			}
+			crm.onceEach(t, records-1)
+			mails, err := h.Mails(t.Context(), i.ID)
+			if err != nil || len(mails) != 1 {
+				t.Errorf("mails %+v, %v; want one", mails, err)
+			}
+		})
+	}
+}
+
+// A message that dies with the handler is delivered again, and one orchestration comes of it.
+func TestClientFunctionDies(t *testing.T) {
+	t.Parallel()
+	for name, when := range map[string]moment{"before it starts the orchestration": asked, "after": answers} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			deliveries := 0
+			m := &mortal{fate: func(function, _ string, n int) moment {
+				if function != clientFunction {
+					return never
+				}
+				if deliveries = n; n == 1 {
+					return when
+				}
+				return never
+			}}
+			crm := startCRM(t, nil)
+			h := startMortal(t, m, "CRM_BASE_URL="+crm.url)
+			if err := h.Enqueue(t.Context(), clientFunction, local.Message{ID: theJob, Body: []byte(threeRecords)}); err != nil {
+				t.Fatal(err)
+			}
+			if i, out := h.ended(t); out.Succeeded != 3 {
+				t.Errorf("%+v", i)
+			}
+			crm.onceEach(t, 3)
+			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+				if n, err := h.Waiting(t.Context()); n == 0 && err == nil {
+					break
+				} else if time.Now().After(deadline) {
+					t.Fatalf("%d messages are waiting, %v", n, err)
+				}
+			}
+			if deliveries != 2 {
+				t.Errorf("%d deliveries, want 2", deliveries)
+			}
+		})
+	}
+}
+
+var rpcBaseURL = regexp.MustCompile(`(rpcBaseUrl\\*":\\*")[^"\\]+`)
+
+// A durable endpoint that does not answer as it should fails the message in bounded time; the next delivery, whose
+// request names another, starts one orchestration.
+func TestRPC(t *testing.T) {
+	t.Parallel()
+	hang := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn); _ = conn.Close() }
+	for name, endpoint := range map[string]func(t *testing.T) string{
+		"refuses":  func(t *testing.T) string { return "http://127.0.0.1:" + freePort(t) },
+		"hangs":    func(t *testing.T) string { return "http://" + listen(t, hang) },
+		"hangs up": func(t *testing.T) string { return "http://" + listen(t, func(conn net.Conn) { _ = conn.Close() }) },
+		"hangs up in the middle": func(t *testing.T) string {
+			return "http://" + listen(t, func(conn net.Conn) { _, _ = conn.Read(make([]byte, 64)); _ = conn.Close() })
+		},
+		"is something else": func(t *testing.T) string {
+			s := httptest.NewServer(http.NotFoundHandler())
+			t.Cleanup(s.Close)
+			return s.URL
+		},
+		"is no address": func(*testing.T) string { return "nowhere" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := endpoint(t)
+			m := &mortal{alter: func(body []byte, n int) []byte {
+				if n > 1 {
+					return body
+				}
+				altered := rpcBaseURL.ReplaceAll(body, []byte("${1}"+url))
+				altered = bytes.Replace(altered, []byte("00:01:40"), []byte("00:00:01"), 1)
+				if !bytes.Contains(altered, []byte(url)) || !bytes.Contains(altered, []byte("00:00:01")) {
+					t.Errorf("this is no durable client: %s", body)
+				}
+				return altered
+			}}
+			crm := startCRM(t, nil)
+			h := startMortal(t, m, "CRM_BASE_URL="+crm.url)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			message := local.Message{ID: theJob, Body: []byte(threeRecords)}
+			err := h.Invoke(ctx, clientFunction, message)
+			if ctx.Err() != nil || err == nil || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("the first delivery: %v", err)
+			}
+			t.Log(err)
+			message.DeliveryCount = 2
+			if err := h.Invoke(t.Context(), clientFunction, message); err != nil {
+				t.Fatal(err)
+			}
+			if i, out := h.ended(t); out.Succeeded != 3 {
+				t.Errorf("%+v", i)
+			}
+			crm.onceEach(t, 3)
+		})
+	}
+}
+
+// listen serves each connection to a port of its own, whose address it returns.
+func listen(t *testing.T, serve func(net.Conn)) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go serve(conn)
+		}
+	}()
+	return listener.Addr().String()
+}
