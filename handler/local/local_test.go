@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -676,40 +675,4 @@ func TestFunctions(t *testing.T) {
 	if got := fmt.Sprint(h.Functions()); got != want {
 		t.Errorf("got %s", got)
 	}
-}
-
-func BenchmarkIdleLatency(b *testing.B) {
-	arrived := make(chan time.Time, 1)
-	app := newTestApp(b).orchestrator(fanOut)
-	app.answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
-		arrived <- time.Now()
-		answerJSON(w, map[string]any{"ReturnValue": 0})
-	}
-	h := open(b, app)
-	for i := range b.N {
-		start(b, h, "latency-"+strconv.Itoa(i), "1")
-		<-arrived
-		wait(b, h, "latency-"+strconv.Itoa(i))
-	}
-}
-
-func BenchmarkFanOut1000(b *testing.B) {
-	h := open(b, plainApp(b))
-	for i := range b.N {
-		run(b, h, "fan-"+strconv.Itoa(i), "1000")
-	}
-	b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "activities/s")
-}
-
-// plainApp answers without keeping anything.
-func plainApp(b testing.TB) http.Handler {
-	app := newTestApp(b).orchestrator(fanOut)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/Orch" {
-			app.ServeHTTP(w, r)
-			return
-		}
-		_, _ = io.Copy(io.Discard, r.Body)
-		answerJSON(w, map[string]any{"ReturnValue": 1})
-	})
 }

@@ -248,8 +248,8 @@ func bareTurn(b *testing.B, body []byte) func() {
 		}
 		old, fresh := bareEvents(m)
 		results, err := executor.ExecuteOrchestrator(context.Background(), api.InstanceID("i"), old, fresh)
-		if err != nil || len(results.Response.Actions) != 1 {
-			b.Fatal(err, results)
+		if err != nil {
+			b.Fatal(err)
 		}
 		if _, err := proto.Marshal(results.Response); err != nil {
 			b.Fatal(err)
