@@ -124,6 +124,13 @@ func (h *host) send(b *testing.B, messages, records int) {
 	}
 }
 
+// process sends messages and waits until all is done.
+func (h *host) process(b *testing.B, messages, records int) {
+	b.Helper()
+	h.send(b, messages, records)
+	h.wait(b, messages, records)
+}
+
 // wait waits for orchestrations to end and checks that all of their records were processed.
 func (h *host) wait(b *testing.B, messages, records int) {
 	b.Helper()
@@ -139,20 +146,38 @@ func (h *host) wait(b *testing.B, messages, records int) {
 // BenchmarkRecords is what a record costs from its message to the result, with everything that the local host does:
 // binding data, HTTP, the handler, SQLite. Batches are of the default size.
 func BenchmarkRecords(b *testing.B) {
-	for _, c := range []struct{ messages, records int }{{1, 1000}, {1, 10_000}, {10, 1000}, {1, 100_000}} {
-		b.Run(fmt.Sprintf("%dx%d", c.messages, c.records), func(b *testing.B) {
+	for _, records := range []int{1000, 10_000, 100_000} {
+		b.Run(strconv.Itoa(records), func(b *testing.B) {
 			resetPeakMemory()
 			h := open(b, nil)
 			for b.Loop() {
-				h.send(b, c.messages, c.records)
-				h.wait(b, c.messages, c.records)
+				h.process(b, 1, records)
 			}
-			perRecord(b, b.N*c.messages*c.records)
+			perRecord(b, b.N*records)
 			if peak := peakMemory(); peak > 0 {
 				report(b, peak, "peak-MiB")
 			}
 		})
 	}
+}
+
+// BenchmarkTenAtOnce is ten messages at once against one with as many records, in turns about, so that a busy machine
+// slows both.
+func BenchmarkTenAtOnce(b *testing.B) {
+	h := open(b, nil)
+	var ten, one time.Duration
+	for b.Loop() {
+		for range 3 {
+			start := time.Now()
+			h.process(b, 10, 1000)
+			between := time.Now()
+			h.process(b, 1, 10_000)
+			ten += between.Sub(start)
+			one += time.Since(between)
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	report(b, float64(ten)/float64(one), "x-one")
 }
 
 var batchSizes = []int{50, 100, 250, 500, 1000, 2000}
@@ -166,8 +191,7 @@ func BenchmarkBatchSize(b *testing.B) {
 			const records = 2000
 			h := open(b, map[string]string{"BATCH_SIZE": strconv.Itoa(size)})
 			for b.Loop() {
-				h.send(b, 1, records)
-				h.wait(b, 1, records)
+				h.process(b, 1, records)
 			}
 			perRecord(b, b.N*records)
 			report(b, float64(h.turnBytes.Load())/float64(b.N*records), "bytes/record")
