@@ -112,7 +112,7 @@ func (s *server) run(ctx context.Context, c *call) outcome {
 	return giveUp(c, wire.KindDeadline, message)
 }
 
-// growStack grows a new goroutine's stack at once. It would grow all the same under encoding/json, step by step, each of
+// growStack grows a new goroutine's stack at once. It would grow all the same under a JSON decoder, step by step, each of
 // which copies and mends all frames until then: a fifth of an activity's time.
 //
 //go:noinline

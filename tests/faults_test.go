@@ -542,8 +542,7 @@ func TestCorruptedInFlight(t *testing.T) {
 // Processing that ignores its context is answered before the host's functionTimeout, and the others go on.
 func TestProcessingThatNeverReturns(t *testing.T) {
 	t.Parallel()
-	release := make(chan struct{})
-	var stuck sync.WaitGroup
+	release, ended := make(chan struct{}), make(chan struct{})
 	app := handler.New()
 	app.Trigger("MyClientFunction", func(ctx context.Context, in *handler.Invocation) error {
 		c, err := in.DurableClient("starter")
@@ -555,8 +554,7 @@ func TestProcessingThatNeverReturns(t *testing.T) {
 	process := durable.ActivityName[string, string]("ProcessActivity")
 	app.Activity("ProcessActivity", durable.Activity(func(_ context.Context, id string) (string, error) {
 		if id == "stuck" {
-			stuck.Add(1)
-			defer stuck.Done()
+			defer close(ended)
 			<-release
 		}
 		return id, nil
@@ -584,8 +582,7 @@ func TestProcessingThatNeverReturns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stuck.Wait()
-	defer close(release)
+	defer func() { close(release); <-ended }()
 	defer host.Close(context.Background())
 	if err := host.Invoke(t.Context(), "MyClientFunction", local.Message{Body: []byte("x")}); err != nil {
 		t.Fatal(err)

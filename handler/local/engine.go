@@ -229,19 +229,19 @@ func (l engineLog) Error(v ...any)                 { l.log.Error(fmt.Sprint(v...
 func (l engineLog) Debugf(format string, v ...any) { l.logf(slog.LevelDebug, format, v) }
 func (l engineLog) Infof(format string, v ...any)  { l.logf(slog.LevelDebug, format, v) }
 func (l engineLog) Errorf(format string, v ...any) { l.logf(slog.LevelError, format, v) }
-
-// Warnf: that work is abandoned when the host stops is no news.
-func (l engineLog) Warnf(format string, v ...any) {
-	if strings.HasSuffix(format, "due to cancellation") {
-		l.Debugf(format, v...)
-	} else {
-		l.logf(slog.LevelWarn, format, v)
-	}
-}
+func (l engineLog) Warnf(format string, v ...any)  { l.logf(slog.LevelWarn, format, v) }
 
 // logf spares the formatting of what is not logged, which is most.
 func (l engineLog) logf(level slog.Level, format string, v []any) {
+	if strings.HasSuffix(format, "due to cancellation") || slices.ContainsFunc(v, isCanceled) {
+		level = slog.LevelDebug // that work is abandoned when the host stops is no news
+	}
 	if l.log.Enabled(context.Background(), level) {
 		l.log.Log(context.Background(), level, fmt.Sprintf(format, v...))
 	}
+}
+
+func isCanceled(v any) bool {
+	err, ok := v.(error)
+	return ok && errors.Is(err, context.Canceled)
 }

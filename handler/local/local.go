@@ -210,7 +210,7 @@ func (h *Host) open(ctx context.Context, o Options) error {
 		return fmt.Errorf("start the durable client's service: %w", err)
 	}
 	h.engine = newEngine(h)
-	if err := h.engine.Start(h.ctx); err != nil {
+	if err := h.engine.Start(context.WithoutCancel(h.ctx)); err != nil {
 		return fmt.Errorf("start the engine: %w", err)
 	}
 	maxDeliveries := o.MaxDeliveryCount
@@ -259,6 +259,7 @@ func (h *Host) Stop(ctx context.Context) {
 		drained := make(chan struct{})
 		go func() {
 			defer close(drained)
+			h.hub.retire()
 			if err := h.engine.Shutdown(context.WithoutCancel(ctx)); err != nil {
 				h.log.Error("the engine did not stop", "error", err)
 			}

@@ -624,6 +624,22 @@ func TestReopen(t *testing.T) {
 	expect(t, wait(t, third, "reopened"), api.RUNTIME_STATUS_COMPLETED, "3")
 }
 
+// A host can be closed at any moment, also when it has just been opened, and the next one goes on.
+func TestCloseAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	app := newTestApp(t)
+	app.orchestrator(fanOut)
+	h := open(t, app, func(o *Options) { o.DataDir = data })
+	start(t, h, "often", "100")
+	for i := range 20 {
+		time.Sleep(time.Duration(i%5) * time.Millisecond)
+		closeNow(t, h)
+		h = open(t, app, func(o *Options) { o.DataDir = data })
+	}
+	expect(t, wait(t, h, "often"), api.RUNTIME_STATUS_COMPLETED, "4950")
+}
+
 func copyDir(t testing.TB, from, to string) {
 	t.Helper()
 	for _, name := range []string{"taskhub.db", "taskhub.db-wal"} {

@@ -46,14 +46,13 @@ func (q *queue) push(id string) {
 
 // take waits for an instance. The caller must call done for it.
 func (q *queue) take(ctx context.Context) (string, error) {
-	for {
+	for ctx.Err() == nil {
 		if id, ok := q.tryTake(); ok {
 			return id, nil
 		}
-		if err := q.wake.wait(ctx); err != nil {
-			return "", err
-		}
+		_ = q.wake.wait(ctx)
 	}
+	return "", ctx.Err()
 }
 
 func (q *queue) tryTake() (string, bool) {

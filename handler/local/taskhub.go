@@ -27,6 +27,10 @@ type taskHub struct {
 	queue   *queue // instances with events
 	taskAdd signal // there may be more tasks
 
+	open context.Context // while work is given out
+	shut context.CancelFunc
+	held chan struct{} // one for each of the engine's workers that gets no more
+
 	mu        sync.Mutex
 	turns     map[api.InstanceID]*turn
 	attempts  map[api.InstanceID]int // turns given up one after the other
@@ -73,7 +77,9 @@ func newTaskHub(s *store, log *slog.Logger, onInstance func(Instance)) *taskHub 
 	if onInstance == nil {
 		onInstance = func(Instance) {}
 	}
+	open, shut := context.WithCancel(context.Background())
 	return &taskHub{
+		open: open, shut: shut, held: make(chan struct{}, 2),
 		store: s, log: log, onInstance: onInstance, queue: newQueue(), taskAdd: newSignal(),
 		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, watchers: map[string]chan struct{}{},
 	}
@@ -103,8 +109,25 @@ func eachString(rows *sql.Rows, f func(string)) error {
 	return rows.Err()
 }
 
+// retire gives out no more work and waits until each of the engine's two workers has come for more. Only then may the
+// engine be shut down: durabletask-go v0.6.0 waits in a WaitGroup, which must not grow from zero meanwhile.
+func (h *taskHub) retire() {
+	h.shut()
+	for range cap(h.held) {
+		<-h.held
+	}
+}
+
+// hold keeps a worker that gets no more work until the engine ends it.
+func (h *taskHub) hold(ctx context.Context) error {
+	h.held <- struct{}{}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 // Stop ends the timers.
 func (h *taskHub) Stop(context.Context) error {
+	h.shut()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
@@ -218,15 +241,15 @@ func (h *taskHub) AddNewOrchestrationEvent(ctx context.Context, id api.InstanceI
 // GetOrchestrationWorkItem waits for an instance with events.
 func (h *taskHub) GetOrchestrationWorkItem(ctx context.Context) (*backend.OrchestrationWorkItem, error) {
 	for {
-		id, err := h.queue.take(ctx)
+		id, err := h.queue.take(h.open)
 		if err != nil {
-			return nil, err
+			return nil, h.hold(ctx)
 		}
 		item, err := h.beginTurn(ctx, api.InstanceID(id))
 		if err != nil {
-			h.fails(explain(h.path, err))
+			h.cannotRead("events", err)
 			time.AfterFunc(time.Second, func() { h.queue.done(id); h.queue.add(id) })
-			return nil, fmt.Errorf("read the events of %s: %w", id, err)
+			continue
 		}
 		if item != nil {
 			return item, nil
@@ -320,7 +343,7 @@ func (h *taskHub) persist(ctx context.Context, f func(tx) error) error {
 		h.fails(err)
 		select {
 		case <-time.After(wait):
-		case <-ctx.Done():
+		case <-h.open.Done():
 			return errNotStored
 		}
 		err = h.update(ctx, f)
@@ -347,6 +370,14 @@ func (h *taskHub) fails(err error) {
 			close(watcher)
 			delete(h.watchers, id)
 		}
+	}
+}
+
+func (h *taskHub) cannotRead(what string, err error) {
+	if err = explain(h.path, err); isFileError(err) {
+		h.fails(err)
+	} else {
+		h.log.Error("cannot read the task hub, trying again", "what", what, "error", err)
 	}
 }
 
@@ -444,22 +475,20 @@ func retryDelay(attempt int) time.Duration {
 
 // GetActivityWorkItem waits for an activity to run. The tasks in flight are those that were read before.
 func (h *taskHub) GetActivityWorkItem(ctx context.Context) (*backend.ActivityWorkItem, error) {
-	for {
+	for h.open.Err() == nil {
 		if item := h.takeTask(); item != nil {
 			return item, nil
 		}
 		found, err := h.fetchTasks(ctx)
 		if err != nil {
-			h.fails(explain(h.path, err))
-			return nil, fmt.Errorf("read the tasks: %w", err)
+			h.cannotRead("tasks", err)
+			time.AfterFunc(time.Second, h.taskAdd.set)
 		}
-		if found {
-			continue
-		}
-		if err := h.taskAdd.wait(ctx); err != nil {
-			return nil, err
+		if !found {
+			_ = h.taskAdd.wait(h.open)
 		}
 	}
+	return nil, h.hold(ctx)
 }
 
 func (h *taskHub) takeTask() *backend.ActivityWorkItem {
