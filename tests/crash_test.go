@@ -23,7 +23,7 @@ import (
 //	go test ./tests -run TestCrash -v -crash.kills 25 -crash.records 2000
 var (
 	crashKills   = flag.Int("crash.kills", 5, "how often TestCrash kills each run's process")
-	crashRecords = flag.Int("crash.records", 300, "of how many records")
+	crashRecords = flag.Int("crash.records", 1000, "of how many records")
 )
 
 // slowCRM is a CRM behind REST whose records take a moment. What it does for a record is done before it answers: a kill
@@ -254,7 +254,7 @@ func TestCrashSQLite(t *testing.T) {
 	for r.stdout == "" {
 		life := time.Duration(0)
 		if kills < *crashKills {
-			life = 20*time.Millisecond + rand.N(150*time.Millisecond)
+			life = 20*time.Millisecond + rand.N(70*time.Millisecond) // from before it has opened its files to a few records
 		}
 		if r = runFor(t, life, args...); r.code == -1 {
 			kills++
@@ -270,6 +270,9 @@ func TestCrashSQLite(t *testing.T) {
 	twice := query(t, crm, "SELECT count(*) FROM customers WHERE processed_count > 1")
 	jobs := query(t, crm, "SELECT count(DISTINCT job_id) FROM processings")
 	t.Logf("%d kills, %d records, %d processed once, %d more often, %d jobs", kills, *crashRecords, once, twice, jobs)
+	if kills < *crashKills {
+		t.Errorf("the run ended after %d kills: too early for this test", kills)
+	}
 	if once != *crashRecords-failed || twice != 0 || jobs != 1 {
 		t.Errorf("%d processed once, %d more often, in %d jobs", once, twice, jobs)
 	}
