@@ -2,7 +2,6 @@ package performance
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -76,17 +75,4 @@ func start(b *testing.B, binary string) (time.Duration, float64) {
 		b.Fatal(err)
 	}
 	return took, kilobytes * 1024 / 1e6
-}
-
-func freePort(b *testing.B) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	return port
 }

@@ -33,6 +33,16 @@ import (
 // serve returns the app's handler, on an app root that is made for its functions.
 func serve(b *testing.B, app *handler.App, triggers map[string]string) http.Handler {
 	b.Helper()
+	h, err := app.Handler(handler.Options{Root: appRoot(b, triggers), Getenv: func(string) string { return "" }, Environ: []string{}, Stdout: io.Discard, Stderr: io.Discard})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return h
+}
+
+// appRoot makes an app root with functions of these triggers.
+func appRoot(b *testing.B, triggers map[string]string) string {
+	b.Helper()
 	root := b.TempDir()
 	files := map[string]string{"host.json": `{"version":"2.0","customHandler":{"description":{"defaultExecutablePath":"app"}}}`}
 	for function, trigger := range triggers {
@@ -44,11 +54,7 @@ func serve(b *testing.B, app *handler.App, triggers map[string]string) http.Hand
 			b.Fatal(err)
 		}
 	}
-	h, err := app.Handler(handler.Options{Root: root, Getenv: func(string) string { return "" }, Environ: []string{}, Stdout: io.Discard, Stderr: io.Discard})
-	if err != nil {
-		b.Fatal(err)
-	}
-	return h
+	return root
 }
 
 // invoke sends the body and checks the status. What it costs itself is next to nothing, so that what is measured is the
