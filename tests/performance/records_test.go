@@ -54,7 +54,7 @@ func (s idle) Process(context.Context, string, string) error {
 type host struct {
 	*local.Host
 	turns, turnBytes atomic.Int64   // of orchestrators
-	begun            chan time.Time // when an activity ran, if somebody waits for it
+	begun            chan time.Time // when an activity ran; one that nobody waits for is kept
 	ended            chan local.Instance
 }
 
@@ -64,7 +64,7 @@ func open(b *testing.B, settings map[string]string) *host {
 	if err != nil {
 		b.Fatal(err)
 	}
-	h := &host{begun: make(chan time.Time), ended: make(chan local.Instance, 1000)}
+	h := &host{begun: make(chan time.Time, 1), ended: make(chan local.Instance, 1000)}
 	app := handler.New()
 	app.Trigger("MyClientFunction", myclientfunction.New(idle{}, s))
 	app.Orchestrator("MyOrchestration", durable.Orchestrator(myorchestration.Run))
