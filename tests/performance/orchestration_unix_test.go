@@ -41,7 +41,8 @@ func BenchmarkOrchestration130(b *testing.B) {
 		sent += len(requests[i])
 	}
 	activity := request("Work", activityBody(`{"RecordId":"C-001","JobId":"0123456789abcdef0123456789abcdef"}`))
-	for b.Loop() {
+	const rounds = 5 // so that the start of the process does not count for much
+	orchestrate := func() {
 		var answer []byte
 		for i, r := range requests {
 			if i > 0 {
@@ -55,17 +56,22 @@ func BenchmarkOrchestration130(b *testing.B) {
 			b.Fatalf("the last turn's answer is %s", answer)
 		}
 	}
+	for b.Loop() {
+		for range rounds {
+			orchestrate()
+		}
+	}
 	_ = server.Process.Kill()
 	_ = server.Wait()
-	report(b, (server.ProcessState.UserTime()+server.ProcessState.SystemTime()).Seconds()/float64(b.N), "cpu-s/op")
+	report(b, (server.ProcessState.UserTime()+server.ProcessState.SystemTime()).Seconds()/float64(rounds*b.N), "cpu-s/orchestration")
 	before := cpuTime(b)
-	for range b.N {
+	for range rounds {
 		for _, turn := range bare {
 			turn()
 		}
 	}
-	report(b, (cpuTime(b)-before).Seconds()/float64(b.N), "bare-cpu-s/op")
-	report(b, float64(sent)/1e6, "MB-of-turns/op")
+	report(b, (cpuTime(b)-before).Seconds()/rounds, "bare-cpu-s/orchestration")
+	report(b, float64(sent)/1e6, "MB-of-turns")
 }
 
 // This program is the handler's process, too: of an app that fans out.
