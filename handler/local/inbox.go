@@ -42,7 +42,7 @@ func (m Message) withDefaults() Message {
 // inbox keeps messages in the store and delivers each until its function takes it, or so often that it is put aside as
 // dead.
 type inbox struct {
-	*store
+	*taskHub
 	log           *slog.Logger
 	deliver       func(context.Context, string, Message) error
 	maxDeliveries int
@@ -53,8 +53,8 @@ type inbox struct {
 	running sync.WaitGroup
 }
 
-func newInbox(s *store, log *slog.Logger, parallel, maxDeliveries int, deliver func(context.Context, string, Message) error) *inbox {
-	return &inbox{store: s, log: log, deliver: deliver, maxDeliveries: maxDeliveries, wake: newSignal(), slots: make(chan struct{}, parallel)}
+func newInbox(hub *taskHub, log *slog.Logger, parallel, maxDeliveries int, deliver func(context.Context, string, Message) error) *inbox {
+	return &inbox{taskHub: hub, log: log, deliver: deliver, maxDeliveries: maxDeliveries, wake: newSignal(), slots: make(chan struct{}, parallel)}
 }
 
 func (b *inbox) put(ctx context.Context, function string, m Message) error {
@@ -143,9 +143,10 @@ func (b *inbox) attempt(ctx context.Context, function string, m Message) {
 	defer b.running.Done()
 	log := b.log.With("function", function, "id", m.ID, "number", m.SequenceNumber)
 	reason, err := b.try(ctx, function, m)
-	if err != nil {
+	if err != nil && !errors.Is(err, errNotStored) {
 		log.Error("cannot record a delivery: the message will come again", "error", err)
-	} else if reason != "" {
+		pause(b.open, time.Second)
+	} else if err == nil && reason != "" {
 		log.Warn("a message was not taken", "delivery", m.DeliveryCount, "reason", reason)
 	}
 	if m.DeliveryCount >= b.maxDeliveries && reason != "" && ctx.Err() == nil {
@@ -171,7 +172,7 @@ func (b *inbox) try(ctx context.Context, function string, m Message) (reason str
 	}
 	failure := b.deliver(ctx, function, m)
 	if failure == nil {
-		return "", b.update(ctx, func(t tx) error { return t.exec("DELETE FROM messages WHERE seq = ?", m.SequenceNumber) })
+		return "", b.persist(ctx, func(t tx) error { return t.exec("DELETE FROM messages WHERE seq = ?", m.SequenceNumber) })
 	}
 	reason = failure.Error()
 	if refusal := (*InvocationError)(nil); errors.As(failure, &refusal) {
@@ -188,7 +189,7 @@ func (b *inbox) try(ctx context.Context, function string, m Message) (reason str
 }
 
 func (b *inbox) change(ctx context.Context, set string, args ...any) error {
-	return b.update(ctx, func(t tx) error { return t.exec("UPDATE messages SET "+set, args...) })
+	return b.persist(ctx, func(t tx) error { return t.exec("UPDATE messages SET "+set, args...) })
 }
 
 // watch wakes the inbox when another process has changed the file: it may have put a dead letter back. The version is

@@ -153,6 +153,51 @@ func TestRedelivery(t *testing.T) {
 
 // TestDeadLetter: a message that was delivered too often is kept with its reason, and comes again when another process
 // has put it back.
+// What came of a delivery is stored when the file can be written again: the message is not delivered anew meanwhile.
+func TestDeliveryIsRecordedLater(t *testing.T) {
+	t.Parallel()
+	for name, refused := range map[string]bool{"taken": false, "refused": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			app := newTestApp(t)
+			readOnly := make(chan int)
+			var h *Host
+			var calls atomic.Int64
+			app.answers["Start"] = func(w http.ResponseWriter, r *http.Request) {
+				if calls.Add(1) == 1 {
+					readOnly <- 1
+					readOnly <- 1 // done
+					if refused {
+						fail(w, "not yet")
+						return
+					}
+				}
+				answerJSON(w, map[string]any{})
+			}
+			h = open(t, app, func(o *Options) { o.Logger = nil })
+			if err := h.Enqueue(t.Context(), "Start", Message{ID: "m", Body: []byte("x")}); err != nil {
+				t.Fatal(err)
+			}
+			<-readOnly
+			if _, err := h.store.write.Exec("PRAGMA query_only = 1"); err != nil {
+				t.Fatal(err)
+			}
+			<-readOnly
+			time.Sleep(300 * time.Millisecond)
+			if n := calls.Load(); n != 1 {
+				t.Errorf("delivered %d times while nothing can be stored", n)
+			}
+			if _, err := h.store.write.Exec("PRAGMA query_only = 0"); err != nil {
+				t.Fatal(err)
+			}
+			waitFor(t, func() bool { return messagesLeft(t, h) == 0 })
+			if n := calls.Load(); n != 1 && !refused || n != 2 && refused {
+				t.Errorf("delivered %d times", n)
+			}
+		})
+	}
+}
+
 func TestDeadLetter(t *testing.T) {
 	t.Parallel()
 	app := newTestApp(t)

@@ -217,7 +217,7 @@ func (h *Host) open(ctx context.Context, o Options) error {
 	if maxDeliveries == 0 {
 		maxDeliveries = defaultMaxDeliveryCount
 	}
-	h.inbox = newInbox(h.store, h.log, limits.MaxConcurrentCalls, maxDeliveries, h.Invoke)
+	h.inbox = newInbox(h.hub, h.log, limits.MaxConcurrentCalls, maxDeliveries, h.Invoke)
 	accepting, stop := context.WithCancel(h.ctx)
 	h.stopInbox = stop
 	h.delivery.Go(func() { h.inbox.run(h.ctx, accepting) })

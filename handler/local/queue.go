@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // queue holds the instances that have something to do, each once. An instance that is being worked on waits until that
@@ -92,6 +93,18 @@ func (s signal) set() {
 func (s signal) wait(ctx context.Context) error {
 	select {
 	case <-s:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// pause waits for a time, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

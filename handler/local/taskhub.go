@@ -341,9 +341,7 @@ func (h *taskHub) persist(ctx context.Context, f func(tx) error) error {
 	defer h.addStuck(-1)
 	for wait := 50 * time.Millisecond; isFileError(err); wait = min(2*wait, 2*time.Second) {
 		h.fails(err)
-		select {
-		case <-time.After(wait):
-		case <-h.open.Done():
+		if pause(h.open, wait) != nil {
 			return errNotStored
 		}
 		err = h.update(ctx, f)
