@@ -14,9 +14,9 @@ import (
 
 // Bounds of what failed records say. Messages are cut for them, ids never.
 const (
-	maxMessage    = 500      // characters
-	maxOutput     = 16 << 20 // of the result, in bytes of JSON
-	maxSubOutputs = 64 << 20 // of the results of an orchestration's parts together, which its turns carry
+	maxMessage = 500      // characters
+	maxOutput  = 16 << 20 // of the result, in bytes of JSON
+	maxParted  = 4        // times its own limit: of the results of an orchestration's parts together, which its turns carry
 )
 
 // batch is the records that one orchestration sees to: all of them, or a part.
@@ -105,7 +105,7 @@ func (b batch) split() []batch {
 	for ids := range slices.Chunk(b.RecordIds, size) {
 		p := b
 		p.RecordIds = ids
-		p.MaxOutputBytes = min(b.MaxOutputBytes, maxSubOutputs*len(ids)/total)
+		p.MaxOutputBytes = min(b.MaxOutputBytes, maxParted*b.MaxOutputBytes*len(ids)/total)
 		p.AlertEmailTo, p.AlertEmailFrom, p.MailAttempts, p.MailRetryIntervalSeconds = "", "", 0, 0
 		parts = append(parts, p)
 	}

@@ -82,7 +82,7 @@ type Output struct {
 // Failure is a record that failed and why.
 type Failure struct {
 	RecordId     string
-	ErrorMessage string // at most 500 characters, less where the result would pass 16 MB
+	ErrorMessage string // at most 500 characters, less where a result would pass 16 MB, or a part its share of that
 }
 
 // What became of the mail.

@@ -255,6 +255,42 @@ func TestStopAbandons(t *testing.T) {
 	}
 }
 
+// A task hub that another program keeps locked does not hold the end up, and the same command goes on when it is free.
+func TestStopWhileLocked(t *testing.T) {
+	t.Parallel()
+	data := usedData(t)
+	locked := make(chan func(), 1)
+	var once sync.Once
+	crm := startCRM(t, func(http.ResponseWriter, *http.Request, int) bool {
+		once.Do(func() { locked <- lockFile(t, filepath.Join(data, "taskhub.db")) })
+		return false
+	})
+	ids := make([]string, 50)
+	for i := range ids {
+		ids[i] = fmt.Sprintf(`"R-%d"`, i)
+	}
+	message := write(t, filepath.Join(t.TempDir(), "message.json"), `{"RecordIds":[`+strings.Join(ids, ",")+`]}`)
+	env, args := []string{"CRM_BASE_URL=" + crm.url}, []string{"process", "--data", data, message}
+	p := startProcess(t, env, args...)
+	release := <-locked
+	time.Sleep(200 * time.Millisecond) // results wait for the file
+	signalled := time.Now()
+	p.signal(t, syscall.SIGINT)
+	if code, took := p.exit(t), time.Since(signalled); code != 1 || took > 10*time.Second {
+		t.Errorf("exit code %d after %s: %s", code, took, p.out.String())
+	}
+	if out := p.out.String(); !strings.Contains(out, "same command again continues") || strings.Contains(out, "closed") || strings.Count(out, "\n") > 3 {
+		t.Errorf("stopping makes noise: %s", out)
+	}
+	release()
+	if r := run(t, env, "", args...); r.code != 0 || !strings.Contains(r.stdout, "50 in all, 50 succeeded") {
+		t.Errorf("the same command again: %+v", r)
+	}
+	if _, effects := crm.called(""); effects != 50 {
+		t.Errorf("%d effects, want 50", effects)
+	}
+}
+
 // A message whose delivery was abandoned is still there, and the abandoned delivery does not count.
 func TestStopDuringDelivery(t *testing.T) {
 	t.Parallel()

@@ -250,9 +250,12 @@ func (h *Host) openData(ctx context.Context, dir string) error {
 	return err
 }
 
+// abandonTime is how long what is abandoned may take to end.
+const abandonTime = time.Second
+
 // Stop takes no more messages and begins nothing more, lets the running invocations finish until ctx ends, and abandons
 // the rest, which the next host on the data directory takes up. A handler that does not heed its context is left
-// behind. Afterwards the host can still be asked what there is, such as what is left. Close ends it.
+// behind, and so is what waits for a locked file. Afterwards the host can still be asked what there is, such as what is left. Close ends it.
 func (h *Host) Stop(ctx context.Context) {
 	h.stopOnce.Do(func() {
 		h.stopInbox()
@@ -270,7 +273,10 @@ func (h *Host) Stop(ctx context.Context) {
 		case <-drained:
 		case <-ctx.Done():
 			h.cancel()
-			<-drained
+			select {
+			case <-drained:
+			case <-time.After(abandonTime):
+			}
 		}
 	})
 }

@@ -115,7 +115,15 @@ func openStore(ctx context.Context, path string) (*store, error) {
 // isFileError says that not the work failed but the file: it is locked, full, broken.
 func isFileError(err error) bool {
 	failure, ok := errors.AsType[*sqlite.Error](err)
-	return ok && failure.Code() != sqlite3.SQLITE_INTERRUPT // a read that its context has ended
+	if !ok {
+		return false
+	}
+	switch failure.Code() & 0xff { // without what extends the code
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
+		sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return true
+	}
+	return false
 }
 
 // explain names the file in an error of SQLite's, and what to do about it.

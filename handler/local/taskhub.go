@@ -334,17 +334,20 @@ const patience = 10 * time.Second
 // anew, the work would fail at the same place. Only the end of the host ends the wait, and leaves it to the next one.
 func (h *taskHub) persist(ctx context.Context, f func(tx) error) error {
 	err := h.update(ctx, f)
-	if !isFileError(err) {
+	if err == nil || h.open.Err() == nil && !isFileError(err) {
 		return err
 	}
 	h.addStuck(1)
 	defer h.addStuck(-1)
-	for wait := 50 * time.Millisecond; isFileError(err); wait = min(2*wait, 2*time.Second) {
+	for wait := 50 * time.Millisecond; isFileError(err) && h.open.Err() == nil; wait = min(2*wait, 2*time.Second) {
 		h.fails(err)
-		if pause(h.open, wait) != nil {
-			return errNotStored
+		_ = pause(h.open, wait)
+		if h.open.Err() == nil {
+			err = h.update(ctx, f)
 		}
-		err = h.update(ctx, f)
+	}
+	if err != nil && h.open.Err() != nil {
+		return errNotStored
 	}
 	return err
 }
@@ -481,6 +484,8 @@ func (h *taskHub) GetActivityWorkItem(ctx context.Context) (*backend.ActivityWor
 		if err != nil {
 			h.cannotRead("tasks", err)
 			time.AfterFunc(time.Second, h.taskAdd.set)
+		} else {
+			h.addStuck(0) // what could not be read can be again
 		}
 		if !found {
 			_ = h.taskAdd.wait(h.open)
