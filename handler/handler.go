@@ -86,8 +86,9 @@ type function struct {
 	orchestrator task.Orchestrator
 	activity     task.Activity
 
-	binding string   // the trigger's name
-	outputs []string // the output bindings' names
+	binding  string           // the trigger's name
+	outputs  []string         // the output bindings' names
+	bindings []config.Binding // all of them
 }
 
 // New returns an app without functions.
@@ -150,7 +151,8 @@ func (a *App) Handler(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.check(conf); err != nil {
+	functions, err := a.bind(conf)
+	if err != nil {
 		return nil, err
 	}
 	settings, err := readSettings(o.Getenv, conf.Host)
@@ -158,7 +160,7 @@ func (a *App) Handler(o Options) (http.Handler, error) {
 		return nil, err
 	}
 	s := &server{
-		functions: a.functions,
+		functions: functions,
 		settings:  settings,
 		stdout:    o.Stdout,
 		errors:    slog.NewTextHandler(o.Stderr, nil),
@@ -176,30 +178,32 @@ func (a *App) Handler(o Options) (http.Handler, error) {
 	return r, nil
 }
 
-// check compares what is registered with what the folders say, and takes the bindings' names over.
-func (a *App) check(conf *config.App) error {
+// bind compares what is registered with what the folders say, and returns the enabled functions with their bindings.
+func (a *App) bind(conf *config.App) (map[string]*function, error) {
 	if len(a.problems) > 0 {
-		return a.problems[0]
+		return nil, a.problems[0]
 	}
+	bound := map[string]*function{}
 	for _, name := range slices.Sorted(maps.Keys(a.functions)) {
 		if slices.Contains(conf.Disabled, name) {
 			continue // the host does not call it
 		}
-		f, on := a.functions[name], conf.Functions[name]
+		f, on := *a.functions[name], conf.Functions[name]
 		if len(on.Bindings) == 0 {
-			return fmt.Errorf("function %s is registered, but there is no %s/function.json in %s", name, name, conf.Root)
+			return nil, fmt.Errorf("function %s is registered, but there is no %s/function.json in %s", name, name, conf.Root)
 		}
 		if trigger := on.Trigger(); !f.takes(trigger) {
-			return fmt.Errorf("%s/function.json has a %s, but the function is registered as %s", name, trigger.Type, f.describe())
+			return nil, fmt.Errorf("%s/function.json has a %s, but the function is registered as %s", name, trigger.Type, f.describe())
 		}
-		f.binding, f.outputs = on.Trigger().Name, on.Outputs()
+		f.binding, f.outputs, f.bindings = on.Trigger().Name, on.Outputs(), on.Bindings
+		bound[name] = &f
 	}
 	for _, name := range slices.Sorted(maps.Keys(conf.Functions)) {
-		if a.functions[name] == nil {
-			return fmt.Errorf("%s/function.json names a function that is not registered: register %s in main, or delete the folder", name, name)
+		if bound[name] == nil {
+			return nil, fmt.Errorf("%s/function.json names a function that is not registered: register %s in main, or delete the folder", name, name)
 		}
 	}
-	return nil
+	return bound, nil
 }
 
 // takes says whether the function is of the trigger's kind.

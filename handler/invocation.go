@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/internal/invocation"
 	"example.com/durablefunctions/handler/internal/wire"
 )
@@ -15,6 +16,7 @@ type Invocation struct {
 	Function string // the folder's name
 	ID       string // the host's id of this invocation
 
+	bindings   []config.Binding
 	request    wire.Request
 	maxPayload int
 }
@@ -22,6 +24,22 @@ type Invocation struct {
 // Text returns the text of a trigger's or input binding's value: a string as it is, anything else as JSON. It is empty
 // if there is no such binding.
 func (in *Invocation) Text(binding string) string { return wire.Text(in.request.Data[binding]) }
+
+// Bytes returns a trigger's or input binding's value as bytes: those of a blob, and those of a message whose trigger has
+// "dataType": "binary" in function.json, exactly as they were sent. The host sends other values as text; Bytes returns
+// that text in UTF-8. It is nil if there is no such binding, or no such blob.
+func (in *Invocation) Bytes(binding string) []byte {
+	raw, ok := in.request.Data[binding]
+	if !ok {
+		return nil
+	}
+	for _, b := range in.bindings {
+		if isBlob := b.Is("blob") || b.Is("blobTrigger"); b.Name == binding && (isBlob || b.DataType() == "binary") {
+			return wire.Bytes(raw, b.Is("blob"))
+		}
+	}
+	return []byte(wire.Text(raw))
+}
 
 // Metadata returns the text of a property of the trigger, such as MessageId, and whether it is there. Its case does not
 // matter.

@@ -50,7 +50,7 @@ type outcome struct {
 
 func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	f := s.functions[chi.URLParam(r, "function")]
-	if f == nil || f.binding == "" {
+	if f == nil {
 		s.refuse(w, r, http.StatusNotFound, fmt.Sprintf("no function %q is registered and enabled", chi.URLParam(r, "function")))
 		return
 	}
@@ -144,6 +144,7 @@ func (s *server) execute(ctx context.Context, c *call) outcome {
 	err := c.trigger(ctx, &Invocation{
 		Function:   c.name,
 		ID:         c.id,
+		bindings:   c.bindings,
 		request:    c.request,
 		maxPayload: int(s.settings.maxBody / 2), // base64 and the envelope make a turn half as large again
 	})

@@ -9,13 +9,14 @@
 //		fmt.Println(name, f.Trigger().Type)
 //	}
 //
-// Files may hold comments, trailing commas and a byte order mark, and property names are matched without regard to
+// Files may hold comments and trailing commas, may be UTF-16 with a byte order mark, and property names are matched without regard to
 // case, as in the host. Every setting of host.json can be overridden by an environment variable:
 // AzureFunctionsJobHost__extensions__durableTask__hubName=OtherHub (or with ":" in place of "__").
 package config
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/tailscale/hujson"
 )
@@ -77,6 +79,9 @@ func (a *App) loadFunctions(env environment) error {
 		function, disabled, err := parseFunction(name, text, env)
 		if err != nil {
 			return fmt.Errorf("%s: %w", file, err)
+		}
+		if function.Retry == nil {
+			function.Retry = a.Host.Retry
 		}
 		if disabled {
 			a.Disabled = append(a.Disabled, name)
@@ -152,10 +157,9 @@ func readFile(root, file string) ([]byte, error) {
 	return text, err
 }
 
-// parseObject decodes JSON with comments, trailing commas and a byte order mark into an object.
+// parseObject decodes JSON with comments and trailing commas into an object.
 func parseObject(text []byte) (map[string]any, error) {
-	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
-	standard, err := hujson.Standardize(bytes.Clone(text)) // Standardize works in place
+	standard, err := hujson.Standardize(decodeText(text)) // which works in place, on the copy
 	if err != nil {
 		where, _, _ := strings.Cut(err.Error(), " literal: ") // which it would show: in local.settings.json that is a secret
 		return nil, fmt.Errorf("not valid JSON: %s", strings.TrimPrefix(where, "hujson: "))
@@ -171,6 +175,25 @@ func parseObject(text []byte) (map[string]any, error) {
 		return nil, errors.New("must hold a JSON object")
 	}
 	return object, nil
+}
+
+// decodeText returns a copy of the text in UTF-8 and without a byte order mark. As .NET does, it reads UTF-16 where a
+// mark says so: Windows PowerShell writes that.
+func decodeText(text []byte) []byte {
+	var order binary.ByteOrder
+	switch {
+	case bytes.HasPrefix(text, []byte("\xff\xfe")):
+		order = binary.LittleEndian
+	case bytes.HasPrefix(text, []byte("\xfe\xff")):
+		order = binary.BigEndian
+	default:
+		return bytes.Clone(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))
+	}
+	units := make([]uint16, len(text)/2-1)
+	for i := range units {
+		units[i] = order.Uint16(text[2*i+2:])
+	}
+	return []byte(string(utf16.Decode(units)))
 }
 
 // lookup returns the property of that name: the exact one, else one that differs in case.

@@ -227,20 +227,6 @@ func TestLocalSettings(t *testing.T) {
 	}
 }
 
-func TestParseTimeSpan(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]time.Duration{
-		"00:00:30": 30 * time.Second, "00:30": 30 * time.Minute, "1:2:3": time.Hour + 2*time.Minute + 3*time.Second,
-		"2": 48 * time.Hour, "1:00:00:00": 24 * time.Hour, "00:00:01.25": 1250 * time.Millisecond,
-		"-00:00:01": -1, "": -1, "00:60:00": -1, "1.": -1, "a": -1, "00:00:00.12345678": -1,
-	} {
-		got, err := parseTimeSpan(text)
-		if want == -1 && err == nil || want != -1 && (err != nil || got != want) {
-			t.Errorf("%q: got %v, %v, want %v", text, got, err, want)
-		}
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"version":"2.0","functionTimeout":"1.00:05:00",/* c */"extensions":{"durableTask":{"hubName":"%X%"}}}`))
 	f.Add([]byte(`{"bindings":[{"type":"orchestrationTrigger","direction":"in","name":"c"},]}`))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -11,6 +12,7 @@ import (
 type Function struct {
 	Name     string // the folder's name
 	Bindings []Binding
+	Retry    *Retry // its own, else the one of host.json; nil: none
 }
 
 // Binding is one entry of a function.json's "bindings".
@@ -33,6 +35,9 @@ func (b Binding) Property(name string) string {
 	return text
 }
 
+// DataType returns "binary", "string", "stream", or "" when the entry says nothing: in which form the value comes.
+func (b Binding) DataType() string { return strings.ToLower(b.Property("dataType")) }
+
 // Is says whether the binding has this type; the host ignores case, and knows durableClient under its old name
 // orchestrationClient too.
 func (b Binding) Is(bindingType string) bool {
@@ -54,11 +59,11 @@ func (f Function) Trigger() Binding {
 	return Binding{}
 }
 
-// Outputs returns the names of the output bindings.
+// Outputs returns the names of the bindings that take an output, those of direction "inout" too.
 func (f Function) Outputs() []string {
 	var names []string
 	for _, b := range f.Bindings {
-		if b.Direction == "out" {
+		if b.Direction != "in" {
 			names = append(names, b.Name)
 		}
 	}
@@ -87,6 +92,9 @@ func parseFunction(name string, text []byte, env environment) (f Function, disab
 	}
 	f = Function{Name: name}
 	if f.Bindings, err = parseBindings(lookup(object, "bindings")); err != nil {
+		return Function{}, false, err
+	}
+	if f.Retry, err = functionRetry(object); err != nil {
 		return Function{}, false, err
 	}
 	return f, false, f.check()
@@ -139,6 +147,8 @@ func parseBinding(entry any) (Binding, error) {
 		return Binding{}, fmt.Errorf(`the direction of %q is %q: it must be "in", "out" or "inout"`, b.Name, b.Direction)
 	case b.isTrigger() && b.Direction != "in":
 		return Binding{}, fmt.Errorf(`the direction of the trigger %q is %q: it must be "in"`, b.Name, b.Direction)
+	case !slices.Contains([]string{"", "undefined", "string", "binary", "stream"}, b.DataType()):
+		return Binding{}, fmt.Errorf(`the dataType of %q is %q: it must be "string", "binary" or "stream"`, b.Name, b.Property("dataType"))
 	}
 	return b, nil
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"example.com/durablefunctions/handler/internal/dotnet"
 )
 
 // Host is the effective host.json: the file with the environment's overrides.
@@ -23,6 +25,7 @@ type Host struct {
 	MaxConcurrentOrchestrators int    // extensions.durableTask.maxConcurrentOrchestratorFunctions
 	Executable                 string // customHandler.description.defaultExecutablePath
 	MaxConcurrentCalls         int    // extensions.serviceBus.maxConcurrentCalls
+	Retry                      *Retry // "retry", of the functions without one of their own; nil: none
 }
 
 // Defaults of the host and its extensions.
@@ -95,12 +98,13 @@ func (s settings) host(env environment) (Host, error) {
 	}
 	perCore := defaultConcurrencyPerCore * runtime.NumCPU()
 	h := Host{Executable: s["customhandler:description:defaultexecutablepath"]}
-	var errs [5]error
+	var errs [6]error
 	h.FunctionTimeout, h.TimeoutSet, errs[0] = s.timeout()
 	h.HubName, errs[1] = s.hubName(env)
 	h.MaxConcurrentActivities, errs[2] = s.count("extensions.durableTask.maxConcurrentActivityFunctions", perCore)
 	h.MaxConcurrentOrchestrators, errs[3] = s.count("extensions.durableTask.maxConcurrentOrchestratorFunctions", perCore)
 	h.MaxConcurrentCalls, errs[4] = s.count("extensions.serviceBus.maxConcurrentCalls", defaultMaxConcurrentCalls)
+	h.Retry, errs[5] = s.retry()
 	for _, err := range errs {
 		if err != nil {
 			return Host{}, err
@@ -117,7 +121,7 @@ func (s settings) timeout() (limit time.Duration, set bool, err error) {
 	case text == "-1":
 		return 0, true, nil
 	}
-	limit, err = parseTimeSpan(text)
+	limit, err = dotnet.ParseTimeSpan(text)
 	if err != nil {
 		return 0, false, fmt.Errorf("functionTimeout: %w", err)
 	}

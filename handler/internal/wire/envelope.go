@@ -5,6 +5,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -160,6 +161,22 @@ func Unwrap(raw json.RawMessage) []byte {
 		}
 	}
 	return once
+}
+
+// Bytes returns the bytes of a value that the host sends as base64, encoded once. "null" is no value where there need
+// not be one, as of a blob that does not exist. A value in another form is text, whose bytes these are.
+func Bytes(raw json.RawMessage, optional bool) []byte {
+	text, ok := unquote(raw)
+	switch {
+	case !ok, bytes.HasPrefix(text, []byte(`"`)):
+		return bytes.Clone(Unwrap(raw))
+	case optional && string(text) == "null":
+		return nil
+	}
+	if decoded, err := base64.StdEncoding.AppendDecode(make([]byte, 0, len(text)), text); err == nil {
+		return decoded
+	}
+	return text
 }
 
 // plainTwice unwraps the commonest value without decoding it: a string encoded twice that holds nothing to escape, such

@@ -1,4 +1,5 @@
-package config
+// Package dotnet holds how .NET spells values that the host exchanges with an app.
+package dotnet
 
 import (
 	"fmt"
@@ -13,13 +14,14 @@ var timeSpan = regexp.MustCompile(`^(?:(\d{1,5})\.)?(\d{1,2}):(\d{1,2})(?::(\d{1
 
 var timeSpanWithColons = regexp.MustCompile(`^(\d{1,5}):(\d{1,2}:\d{1,2}:\d{1,2}(?:\.\d{1,7})?)$`)
 
-// parseTimeSpan reads a positive .NET TimeSpan such as "00:05:00" or "1.02:03:04.5". A bare number means days, as in
-// .NET.
-func parseTimeSpan(text string) (time.Duration, error) {
-	if days, err := strconv.ParseUint(text, 10, 16); err == nil {
+// ParseTimeSpan reads a .NET TimeSpan that is not negative, such as "00:05:00" or "1.02:03:04.5". A bare number means
+// days, as in .NET. The error is one line that says how to write one.
+func ParseTimeSpan(text string) (time.Duration, error) {
+	trimmed := strings.TrimSpace(text)
+	if days, err := strconv.ParseUint(trimmed, 10, 16); err == nil {
 		return time.Duration(days) * 24 * time.Hour, nil
 	}
-	m := timeSpan.FindStringSubmatch(timeSpanWithColons.ReplaceAllString(text, "$1.$2"))
+	m := timeSpan.FindStringSubmatch(timeSpanWithColons.ReplaceAllString(trimmed, "$1.$2"))
 	if m == nil {
 		return 0, fmt.Errorf("%q is not a time span: write hours:minutes:seconds, for example 00:05:00", text)
 	}
@@ -35,4 +37,21 @@ func parseTimeSpan(text string) (time.Duration, error) {
 func number(digits string) int64 {
 	n, _ := strconv.ParseInt(strings.TrimLeft(digits, "0"), 10, 64)
 	return n
+}
+
+// FormatTimeSpan writes a duration as TimeSpan.ToString does: "00:05:00", "1.00:00:00", "00:00:00.5000000".
+func FormatTimeSpan(d time.Duration) string {
+	sign := ""
+	if d < 0 {
+		sign, d = "-", -d
+	}
+	seconds := int64(d / time.Second)
+	text := fmt.Sprintf("%02d:%02d:%02d", seconds/3600%24, seconds/60%60, seconds%60)
+	if days := seconds / 86400; days > 0 {
+		text = fmt.Sprintf("%d.%s", days, text)
+	}
+	if ticks := d % time.Second / 100; ticks > 0 {
+		text = fmt.Sprintf("%s.%07d", text, ticks)
+	}
+	return sign + text
 }
