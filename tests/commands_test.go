@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 func TestProcessSucceeds(t *testing.T) {
@@ -112,14 +114,14 @@ func TestNothingToProcess(t *testing.T) {
 
 func TestBadInput(t *testing.T) {
 	t.Parallel()
-	unwritable := write(t, filepath.Join(t.TempDir(), "a file"), "")
+	unwritable := testkit.WriteFile(t, filepath.Join(t.TempDir(), "a file"), "")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { taken.Close() }) // after the parallel subtests
 	_, port, _ := net.SplitHostPort(taken.Addr().String())
-	csv := write(t, filepath.Join(t.TempDir(), "bad.csv"), "RecordId,Batch,Name\nX,Y,Z\n")
+	csv := testkit.WriteFile(t, filepath.Join(t.TempDir(), "bad.csv"), "RecordId,Batch,Name\nX,Y,Z\n")
 
 	for name, c := range map[string]struct {
 		args  []string
@@ -192,7 +194,7 @@ func manyRecords(t *testing.T, n int) string {
 	for i := range n {
 		fmt.Fprintf(&csv, "M-%d,many,Somebody,somebody%d@example.com\n", i, i)
 	}
-	file := write(t, filepath.Join(data, "many.csv"), csv.String())
+	file := testkit.WriteFile(t, filepath.Join(data, "many.csv"), csv.String())
 	if r := run(t, nil, "", "import", "--data", data, file); r.code != 0 || !strings.Contains(r.stdout, fmt.Sprint(n)) {
 		t.Fatalf("import: %+v", r)
 	}
@@ -203,7 +205,7 @@ func TestKilledRunIsContinued(t *testing.T) {
 	t.Parallel()
 	const n = 2000
 	data := manyRecords(t, n)
-	message := write(t, filepath.Join(data, "message.json"), `{"Batch": "many"}`)
+	message := testkit.WriteFile(t, filepath.Join(data, "message.json"), `{"Batch": "many"}`)
 
 	cmd := command(context.Background(), nil, "process", "--data", data, message)
 	if err := cmd.Start(); err != nil {
@@ -255,56 +257,9 @@ func waitForRecords(t *testing.T, data string, n int) {
 	}
 }
 
-// server is a running start command.
-type server struct {
-	url, data string
-	out       *lockedBuffer
-}
-
-func startServer(t *testing.T, data string, env ...string) *server {
-	t.Helper()
-	port := freePort(t)
-	s := &server{url: "http://127.0.0.1:" + port, data: data, out: &lockedBuffer{}}
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := command(ctx, env, "start", "--data", data, "--port", port)
-	cmd.Stdout, cmd.Stderr = s.out, s.out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cancel(); _ = cmd.Wait() })
-	s.waitFor(t, "Messages go to")
-	return s
-}
-
-func (s *server) waitFor(t *testing.T, text string) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.out.String(), text); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("start has not printed %q: %s", text, s.out.String())
-		}
-	}
-}
-
-func (s *server) post(t *testing.T, function, contentType, body string) int {
-	t.Helper()
-	req, err := http.NewRequest("POST", s.url+"/admin/functions/"+function, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res.Body.Close()
-	return res.StatusCode
-}
-
 func TestStart(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, t.TempDir())
+	s := startLocal(t, t.TempDir())
 	for _, want := range []string{"MyClientFunction: serviceBusTrigger", "MyOrchestration: orchestrationTrigger", "ProcessActivity: activityTrigger"} {
 		s.waitFor(t, want)
 	}

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // One local host at a time has a data directory. The others are told in one line where it is to be found, as long as it
@@ -18,32 +20,29 @@ import (
 func TestOneHostPerDataDirectory(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	first := startProcess(t, nil, "start", "--data", data)
+	first := startLocal(t, data)
 	refused := func(r result, want, unwanted string) {
 		t.Helper()
 		if r.code != 2 || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, want) || strings.Contains(r.stderr, unwanted) {
 			t.Errorf("exit code %d, stdout %q, stderr %q; want one line with %q", r.code, r.stdout, r.stderr, want)
 		}
 	}
-	refused(run(t, nil, "", "start", "--data", data, "--port", freePort(t)), "already, at "+first.url, "curl")
-	refused(run(t, nil, `{"Batch":"2026-10"}`, "process", "--data", data, "-"), "curl -i "+first.url+"/admin", "jq")
+	refused(run(t, nil, "", "start", "--data", data, "--port", testkit.FreePort(t)), "already, at "+first.URL, "curl")
+	refused(run(t, nil, `{"Batch":"2026-10"}`, "process", "--data", data, "-"), "curl -i "+first.URL+"/admin", "jq")
 
-	if err := first.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	<-first.ended
-	crm := newStubbornCRM(t, 1)
-	holder := startProcess(t, []string{"CRM_BASE_URL=" + crm.url}, "process", "--data", data, "samples/ids.json")
+	first.kill()
+	crm := startHoldingCRM(t, 1)
+	holder := startProcess(t, []string{"CRM_BASE_URL=" + crm.URL}, "process", "--data", data, "samples/ids.json")
 	<-crm.waiting
 	if _, err := os.Stat(filepath.Join(data, "address")); err == nil {
 		t.Error("the address of the killed start is still there")
 	}
 	refused(run(t, nil, `{"Batch":"2026-10"}`, "process", "--data", data, "-"), "in use by another process", "curl")
-	close(crm.mended)
+	crm.letGo()
 	if code := holder.exit(t); code != 0 {
 		t.Errorf("exit code %d: %s", code, holder.out.String())
 	}
-	startProcess(t, nil, "start", "--data", data).waitFor(t, "Messages go to")
+	startLocal(t, data).waitFor(t, "Messages go to")
 }
 
 // The line that process prints beside a running start is pasted into a shell as it is.
@@ -52,14 +51,14 @@ func TestPastedCommand(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("the line is for a POSIX shell")
 	}
-	s := startServer(t, t.TempDir())
+	s := startLocal(t, t.TempDir())
 	r := run(t, nil, `{"RecordIds":["C-001","it's \"$HOME\" `+"`id`"+` \u001b"]}`, "process", "--data", s.data, "-")
 	_, line, found := strings.Cut(strings.TrimSpace(r.stderr), "post the message to it: ")
 	if !found {
 		t.Fatalf("no command in %q", r.stderr)
 	}
 	bin := t.TempDir() // with a curl that prints its arguments
-	write(t, filepath.Join(bin, "curl"), "#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+	testkit.WriteFile(t, filepath.Join(bin, "curl"), "#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
 	if err := os.Chmod(filepath.Join(bin, "curl"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +66,7 @@ func TestPastedCommand(t *testing.T) {
 	cmd.Env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	out, err := cmd.Output()
 	args := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
-	if err != nil || len(args) != 6 || args[1] != s.url+"/admin/functions/"+clientFunction || args[2] != "-H" || args[4] != "-d" {
+	if err != nil || len(args) != 6 || args[1] != s.URL+"/admin/functions/"+clientFunction || args[2] != "-H" || args[4] != "-d" {
 		t.Fatalf("%v: %q", err, args)
 	}
 	if code := s.post(t, clientFunction, strings.TrimPrefix(args[3], "Content-Type: "), args[5]); code != 202 {
@@ -80,7 +79,7 @@ func TestPastedCommand(t *testing.T) {
 func TestFiftyMessagesAtOnce(t *testing.T) {
 	t.Parallel()
 	const n = 50
-	s := startServer(t, t.TempDir())
+	s := startLocal(t, t.TempDir())
 	var csv strings.Builder
 	csv.WriteString("RecordId,Batch,Name,Email\n")
 	for i := range n {
@@ -92,27 +91,27 @@ func TestFiftyMessagesAtOnce(t *testing.T) {
 	var posts sync.WaitGroup
 	for i := range n {
 		posts.Go(func() {
-			if code := s.post(t, clientFunction, "application/json", admin(t, fmt.Sprintf(`{"RecordIds":["A-%d","B-%d"]}`, i, i))); code != 202 {
+			if code := s.post(t, clientFunction, "application/json", admin(fmt.Sprintf(`{"RecordIds":["A-%d","B-%d"]}`, i, i))); code != 202 {
 				t.Errorf("message %d: %d", i, code)
 			}
 		})
 	}
 	posts.Wait()
-	s.waitForEnds(t, n)
+	s.waitForCount(t, " completed: ", n)
 	if got := strings.Count(s.out.String(), "completed: 2 records, 2 succeeded, 0 failed"); got != n {
 		t.Errorf("%d orchestrations succeeded: %s", got, s.out.String())
 	}
 	if once := query(t, filepath.Join(s.data, "crm.db"), "SELECT COUNT(*) FROM customers WHERE batch = 'all' AND processed_count = 1"); once != 2*n {
 		t.Errorf("%d of %d records were processed once", once, 2*n)
 	}
-	s.noMessages(t)
+	noMessages(t, s.data)
 }
 
 // The same message twenty times at once is one orchestration. What delivers it twice is not the admin endpoint, which
 // gives each its own id, but the inbox behind it.
 func TestSameMessageTwentyTimes(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, t.TempDir())
+	s := startLocal(t, t.TempDir())
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.data, "taskhub.db")+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +131,7 @@ func TestSameMessageTwentyTimes(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.waitFor(t, "completed: 120 records, 120 succeeded")
-	s.noMessages(t)
+	noMessages(t, s.data)
 	if n := query(t, filepath.Join(s.data, "taskhub.db"), "SELECT COUNT(*) FROM instances WHERE parent = ''"); n != 1 {
 		t.Errorf("%d orchestrations", n)
 	}
@@ -144,20 +143,10 @@ func TestSameMessageTwentyTimes(t *testing.T) {
 	}
 }
 
-// waitForEnds waits until so many orchestrations have ended.
-func (s *server) waitForEnds(t *testing.T, n int) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); strings.Count(s.out.String(), " completed: ") < n; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not %d orchestrations have ended within a minute: %s", n, s.out.String())
-		}
-	}
-}
-
 // noMessages waits until the inbox is empty: the last delivery may end after its orchestration.
-func (s *server) noMessages(t *testing.T) {
+func noMessages(t *testing.T, data string) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); query(t, filepath.Join(s.data, "taskhub.db"), "SELECT COUNT(*) FROM messages") > 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); query(t, filepath.Join(data, "taskhub.db"), "SELECT COUNT(*) FROM messages") > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("messages are left after a minute")
 		}

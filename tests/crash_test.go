@@ -8,14 +8,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // Crashes: the process is killed again and again in the middle of a run, and the next one goes on.
@@ -26,84 +24,55 @@ var (
 	crashRecords = flag.Int("crash.records", 1000, "of how many records")
 )
 
-// slowCRM is a CRM behind REST whose records take a moment. What it does for a record is done before it answers: a kill
-// in between leaves the caller to ask again.
+// slowCRM is a CRM whose records take a moment. What it does for a record is done before it answers: a kill in between
+// leaves the caller to ask again. It refuses records that end in a seven.
 type slowCRM struct {
-	records int
-	delay   time.Duration
-
-	mu      sync.Mutex
-	calls   int
-	keys    map[string]map[string]bool // by record: under which Idempotency-Keys it was processed
-	arrived chan struct{}              // a call
+	*testkit.CRM
+	arrived chan struct{} // a call
 }
 
-func (c *slowCRM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodGet {
-		_ = json.NewEncoder(w).Encode(map[string]any{"RecordIds": c.ids()})
-		return
-	}
-	record := strings.Split(r.URL.Path, "/")[2]
-	c.mu.Lock()
-	c.calls++
-	if c.keys[record] == nil {
-		c.keys[record] = map[string]bool{}
-	}
-	c.keys[record][r.Header.Get("Idempotency-Key")] = true
-	c.mu.Unlock()
-	select {
-	case c.arrived <- struct{}{}:
-	default:
-	}
-	time.Sleep(c.delay)
-	if strings.HasSuffix(record, "7") {
-		http.Error(w, "it ends in a seven", http.StatusUnprocessableEntity)
-	}
-}
-
-func (c *slowCRM) ids() []string {
-	ids := make([]string, c.records)
-	for i := range ids {
-		ids[i] = fmt.Sprintf("R-%d", i)
-	}
-	return ids
+func startSlowCRM(t *testing.T, records int, delay time.Duration) *slowCRM {
+	t.Helper()
+	c := &slowCRM{arrived: make(chan struct{}, 1)}
+	c.CRM = testkit.StartCRM(t, func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if r.Method == http.MethodGet {
+			return false
+		}
+		c.Process(r)
+		select {
+		case c.arrived <- struct{}{}:
+		default:
+		}
+		time.Sleep(delay)
+		if strings.HasSuffix(testkit.RecordOf(r), "7") {
+			http.Error(w, "it ends in a seven", http.StatusUnprocessableEntity)
+		}
+		return true
+	})
+	c.Records = recordIDs(records)
+	return c
 }
 
 // life starts the command, lets it run until it has asked for a record and a random moment longer, and kills it. It
 // returns how long the process took to take the work up, or false if it came to its end before.
 func (c *slowCRM) life(t *testing.T, env []string, args ...string) (time.Duration, bool) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	cmd := command(ctx, env, args...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
 	for len(c.arrived) > 0 {
 		<-c.arrived
 	}
 	begun := time.Now()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = cmd.Wait()
-	}()
-	defer func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	}()
+	p := startProcess(t, env, args...)
+	defer p.kill()
 	select {
 	case <-c.arrived:
-	case <-ended:
+	case <-p.ended:
 		return 0, false
 	case <-time.After(30 * time.Second):
-		t.Fatalf("no record was asked for in 30 seconds: %s", out.String())
+		t.Fatalf("no record was asked for in 30 seconds: %s", p.out.String())
 	}
 	taken := time.Since(begun)
 	select {
-	case <-ended:
+	case <-p.ended:
 		return taken, false
 	case <-time.After(rand.N(150 * time.Millisecond)):
 	}
@@ -117,18 +86,18 @@ func TestCrash(t *testing.T) {
 	for _, name := range []string{"process", "start"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			crm := &slowCRM{records: *crashRecords, keys: map[string]map[string]bool{}, arrived: make(chan struct{}, 1)}
 			// All records together take so long that every kill hits a running process.
-			crm.delay = time.Duration(*crashKills) * 250 * time.Millisecond * 20 / time.Duration(*crashRecords)
-			server := httptest.NewServer(crm)
-			defer server.Close()
-			env := []string{"CRM_BASE_URL=" + server.URL, "CRM_TOKEN=secret", "AlertEmailTo=ops@example.com"}
+			delay := time.Duration(*crashKills) * 250 * time.Millisecond * 20 / time.Duration(*crashRecords)
+			crm := startSlowCRM(t, *crashRecords, delay)
+			env := []string{"CRM_BASE_URL=" + crm.URL, "CRM_TOKEN=secret", "AlertEmailTo=ops@example.com"}
 			data := t.TempDir()
-			message := write(t, filepath.Join(t.TempDir(), "message.json"), `{"Batch":"all"}`)
+			message := testkit.WriteFile(t, filepath.Join(t.TempDir(), "message.json"), `{"Batch":"all"}`)
 			args := []string{"process", "--data", data, "--json", message}
 			if name == "start" {
-				args = []string{"start", "--data", data, "--port", freePort(t)}
-				post(t, env, message, args)
+				args = []string{"start", "--data", data, "--port", testkit.FreePort(t)}
+				first := startLocal(t, data, env...)
+				first.send(t, `{"Batch":"all"}`)
+				first.kill()
 			}
 			kills, slowest := 0, time.Duration(0)
 			for kills < *crashKills {
@@ -141,40 +110,11 @@ func TestCrash(t *testing.T) {
 			}
 			out := finish(t, env, data, message, args)
 			crm.check(t, out, data)
-			t.Logf("%s: %d kills, %d records, %d calls, slowest restart %s", name, kills, crm.records, crm.calls, slowest)
+			t.Logf("%s: %d kills, %d records, %d calls, slowest restart %s", name, kills, *crashRecords, crm.AllCalls(), slowest)
 			if slowest > 2*time.Second {
 				t.Errorf("a restart took %s to take the work up", slowest)
 			}
 		})
-	}
-}
-
-// post has a start command take the message, and kills it then.
-func post(t *testing.T, env []string, message string, args []string) {
-	t.Helper()
-	cmd := command(t.Context(), env, args...)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	text, err := os.ReadFile(message)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, _ := json.Marshal(map[string]string{"input": string(text)})
-	url := "http://127.0.0.1:" + args[len(args)-1] + "/admin/functions/MyClientFunction"
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		response, err := http.Post(url, "application/json", bytes.NewReader(body))
-		if err == nil {
-			response.Body.Close()
-			if response.StatusCode != http.StatusAccepted {
-				t.Fatal(response.Status)
-			}
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
 	}
 }
 
@@ -188,11 +128,8 @@ func finish(t *testing.T, env []string, data, message string, args []string) *ou
 		}
 		return rep.Output
 	}
-	cmd := command(t.Context(), env, args...)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func(cmd *exec.Cmd) { _ = cmd.Process.Kill(); _ = cmd.Wait() }(cmd)
+	p := startProcess(t, env, args...)
+	defer p.kill()
 	hub := filepath.Join(data, "taskhub.db")
 	for deadline := time.Now().Add(time.Minute); query(t, hub, "SELECT count(*) FROM instances WHERE parent = '' AND output <> ''") == 0; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -208,16 +145,9 @@ func finish(t *testing.T, env []string, data, message string, args []string) *ou
 
 func (c *slowCRM) check(t *testing.T, out *output, data string) {
 	t.Helper()
-	failures := 0
-	for _, id := range c.ids() {
-		if n := len(c.keys[id]); n != 1 {
-			t.Errorf("record %s was processed for %d jobs", id, n)
-		}
-		if strings.HasSuffix(id, "7") {
-			failures++
-		}
-	}
-	if out.Total != c.records || out.Failed != failures || out.Succeeded != c.records-failures || len(out.Failures) != failures || out.Mail != "sent" {
+	c.WantEffects(t, *crashRecords)
+	failures := *crashRecords / 10
+	if out.Total != *crashRecords || out.Failed != failures || out.Succeeded != *crashRecords-failures || len(out.Failures) != failures || out.Mail != "sent" {
 		t.Errorf("%d in all, %d succeeded, %d failed, mail %s", out.Total, out.Succeeded, out.Failed, out.Mail)
 	}
 	for _, f := range out.Failures {
@@ -247,7 +177,7 @@ func TestCrashSQLite(t *testing.T) {
 	if r := run(t, nil, csv.String(), "import", "--data", data, "-"); r.code != 0 {
 		t.Fatal(r)
 	}
-	message := write(t, filepath.Join(t.TempDir(), "message.json"), `{"Batch":"all"}`)
+	message := testkit.WriteFile(t, filepath.Join(t.TempDir(), "message.json"), `{"Batch":"all"}`)
 	args := []string{"process", "--data", data, "--json", message}
 	kills := 0
 	var r result

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // deadLetter is what dead-letters --json prints.
@@ -41,27 +43,15 @@ func waitForDeadLetters(t *testing.T, data string, n int) []deadLetter {
 	}
 }
 
-// admin is the body that brings a message to the admin endpoint.
-func admin(t *testing.T, message string) string {
-	t.Helper()
-	body, err := json.Marshal(map[string]string{"input": message})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
-}
-
 // A poison message is given up after its deliveries, does not keep others waiting, and is processed once its cause has
 // gone and it is put back: all beside the running start.
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	s := startServer(t, data, "MAX_DELIVERY_COUNT=2")
+	s := startLocal(t, data, "MAX_DELIVERY_COUNT=2")
 	evil := "no JSON \x1b[31m\u009b\u202e\r\n" + strings.Repeat("x", 10000)
 	for _, message := range []string{`{"Batch":"later"}`, evil, `{"Batch":"2026-10"}`} {
-		if got := s.post(t, clientFunction, "application/json", admin(t, message)); got != 202 {
-			t.Fatalf("%q: %d", message, got)
-		}
+		s.send(t, message)
 	}
 	s.waitFor(t, "completed: 120 records, 120 succeeded")
 	byMessage := map[string]deadLetter{}
@@ -86,7 +76,7 @@ func TestDeadLetters(t *testing.T) {
 		t.Errorf("a message's text reaches the terminal: %q", r.stdout)
 	}
 
-	file := write(t, filepath.Join(data, "later.csv"), "RecordId,Batch,Name,Email\nL-1,later,Somebody,somebody@example.com\n")
+	file := testkit.WriteFile(t, filepath.Join(data, "later.csv"), "RecordId,Batch,Name,Email\nL-1,later,Somebody,somebody@example.com\n")
 	if r := run(t, nil, "", "import", "--data", data, file); r.code != 0 {
 		t.Fatalf("import beside start: %+v", r)
 	}

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"example.com/durablefunctions/handler/local"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // The handler dies, the host lives: what is in flight in the handler gets no answer, which fails an activity once and an
@@ -50,14 +51,14 @@ type mortal struct {
 	counts map[string]int
 
 	mu     sync.Mutex
-	child  *customHandler
+	child  *process
 	deaths int
 }
 
 func (m *mortal) url() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.child.url
+	return m.child.URL
 }
 
 func (m *mortal) die() {
@@ -264,21 +265,6 @@ func (h *mortalHost) deliver(t *testing.T, records, delivery int) {
 	}
 }
 
-// onceEach checks that each record was processed, and for one job only.
-func (c *fakeCRM) onceEach(t *testing.T, records int) {
-	t.Helper()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	jobs, processed := map[string]bool{}, map[string]bool{}
-	for key := range c.effects {
-		job, record, _ := strings.Cut(key, "/")
-		jobs[job], processed[record] = true, true
-	}
-	if len(processed) != records || len(c.effects) != records || len(jobs) != 1 {
-		t.Errorf("%d effects on %d records in %d jobs, want %d records once in one job", len(c.effects), len(processed), len(jobs), records)
-	}
-}
-
 // A record whose activity was lost with the handler is tried again, a while later, and its effect is there once.
 func TestActivityDies(t *testing.T) {
 	t.Parallel()
@@ -286,8 +272,8 @@ func TestActivityDies(t *testing.T) {
 	m := &mortal{}
 	var mu sync.Mutex
 	times := map[string][]time.Time{}
-	var crm *fakeCRM
-	crm = startCRM(t, func(_ http.ResponseWriter, r *http.Request, n int) bool {
+	var crm *testkit.CRM
+	crm = testkit.StartCRM(t, func(_ http.ResponseWriter, r *http.Request, n int) bool {
 		mu.Lock()
 		times[r.URL.Path] = append(times[r.URL.Path], time.Now())
 		mu.Unlock()
@@ -297,18 +283,18 @@ func TestActivityDies(t *testing.T) {
 			m.dieInActivity()
 			return true
 		case strings.HasPrefix(r.URL.Path, "/records/R-40/"): // after it
-			crm.processed(r)
+			crm.Process(r)
 			m.dieInActivity()
 			return true
 		}
 		return false
 	})
-	h := startMortal(t, m, "CRM_BASE_URL="+crm.url)
+	h := startMortal(t, m, "CRM_BASE_URL="+crm.URL)
 	h.deliver(t, records, 1)
 	if i, out := h.ended(t); out.Succeeded != records || out.Mail != "" && out.Mail != "none" {
 		t.Errorf("%+v", i)
 	}
-	crm.onceEach(t, records)
+	crm.WantEffects(t, records)
 	mu.Lock()
 	defer mu.Unlock()
 	for _, path := range []string{"/records/R-7/process", "/records/R-40/process"} {
@@ -325,15 +311,15 @@ func TestActivityDies(t *testing.T) {
 func TestDeadlyRecord(t *testing.T) {
 	t.Parallel()
 	m := &mortal{}
-	crm := startCRM(t, func(http.ResponseWriter, *http.Request, int) bool { m.dieInActivity(); return true })
-	h := startMortal(t, m, "CRM_BASE_URL="+crm.url, "PROCESS_ATTEMPTS=2")
+	crm := testkit.StartCRM(t, func(http.ResponseWriter, *http.Request, int) bool { m.dieInActivity(); return true })
+	h := startMortal(t, m, "CRM_BASE_URL="+crm.URL, "PROCESS_ATTEMPTS=2")
 	h.deliver(t, 1, 1)
 	i, out := h.ended(t)
 	if out.Failed != 1 || out.Mail != "sent" {
 		t.Fatalf("%+v", i)
 	}
 	checkReason(t, out.Failures[0].ErrorMessage, "ended prematurely")
-	if calls, effects := crm.called("/records/R-0/process"); calls != 2 || effects != 0 {
+	if calls, effects := crm.Calls("/records/R-0/process"), crm.Effects(); calls != 2 || effects != 0 {
 		t.Errorf("%d calls, %d effects; want 2 and none", calls, effects)
 	}
 }
@@ -362,13 +348,13 @@ func TestBatchDies(t *testing.T) {
 		}
 		return never
 	}}
-	crm := startCRM(t, nil)
-	h := startMortal(t, m, "CRM_BASE_URL="+crm.url, "BATCH_SIZE=30")
+	crm := testkit.StartCRM(t, nil)
+	h := startMortal(t, m, "CRM_BASE_URL="+crm.URL, "BATCH_SIZE=30")
 	h.deliver(t, records, 1)
 	if i, out := h.ended(t); out.Succeeded != records {
 		t.Errorf("%+v", i)
 	}
-	crm.onceEach(t, records)
+	crm.WantEffects(t, records)
 	children := h.count(func(i local.Instance) bool { return i.Parent != "" })
 	failed := h.count(func(i local.Instance) bool { return i.Status == api.RUNTIME_STATUS_FAILED })
 	if children != 4+2 || failed != 2 || m.deaths != 2 {
@@ -403,8 +389,8 @@ func TestRootDies(t *testing.T) {
 				killed = true
 				return c.when
 			}}
-			crm := startCRM(t, first(1<<30, "/records/R-17/", status(422)))
-			h := startMortal(t, m, "CRM_BASE_URL="+crm.url, fmt.Sprint("BATCH_SIZE=", c.batchSize))
+			crm := testkit.StartCRM(t, testkit.First(1<<30, "/records/R-17/", testkit.Status(422)))
+			h := startMortal(t, m, "CRM_BASE_URL="+crm.URL, fmt.Sprint("BATCH_SIZE=", c.batchSize))
 			h.deliver(t, records, 1)
 			i, _ := h.ended(t)
 			if i.Status != api.RUNTIME_STATUS_FAILED || !strings.Contains(i.Output, "ended prematurely") {
@@ -415,7 +401,7 @@ func TestRootDies(t *testing.T) {
 			if again.ID != i.ID || out.Total != records || out.Succeeded != records-1 || out.Failed != 1 || out.Mail != "sent" {
 				t.Errorf("%+v", again)
 			}
-			crm.onceEach(t, records-1)
+			crm.WantEffects(t, records-1)
 			mails, err := h.Mails(t.Context(), i.ID)
 			if err != nil || len(mails) != 1 {
 				t.Errorf("mails %+v, %v; want one", mails, err)
@@ -440,15 +426,15 @@ func TestClientFunctionDies(t *testing.T) {
 				}
 				return never
 			}}
-			crm := startCRM(t, nil)
-			h := startMortal(t, m, "CRM_BASE_URL="+crm.url)
+			crm := testkit.StartCRM(t, nil)
+			h := startMortal(t, m, "CRM_BASE_URL="+crm.URL)
 			if err := h.Enqueue(t.Context(), clientFunction, local.Message{ID: theJob, Body: []byte(threeRecords)}); err != nil {
 				t.Fatal(err)
 			}
 			if i, out := h.ended(t); out.Succeeded != 3 {
 				t.Errorf("%+v", i)
 			}
-			crm.onceEach(t, 3)
+			crm.WantEffects(t, 3)
 			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 				if n, err := h.Waiting(t.Context()); n == 0 && err == nil {
 					break
@@ -471,7 +457,7 @@ func TestRPC(t *testing.T) {
 	t.Parallel()
 	hang := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn); _ = conn.Close() }
 	for name, endpoint := range map[string]func(t *testing.T) string{
-		"refuses":  func(t *testing.T) string { return "http://127.0.0.1:" + freePort(t) },
+		"refuses":  func(t *testing.T) string { return "http://127.0.0.1:" + testkit.FreePort(t) },
 		"hangs":    func(t *testing.T) string { return "http://" + listen(t, hang) },
 		"hangs up": func(t *testing.T) string { return "http://" + listen(t, func(conn net.Conn) { _ = conn.Close() }) },
 		"hangs up in the middle": func(t *testing.T) string {
@@ -498,8 +484,8 @@ func TestRPC(t *testing.T) {
 				}
 				return altered
 			}}
-			crm := startCRM(t, nil)
-			h := startMortal(t, m, "CRM_BASE_URL="+crm.url)
+			crm := testkit.StartCRM(t, nil)
+			h := startMortal(t, m, "CRM_BASE_URL="+crm.URL)
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			message := local.Message{ID: theJob, Body: []byte(threeRecords)}
@@ -515,7 +501,7 @@ func TestRPC(t *testing.T) {
 			if i, out := h.ended(t); out.Succeeded != 3 {
 				t.Errorf("%+v", i)
 			}
-			crm.onceEach(t, 3)
+			crm.WantEffects(t, 3)
 		})
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // A disk is full when its file system is (a small tmpfs, in a mount namespace of the command's own: where that is
@@ -51,13 +53,13 @@ func TestTaskHubOnFullDisk(t *testing.T) {
 	for _, d := range disks(t) {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
-			crm, data, out := startCRM(t, nil), t.TempDir(), t.TempDir()
+			crm, data, out := testkit.StartCRM(t, nil), t.TempDir(), t.TempDir()
 			var ids []string
 			for i := range 120 {
 				ids = append(ids, fmt.Sprintf(`"r-%d"`, i))
 			}
-			message := write(t, filepath.Join(out, "message.json"), `{"RecordIds":[`+strings.Join(ids, ",")+`]}`)
-			cmd := d.shell([]string{"CRM_BASE_URL=" + crm.url, "O=" + out}, data, 400, d.shrink+` || exit 1
+			message := testkit.WriteFile(t, filepath.Join(out, "message.json"), `{"RecordIds":[`+strings.Join(ids, ",")+`]}`)
+			cmd := d.shell([]string{"CRM_BASE_URL=" + crm.URL, "O=" + out}, data, 400, d.shrink+` || exit 1
 				"$@" >"$O/1.out" 2>"$O/1.err"; echo "first: $?"
 				`+d.grow+` || exit 1
 				"$@" >"$O/2.out" 2>"$O/2.err"; echo "second: $?"`, "process", "--data", data, message)
@@ -84,7 +86,7 @@ func TestTaskHubOnFullDisk(t *testing.T) {
 			if !strings.Contains(read("2.out"), "120 in all, 120 succeeded, 0 failed") || !strings.Contains(read("2.err"), "continuing") {
 				t.Errorf("with room: %s %s", read("2.out"), read("2.err"))
 			}
-			if _, effects := crm.called(""); effects != 120 {
+			if effects := crm.Effects(); effects != 120 {
 				t.Errorf("%d records were processed in one job, want 120: the second run made another job of it", effects)
 			}
 		})
@@ -97,20 +99,13 @@ func TestRecordsOnFullDisk(t *testing.T) {
 	for _, d := range disks(t) {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
-			dir, port := t.TempDir(), freePort(t)
-			cmd := d.shell([]string{"FUNCTIONS_CUSTOMHANDLER_PORT=" + port, "FUNCTIONS_APP_ROOT_PATH=" + root, "CRM_DATABASE=" + filepath.Join(dir, "crm.db")},
-				dir, 48, d.shrink+` && exec "$@"`)
-			h := &customHandler{url: "http://127.0.0.1:" + port, out: &lockedBuffer{}}
-			cmd.Stdout, cmd.Stderr = h.out, h.out
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-			h.waitUntilUp(t)
+			dir := t.TempDir()
+			h := launchHandler(t, d.shell([]string{"FUNCTIONS_APP_ROOT_PATH=" + root, "CRM_DATABASE=" + filepath.Join(dir, "crm.db")},
+				dir, 48, d.shrink+` && exec "$@"`))
 			for _, id := range []string{"C-001", "C-002"} {
-				r := h.post(t, "ProcessActivity", `{"Data":{"input":`+twice(`{"RecordId":"`+id+`","JobId":"j"}`)+`},"Metadata":{}}`)
-				if r.status != "200 OK" || !strings.Contains(string(r.ReturnValue), `"Success":false`) || !strings.Contains(string(r.ReturnValue), "make room on the disk") {
-					t.Errorf("%s: %s %s", id, r.status, r.ReturnValue)
+				r := h.Post(t, "ProcessActivity", `{"Data":{"input":`+testkit.Twice(`{"RecordId":"`+id+`","JobId":"j"}`)+`},"Metadata":{}}`)
+				if r.Status != 200 || !strings.Contains(string(r.ReturnValue), `"Success":false`) || !strings.Contains(string(r.ReturnValue), "make room on the disk") {
+					t.Errorf("%s: %s", id, r)
 				}
 			}
 		})
@@ -127,7 +122,7 @@ func TestReadOnlyFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		write(t, filepath.Join(app, name), string(text))
+		testkit.WriteFile(t, filepath.Join(app, name), string(text))
 	}
 	binary, err := os.ReadFile(executable)
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,6 +26,7 @@ import (
 	"example.com/durablefunctions/handler"
 	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/local"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // Faulty surroundings: each fault ends in bounded time with one clear line, no record, message or mail is lost, and the
@@ -38,105 +38,9 @@ var slowFaults = flag.Bool("slow-faults", false, "run the tests of faults that l
 // shortLimits let an invocation run for two seconds, and the host wait a second longer for it.
 var shortLimits = []string{"AzureFunctionsJobHost__functionTimeout=00:00:03", "HANDLER_DEADLINE_MARGIN=1s"}
 
-// fakeCRM is a CRM behind REST with one batch. A fault may take a request over.
-type fakeCRM struct {
-	url   string
-	fault fault
-
-	mu      sync.Mutex
-	calls   map[string]int // by path
-	effects map[string]int // by Idempotency-Key: what a CRM does that heeds it
-}
-
-// fault answers a request, the nth of its path, in place of the CRM, or returns false.
-type fault func(w http.ResponseWriter, r *http.Request, n int) bool
-
 const threeRecords = `{"RecordIds":["a","b","c"]}`
 
-func newCRM(f fault) *fakeCRM {
-	return &fakeCRM{fault: f, calls: map[string]int{}, effects: map[string]int{}}
-}
-
-func startCRM(t *testing.T, f fault) *fakeCRM {
-	t.Helper()
-	c := newCRM(f)
-	server := httptest.NewServer(c)
-	t.Cleanup(server.Close)
-	c.url = server.URL
-	return c
-}
-
-func (c *fakeCRM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body)
-	c.mu.Lock()
-	c.calls[r.URL.Path]++
-	n := c.calls[r.URL.Path]
-	c.mu.Unlock()
-	if c.fault != nil && c.fault(w, r, n) {
-		return
-	}
-	if r.Method == http.MethodGet {
-		fmt.Fprint(w, threeRecords)
-		return
-	}
-	c.processed(r)
-}
-
-func (c *fakeCRM) processed(r *http.Request) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.effects[r.Header.Get("Idempotency-Key")] = 1
-}
-
-// called says how often a path was, and all how many records have been processed.
-func (c *fakeCRM) called(path string) (calls, all int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.calls[path], len(c.effects)
-}
-
-// always makes a fault of every request to a path, the first of them of the first n.
-func always(path string, f http.HandlerFunc) fault { return first(1<<30, path, f) }
-
-func first(n int, path string, f http.HandlerFunc) fault {
-	return func(w http.ResponseWriter, r *http.Request, call int) bool {
-		if !strings.HasPrefix(r.URL.Path, path) || call > n {
-			return false
-		}
-		f(w, r)
-		return true
-	}
-}
-
-func status(code int, headers ...string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		for _, h := range headers {
-			name, value, _ := strings.Cut(h, ": ")
-			w.Header().Set(name, value)
-		}
-		w.WriteHeader(code)
-	}
-}
-
-// sends takes the connection over, sends the text and hangs up.
-func sends(text string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			panic(err)
-		}
-		_, _ = io.WriteString(conn, text)
-		_ = conn.Close()
-	}
-}
-
 const cutAnswer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"RecordIds\":[\"a\","
-
-// silent waits for the caller to hang up, which a server notices once it has read the request.
-func silent(_ http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body)
-	<-r.Context().Done()
-}
 
 // A CRM that fails for a record costs that record at most, with a reason in one line; what passes costs nothing.
 func TestFaultyCRM(t *testing.T) {
@@ -149,20 +53,20 @@ func TestFaultyCRM(t *testing.T) {
 	}{
 		"good":         {calls: 1, times: -1},
 		"slow":         {calls: 1, times: -1},
-		"429-once":     {times: 1, answer: status(429, "Retry-After: 1"), calls: 2},
-		"429":          {answer: status(429, "Retry-After: 0"), want: "429 Too Many Requests", calls: 4},
-		"500-twice":    {times: 2, answer: status(500), calls: 3},
-		"500":          {answer: status(500), want: "500 Internal Server Error", calls: 4},
-		"garbage-once": {times: 1, answer: sends("\x00\x01garbage\r\n\r\n"), calls: 2},
-		"garbage":      {answer: sends("\x00\x01garbage\r\n\r\n"), want: "malformed HTTP", calls: 4},
-		"cut-once":     {times: 1, answer: sends(cutAnswer), calls: 2},
-		"cut":          {answer: sends(cutAnswer), want: "unexpected EOF", calls: 4},
-		"hangs-up":     {answer: sends(""), want: "EOF"}, // net/http has attempts of its own then
-		"refused":      {answer: status(422), want: "422 Unprocessable Entity", calls: 1},
+		"429-once":     {times: 1, answer: testkit.Status(429, "Retry-After: 1"), calls: 2},
+		"429":          {answer: testkit.Status(429, "Retry-After: 0"), want: "429 Too Many Requests", calls: 4},
+		"500-twice":    {times: 2, answer: testkit.Status(500), calls: 3},
+		"500":          {answer: testkit.Status(500), want: "500 Internal Server Error", calls: 4},
+		"garbage-once": {times: 1, answer: testkit.Sends("\x00\x01garbage\r\n\r\n"), calls: 2},
+		"garbage":      {answer: testkit.Sends("\x00\x01garbage\r\n\r\n"), want: "malformed HTTP", calls: 4},
+		"cut-once":     {times: 1, answer: testkit.Sends(cutAnswer), calls: 2},
+		"cut":          {answer: testkit.Sends(cutAnswer), want: "unexpected EOF", calls: 4},
+		"hangs-up":     {answer: testkit.Sends(""), want: "EOF"}, // net/http has attempts of its own then
+		"refused":      {answer: testkit.Status(422), want: "422 Unprocessable Entity", calls: 1},
 	}
 	path := func(id string) string { return "/records/" + id + "/process" }
-	crm := startCRM(t, func(w http.ResponseWriter, r *http.Request, n int) bool {
-		id := strings.Split(r.URL.Path, "/")[2]
+	crm := testkit.StartCRM(t, func(w http.ResponseWriter, r *http.Request, n int) bool {
+		id := testkit.RecordOf(r)
 		if id == "slow" {
 			time.Sleep(time.Second)
 		}
@@ -175,7 +79,7 @@ func TestFaultyCRM(t *testing.T) {
 	})
 	ids := slices.Sorted(maps.Keys(faults))
 	message, _ := json.Marshal(map[string]any{"RecordIds": ids})
-	r := run(t, []string{"CRM_BASE_URL=" + crm.url}, string(message), "process", "--data", t.TempDir(), "--json", "-")
+	r := run(t, []string{"CRM_BASE_URL=" + crm.URL}, string(message), "process", "--data", t.TempDir(), "--json", "-")
 	rep := parseReport(t, r)
 	if rep.Output == nil || rep.Output.Total != len(ids) {
 		t.Fatalf("report %s, stderr %s", r.stdout, r.stderr)
@@ -187,7 +91,7 @@ func TestFaultyCRM(t *testing.T) {
 	succeeded := 0
 	for id, f := range faults {
 		t.Run(id, func(t *testing.T) {
-			if calls, _ := crm.called(path(id)); f.calls != 0 && calls != f.calls {
+			if calls := crm.Calls(path(id)); f.calls != 0 && calls != f.calls {
 				t.Errorf("%d calls, want %d", calls, f.calls)
 			}
 			reason, failed := reasons[id]
@@ -201,7 +105,7 @@ func TestFaultyCRM(t *testing.T) {
 			}
 		})
 	}
-	if _, effects := crm.called(""); effects != succeeded || rep.Output.Succeeded != succeeded {
+	if effects := crm.Effects(); effects != succeeded || rep.Output.Succeeded != succeeded {
 		t.Errorf("%d records have been processed and %d are reported, want %d", effects, rep.Output.Succeeded, succeeded)
 	}
 }
@@ -209,14 +113,14 @@ func TestFaultyCRM(t *testing.T) {
 // A record whose CRM never answers is given up at the deadline, and not tried again: it would run into it again.
 func TestCRMThatNeverAnswers(t *testing.T) {
 	t.Parallel()
-	crm := startCRM(t, always("/records/b/", silent))
-	r := run(t, append(shortLimits, "CRM_BASE_URL="+crm.url), threeRecords, "process", "--data", t.TempDir(), "--json", "-")
+	crm := testkit.StartCRM(t, testkit.Always("/records/b/", testkit.Silent))
+	r := run(t, append(shortLimits, "CRM_BASE_URL="+crm.URL), threeRecords, "process", "--data", t.TempDir(), "--json", "-")
 	rep := parseReport(t, r)
 	if r.code != 1 || rep.Output == nil || rep.Output.Succeeded != 2 || len(rep.Output.Failures) != 1 || rep.Output.Failures[0].RecordId != "b" {
 		t.Fatalf("exit code %d, report %s, stderr %s", r.code, r.stdout, r.stderr)
 	}
 	checkReason(t, rep.Output.Failures[0].ErrorMessage, "limit|deadline exceeded")
-	if calls, effects := crm.called("/records/b/process"); calls != 1 || effects != 2 {
+	if calls, effects := crm.Calls("/records/b/process"), crm.Effects(); calls != 1 || effects != 2 {
 		t.Errorf("%d calls, %d effects; want 1 and 2", calls, effects)
 	}
 }
@@ -237,21 +141,21 @@ func TestFaultyCRMBatch(t *testing.T) {
 	t.Parallel()
 	const batch = "/batches/"
 	for name, c := range map[string]struct {
-		fault fault
+		fault testkit.Fault
 		env   []string
 		want  string // empty: the message is taken
 	}{
-		"500 twice":     {fault: first(2, batch, status(500))},
-		"cut half-way":  {fault: first(1, batch, sends(cutAnswer))},
-		"401":           {fault: always(batch, status(401)), want: "check CRM_TOKEN"},
-		"500":           {fault: always(batch, status(500)), want: "500 Internal Server Error"},
-		"a web page":    {fault: always(batch, sends("HTTP/1.1 200 OK\r\n\r\n<html>\n<p>Welcome")), want: "it is not {"},
-		"never answers": {fault: always(batch, silent), env: shortLimits, want: "limit|deadline exceeded"},
+		"500 twice":     {fault: testkit.First(2, batch, testkit.Status(500))},
+		"cut half-way":  {fault: testkit.First(1, batch, testkit.Sends(cutAnswer))},
+		"401":           {fault: testkit.Always(batch, testkit.Status(401)), want: "check CRM_TOKEN"},
+		"500":           {fault: testkit.Always(batch, testkit.Status(500)), want: "500 Internal Server Error"},
+		"a web page":    {fault: testkit.Always(batch, testkit.Sends("HTTP/1.1 200 OK\r\n\r\n<html>\n<p>Welcome")), want: "it is not {"},
+		"never answers": {fault: testkit.Always(batch, testkit.Silent), env: shortLimits, want: "limit|deadline exceeded"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			crm, data := startCRM(t, c.fault), t.TempDir()
-			r := run(t, append(c.env, "CRM_BASE_URL="+crm.url), `{"Batch":"x"}`, "process", "--data", data, "-")
+			crm, data := testkit.StartCRM(t, c.fault), t.TempDir()
+			r := run(t, append(c.env, "CRM_BASE_URL="+crm.URL), `{"Batch":"x"}`, "process", "--data", data, "-")
 			if c.want == "" {
 				if r.code != 0 || !strings.Contains(r.stdout, "3 in all, 3 succeeded") {
 					t.Errorf("%+v", r)
@@ -271,32 +175,18 @@ func TestFaultyCRMBatch(t *testing.T) {
 	}
 }
 
-// crmAt starts a CRM at an address that nothing has answered at so far.
-func crmAt(t *testing.T, port string) *fakeCRM {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:"+port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := newCRM(nil)
-	server := &http.Server{Handler: c}
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(func() { _ = server.Close() })
-	return c
-}
-
 // A CRM that is down for a moment costs nothing.
 func TestCRMDownForAMoment(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := testkit.FreePort(t)
 	done := make(chan result)
 	go func() {
 		done <- run(t, []string{"CRM_BASE_URL=http://127.0.0.1:" + port}, threeRecords, "process", "--data", t.TempDir(), "-")
 	}()
 	time.Sleep(time.Second) // it is down: of the four attempts, over 3.5 seconds, two fail
-	crm := crmAt(t, port)
+	crm := testkit.StartCRMAt(t, port, nil)
 	r := <-done
-	if _, effects := crm.called(""); r.code != 0 || effects != 3 || !strings.Contains(r.stdout, "3 succeeded") {
+	if effects := crm.Effects(); r.code != 0 || effects != 3 || !strings.Contains(r.stdout, "3 succeeded") {
 		t.Errorf("%d effects, %+v", effects, r)
 	}
 }
@@ -304,7 +194,7 @@ func TestCRMDownForAMoment(t *testing.T) {
 // One that stays down costs the records, each with its reason, and no more time than their attempts take.
 func TestCRMDown(t *testing.T) {
 	t.Parallel()
-	r := run(t, []string{"CRM_BASE_URL=http://127.0.0.1:" + freePort(t)}, threeRecords, "process", "--data", t.TempDir(), "--json", "-")
+	r := run(t, []string{"CRM_BASE_URL=http://127.0.0.1:" + testkit.FreePort(t)}, threeRecords, "process", "--data", t.TempDir(), "--json", "-")
 	rep := parseReport(t, r)
 	if r.code != 1 || rep.Output == nil || rep.Output.Failed != 3 {
 		t.Fatalf("exit code %d, report %s, stderr %s", r.code, r.stdout, r.stderr)
@@ -317,16 +207,14 @@ func TestCRMDown(t *testing.T) {
 // A message whose batch cannot be read while the CRM is down is delivered again until it can.
 func TestMessageOutlivesCRMDown(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
-	s := startServer(t, t.TempDir(), "CRM_BASE_URL=http://127.0.0.1:"+port)
-	if code := s.post(t, clientFunction, "application/json", `{"input":"{\"Batch\":\"x\"}"}`); code != 202 {
-		t.Fatalf("status %d", code)
-	}
+	port := testkit.FreePort(t)
+	s := startLocal(t, t.TempDir(), "CRM_BASE_URL=http://127.0.0.1:"+port)
+	s.send(t, `{"Batch":"x"}`)
 	s.waitFor(t, "a message was not taken")
 	if *slowFaults {
 		time.Sleep(time.Minute) // it is down for as long
 	}
-	crmAt(t, port)
+	testkit.StartCRMAt(t, port, nil)
 	s.waitFor(t, "completed: 3 records, 3 succeeded, 0 failed")
 }
 
@@ -340,20 +228,20 @@ func TestFaultySendGrid(t *testing.T) {
 		want     string
 		slow     bool
 	}{
-		"401":           {answer: status(401), attempts: 3, want: "401 Unauthorized"},
-		"429":           {answer: status(429), attempts: 2, want: "429 Too Many Requests"},
-		"500":           {answer: status(500), attempts: 1, want: "500 Internal Server Error"},
-		"garbage":       {answer: sends("garbage\r\n\r\n"), attempts: 2, want: "malformed HTTP"},
-		"hangs up":      {answer: sends(""), attempts: 2, want: "EOF"},
+		"401":           {answer: testkit.Status(401), attempts: 3, want: "401 Unauthorized"},
+		"429":           {answer: testkit.Status(429), attempts: 2, want: "429 Too Many Requests"},
+		"500":           {answer: testkit.Status(500), attempts: 1, want: "500 Internal Server Error"},
+		"garbage":       {answer: testkit.Sends("garbage\r\n\r\n"), attempts: 2, want: "malformed HTTP"},
+		"hangs up":      {answer: testkit.Sends(""), attempts: 2, want: "EOF"},
 		"not there":     {attempts: 2, want: "connection refused|actively refused"},
-		"never answers": {answer: silent, attempts: 1, want: "deadline exceeded", slow: true},
+		"never answers": {answer: testkit.Silent, attempts: 1, want: "deadline exceeded", slow: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if c.slow && !*slowFaults {
 				t.Skip("takes 100 seconds: -slow-faults")
 			}
-			url := "http://127.0.0.1:" + freePort(t)
+			url := "http://127.0.0.1:" + testkit.FreePort(t)
 			if c.answer != nil {
 				server := httptest.NewServer(c.answer)
 				t.Cleanup(server.Close)
@@ -454,8 +342,8 @@ func TestLockedFiles(t *testing.T) {
 			})
 			env := c.env
 			if inFlight { // the first record takes the lock: its result cannot be stored
-				crm := startCRM(t, func(http.ResponseWriter, *http.Request, int) bool { lock(); return false })
-				env = append(env, "CRM_BASE_URL="+crm.url)
+				crm := testkit.StartCRM(t, func(http.ResponseWriter, *http.Request, int) bool { lock(); return false })
+				env = append(env, "CRM_BASE_URL="+crm.URL)
 			} else {
 				lock()
 			}
@@ -577,7 +465,7 @@ func TestProcessingThatNeverReturns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &lockedBuffer{}
+	log := &testkit.Buffer{}
 	host, err := local.Open(t.Context(), local.Options{Root: root, DataDir: t.TempDir(), Handler: h, Environ: environ, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)

@@ -9,61 +9,28 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	_ "modernc.org/sqlite" // to look into the data directory
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // executable is the built binary, root its app root.
 var executable, root string
 
 func TestMain(m *testing.M) {
-	code, err := build(m)
-	if err == nil && code == 0 {
-		err = leaks()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func build(m *testing.M) (int, error) {
-	dir, err := os.MkdirTemp("", "tests")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(dir)
-	if root, err = filepath.Abs(".."); err != nil {
-		return 1, err
-	}
-	executable = filepath.Join(dir, "app")
-	if runtime.GOOS == "windows" {
-		executable += ".exe"
-	}
-	cmd := exec.Command("go", "build", "-o", executable, ".")
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return m.Run(), nil
-}
-
-// leaks looks for goroutines that the tests, or what they run in this process, left behind.
-func leaks() error {
-	http.DefaultClient.CloseIdleConnections()
-	return goleak.Find(
-		// The durable client's connections, of which package durable keeps some for as long as the process lives.
-		goleak.IgnoreTopFunction("google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run"))
+	os.Exit(testkit.Main(m, func(dir string) (err error) {
+		if root, err = filepath.Abs(".."); err == nil {
+			executable, err = testkit.Build(root, ".", dir)
+		}
+		return err
+	}))
 }
 
 // command prepares the binary with the environment of a developer's shell: none of the app's settings, but those given.
@@ -160,13 +127,11 @@ func scan(t *testing.T, path, statement string, into any) {
 	}
 }
 
-func write(t *testing.T, path, text string) string {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
+// recordIDs are n ids of records, R-0 and so on.
+func recordIDs(n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprint("R-", i)
 	}
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return ids
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // Thousands of finished orchestrations cost the idle process nothing.
@@ -26,7 +28,7 @@ func TestIdle(t *testing.T) {
 		SELECT 'f' || i, execution, name, status, created, updated, input, output, '', 'f' || i FROM instances, n WHERE parent = ''`); err != nil {
 		t.Fatal(err)
 	}
-	p := startProcess(t, nil, "start", "--data", data)
+	p := startLocal(t, data)
 	time.Sleep(4 * time.Second) // what is measured is that nothing happens
 	p.signal(t, os.Interrupt)
 	if code := p.exit(t); code != 0 {
@@ -77,16 +79,14 @@ func TestRetention(t *testing.T) {
 				instance string
 				last     time.Time
 			}{"left unfinished": {"unfinished", old}, "ended": {"gone", old}, "yesterday": {"gone", old.Add(age - 24*time.Hour)}} {
-				path := write(t, filepath.Join(data, "runs", file), "message id\n"+f.instance+"\n")
+				path := testkit.WriteFile(t, filepath.Join(data, "runs", file), "message id\n"+f.instance+"\n")
 				if err := os.Chtimes(path, f.last, f.last); err != nil {
 					t.Fatal(err)
 				}
 			}
 
-			s := startServer(t, data, c.env...)
-			if code := s.post(t, clientFunction, "application/json", admin(t, `{"Batch":"2026-10"}`)); code != 202 {
-				t.Fatal(code)
-			}
+			s := startLocal(t, data, c.env...)
+			s.send(t, `{"Batch":"2026-10"}`)
 			s.waitFor(t, "completed: 120 records, 120 succeeded")
 			const ended = "SELECT COUNT(*) FROM instances WHERE id <> 'unfinished' AND updated < (SELECT updated + 1 FROM instances WHERE id = 'unfinished')"
 			if c.env == nil {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // Every secret of these tests has this word in it, which is then to be found nowhere.
@@ -59,7 +61,7 @@ func repeats(code int) http.HandlerFunc {
 
 // repeatsBadly answers with them where HTTP has a status line.
 func repeatsBadly(w http.ResponseWriter, r *http.Request) {
-	sends("HTTP/1.1 "+strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")+"\r\n\r\n")(w, r)
+	testkit.Sends("HTTP/1.1 "+strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")+"\r\n\r\n")(w, r)
 }
 
 func redirects(w http.ResponseWriter, r *http.Request) {
@@ -70,38 +72,38 @@ func redirects(w http.ResponseWriter, r *http.Request) {
 // all they print and keep.
 func TestSecretsOfCommands(t *testing.T) {
 	t.Parallel()
-	refuseB := always("/records/b/", status(422)) // so that there is a mail
+	refuseB := testkit.Always("/records/b/", testkit.Status(422)) // so that there is a mail
 	badly := map[string]http.HandlerFunc{"a": repeats(401), "b": repeats(500), "c": repeatsBadly, "d": redirects}
 	failsRecords := func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		if strings.HasPrefix(r.URL.Path, "/batches/") {
 			fmt.Fprint(w, `{"RecordIds":["a","b","c","d"]}`)
 			return true
 		}
-		badly[strings.Split(r.URL.Path, "/")[2]](w, r)
+		badly[testkit.RecordOf(r)](w, r)
 		return true
 	}
 	for name, c := range map[string]struct {
-		crm      fault
+		crm      testkit.Fault
 		sendGrid http.HandlerFunc
 		env      []string
 		code     int
 	}{
-		"success":                   {crm: refuseB, sendGrid: status(202), code: 1},
+		"success":                   {crm: refuseB, sendGrid: testkit.Status(202), code: 1},
 		"SendGrid says 401":         {crm: refuseB, sendGrid: repeats(401), code: 1},
 		"SendGrid says 500":         {crm: refuseB, sendGrid: repeats(500), code: 1},
 		"SendGrid redirects":        {crm: refuseB, sendGrid: redirects, code: 1},
 		"SendGrid says nonsense":    {crm: refuseB, sendGrid: repeatsBadly, code: 1},
-		"SendGrid hangs up":         {crm: refuseB, sendGrid: sends(""), code: 1},
+		"SendGrid hangs up":         {crm: refuseB, sendGrid: testkit.Sends(""), code: 1},
 		"SendGrid is not there":     {crm: refuseB, env: []string{"SENDGRID_BASE_URL=http://user:planted@127.0.0.1:1"}, code: 1},
 		"SendGrid's URL is none":    {crm: refuseB, env: []string{"SENDGRID_BASE_URL=planted:\x7f//"}, code: 1},
 		"SendGrid's URL is open":    {crm: refuseB, env: []string{"SENDGRID_BASE_URL=http://user:planted@mail.example.com"}, code: 1},
-		"SendGrid's key is no key":  {crm: refuseB, sendGrid: status(202), env: []string{"SendGridKey=planted\nkey"}, code: 1},
+		"SendGrid's key is no key":  {crm: refuseB, sendGrid: testkit.Status(202), env: []string{"SendGridKey=planted\nkey"}, code: 1},
 		"records fail":              {crm: failsRecords, sendGrid: repeats(401), code: 1},
-		"batch refused":             {crm: always("/batches/", repeats(401)), code: 2},
-		"batch fails":               {crm: always("/batches/", repeats(503)), code: 2},
-		"batch redirected":          {crm: always("/batches/", redirects), code: 2},
-		"batch, nonsense":           {crm: always("/batches/", repeatsBadly), code: 2},
-		"batch, other JSON":         {crm: always("/batches/", repeats(200)), code: 2},
+		"batch refused":             {crm: testkit.Always("/batches/", repeats(401)), code: 2},
+		"batch fails":               {crm: testkit.Always("/batches/", repeats(503)), code: 2},
+		"batch redirected":          {crm: testkit.Always("/batches/", redirects), code: 2},
+		"batch, nonsense":           {crm: testkit.Always("/batches/", repeatsBadly), code: 2},
+		"batch, other JSON":         {crm: testkit.Always("/batches/", repeats(200)), code: 2},
 		"CRM is not there":          {env: []string{"CRM_BASE_URL=http://127.0.0.1:1"}, code: 2},
 		"CRM's URL has a password":  {env: []string{"CRM_BASE_URL=https://user:planted@crm.example.com"}, code: 2},
 		"CRM's URL has a query":     {env: []string{"CRM_BASE_URL=https://crm.example.com?key=planted"}, code: 2},
@@ -114,8 +116,8 @@ func TestSecretsOfCommands(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			crm, data := startCRM(t, c.crm), t.TempDir()
-			env := append([]string{"CRM_BASE_URL=" + crm.url, "MAIL_RETRY_INTERVAL=10ms"}, secrets...)
+			crm, data := testkit.StartCRM(t, c.crm), t.TempDir()
+			env := append([]string{"CRM_BASE_URL=" + crm.URL, "MAIL_RETRY_INTERVAL=10ms"}, secrets...)
 			if c.sendGrid != nil {
 				server := httptest.NewServer(c.sendGrid)
 				t.Cleanup(server.Close)
@@ -153,7 +155,7 @@ func TestSecretsOfLocalSettings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			write(t, filepath.Join(dir, "local.settings.json"), text)
+			testkit.WriteFile(t, filepath.Join(dir, "local.settings.json"), text)
 			cmd := command(t.Context(), nil, "process", "-")
 			cmd.Dir, cmd.Stdin = dir, strings.NewReader(`{"RecordIds":[1]}`)
 			out, err := cmd.CombinedOutput()
@@ -170,7 +172,7 @@ func TestSecretsOfStart(t *testing.T) {
 	t.Parallel()
 	sendGrid := httptest.NewServer(repeats(401))
 	t.Cleanup(sendGrid.Close)
-	crm := startCRM(t, func(w http.ResponseWriter, r *http.Request, n int) bool {
+	crm := testkit.StartCRM(t, func(w http.ResponseWriter, r *http.Request, n int) bool {
 		if strings.HasPrefix(r.URL.Path, "/batches/") && n == 1 || strings.HasPrefix(r.URL.Path, "/records/b/") {
 			repeats(401)(w, r) // the first delivery of the message fails
 			return true
@@ -178,10 +180,10 @@ func TestSecretsOfStart(t *testing.T) {
 		return false
 	})
 	data := t.TempDir()
-	s := startServer(t, data, append([]string{"CRM_BASE_URL=" + crm.url, "SENDGRID_BASE_URL=" + sendGrid.URL, "MAIL_RETRY_INTERVAL=10ms"}, secrets...)...)
+	s := startLocal(t, data, append([]string{"CRM_BASE_URL=" + crm.URL, "SENDGRID_BASE_URL=" + sendGrid.URL, "MAIL_RETRY_INTERVAL=10ms"}, secrets...)...)
 	for _, path := range []string{"/", "/admin/functions/MyClientFunction", "/admin/functions/Nope", "/admin/host/status"} {
 		for _, body := range []string{`{"input":"{\"Batch\":\"x\"}"}`, `nonsense`} {
-			res, err := http.Post(s.url+path, "application/json", strings.NewReader(body))
+			res, err := http.Post(s.URL+path, "application/json", strings.NewReader(body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -200,44 +202,44 @@ func TestSecretsOfStart(t *testing.T) {
 func TestSecretsOfHandler(t *testing.T) {
 	t.Parallel()
 	badly := map[string]http.HandlerFunc{"refused": repeats(401), "failed": repeats(500), "nonsense": repeatsBadly, "redirected": redirects}
-	crm := startCRM(t, func(w http.ResponseWriter, r *http.Request, _ int) bool {
-		f := badly[strings.Split(r.URL.Path, "/")[2]] // of a batch's or a record's path
+	crm := testkit.StartCRM(t, func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		f := badly[testkit.RecordOf(r)] // of a batch's or a record's path
 		if f != nil {
 			f(w, r)
 		}
 		return f != nil
 	})
-	h, s := startHandler(t, append([]string{"CRM_BASE_URL=" + crm.url}, secrets...)...), startSidecar(t)
+	h, s := startHandler(t, append([]string{"CRM_BASE_URL=" + crm.URL}, secrets...)...), testkit.StartSidecar(t)
 	see := func(function, body, want string) {
 		t.Helper()
-		r := h.post(t, function, body)
-		text := fmt.Sprintf("%s %s %s %s", r.status, r.Outputs, r.Logs, r.ReturnValue)
+		r := h.Post(t, function, body)
+		text := fmt.Sprintf("%d %s %s", r.Status, r.Phrase, r.Body)
 		hidden(t, "the answer", text)
 		if !strings.Contains(text, want) {
 			t.Errorf("answer %s, want %q", text, want)
 		}
 	}
-	message := func(s *sidecar, text string) string {
-		return strings.ReplaceAll(s.message(text, ""), "code=KEY", "code=planted-system-key")
+	message := func(address, text string) string {
+		return strings.ReplaceAll(message(address, text, ""), "code=LOCALKEY", "code=planted-system-key")
 	}
 	record := func(id string) string {
-		return `{"Data":{"input":` + twice(`{"RecordId":"`+id+`","JobId":"j"}`) + `},"Metadata":{}}`
+		return `{"Data":{"input":` + testkit.Twice(`{"RecordId":"`+id+`","JobId":"j"}`) + `},"Metadata":{}}`
 	}
 	var wg sync.WaitGroup
 	for name := range badly {
-		wg.Go(func() { see(clientFunction, message(s, `{"Batch":"`+name+`"}`), "500") })
+		wg.Go(func() { see(clientFunction, message(s.Address, `{"Batch":"`+name+`"}`), "500") })
 		wg.Go(func() { see("ProcessActivity", record(name), `"Success":false`) })
 	}
 	wg.Wait()
-	see(clientFunction, message(s, `nonsense`), "500")
-	see(clientFunction, message(&sidecar{url: "http://127.0.0.1:1"}, `{"Batch":"good"}`), "500")
+	see(clientFunction, message(s.Address, `nonsense`), "500")
+	see(clientFunction, message("127.0.0.1:1", `{"Batch":"good"}`), "500")
 	see("ProcessActivity", record("good"), `"Success":true`)
-	see(clientFunction, message(s, `{"Batch":"good"}`), "200")
+	see(clientFunction, message(s.Address, `{"Batch":"good"}`), "200")
 
-	start := s.starts()[0]
-	hidden(t, "the orchestration's input", fmt.Sprint(start.decode(t)))
-	c := &conversation{t: t, id: start.id, input: start.input}
-	r, _ := c.turn(h)
+	start := s.Started()[0]
+	hidden(t, "the orchestration's input", fmt.Sprint(decodeInput(t, start)))
+	c := &testkit.Conversation{Name: "MyOrchestration", ID: start.ID, Input: start.Input}
+	r, _ := c.Turn(t, h.Host)
 	hidden(t, "the first turn", fmt.Sprintf("%s %s", r.Logs, r.ReturnValue))
 	hidden(t, "the output", h.out.String())
 }

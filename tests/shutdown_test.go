@@ -1,12 +1,9 @@
 package tests
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -14,67 +11,16 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/durablefunctions/internal/testkit"
 )
-
-// process is a command that runs in the background until it is signalled.
-type process struct {
-	*server
-	cmd   *exec.Cmd
-	ended chan struct{}
-}
-
-// startProcess starts a command; a start command takes messages on a free port.
-func startProcess(t *testing.T, env []string, args ...string) *process {
-	t.Helper()
-	if runtime.GOOS == "windows" {
-		t.Skip("no signals can be sent on Windows")
-	}
-	p := &process{server: &server{out: &lockedBuffer{}}, ended: make(chan struct{})}
-	if args[0] == "start" {
-		port := freePort(t)
-		p.url = "http://127.0.0.1:" + port
-		args = append(args, "--port", port)
-	}
-	p.cmd = command(t.Context(), env, args...)
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(p.ended)
-		_ = p.cmd.Wait()
-	}()
-	t.Cleanup(func() { _ = p.cmd.Process.Kill(); <-p.ended })
-	if args[0] == "start" {
-		p.waitFor(t, "Messages go to")
-	}
-	return p
-}
-
-func (p *process) signal(t *testing.T, s os.Signal) {
-	t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// exit waits for the end and returns the exit code, -1 if a signal was the end.
-func (p *process) exit(t *testing.T) int {
-	t.Helper()
-	select {
-	case <-p.ended:
-	case <-time.After(time.Minute):
-		t.Fatalf("the process has not ended within a minute: %s", p.out.String())
-	}
-	return p.cmd.ProcessState.ExitCode()
-}
 
 // An interrupted process says how far it came, and the same command again continues it.
 func TestProcessInterrupted(t *testing.T) {
 	t.Parallel()
 	const n = 2000
 	data := manyRecords(t, n)
-	message := write(t, filepath.Join(data, "message.json"), `{"Batch": "many"}`)
+	message := testkit.WriteFile(t, filepath.Join(data, "message.json"), `{"Batch": "many"}`)
 	p := startProcess(t, nil, "process", "--data", data, message)
 	waitForRecords(t, data, n/10)
 	p.signal(t, os.Interrupt)
@@ -130,14 +76,10 @@ func TestStartStopped(t *testing.T) {
 	t.Parallel()
 	const n = 2000
 	data := manyRecords(t, n)
-	p := startProcess(t, nil, "start", "--data", data)
-	if code := p.post(t, clientFunction, "application/json", admin(t, `{"Batch":"unknown as yet"}`)); code != 202 {
-		t.Fatal(code)
-	}
+	p := startLocal(t, data)
+	p.send(t, `{"Batch":"unknown as yet"}`)
 	p.waitFor(t, "was not taken")
-	if code := p.post(t, clientFunction, "application/json", admin(t, `{"Batch":"many"}`)); code != 202 {
-		t.Fatal(code)
-	}
+	p.send(t, `{"Batch":"many"}`)
 	waitForRecords(t, data, n/10)
 	p.signal(t, syscall.SIGTERM)
 	if code := p.exit(t); code != 0 || !strings.Contains(p.out.String(), "Stopped: orchestrations left: 1, messages left: 1; the next start") {
@@ -150,12 +92,12 @@ func TestStartStopped(t *testing.T) {
 		t.Errorf("stopping makes noise: %s", p.out.String())
 	}
 
-	next := startProcess(t, nil, "start", "--data", data)
+	next := startLocal(t, data)
 	next.waitFor(t, "completed: 2000 records, 2000 succeeded")
 	if once := query(t, filepath.Join(data, "crm.db"), "SELECT count(*) FROM customers WHERE processed_count = 1"); once != n {
 		t.Errorf("%d of %d records were processed once", once, n)
 	}
-	file := write(t, filepath.Join(data, "late.csv"), "RecordId,Batch,Name,Email\nL-1,unknown as yet,Somebody,somebody@example.com\n")
+	file := testkit.WriteFile(t, filepath.Join(data, "late.csv"), "RecordId,Batch,Name,Email\nL-1,unknown as yet,Somebody,somebody@example.com\n")
 	if r := run(t, nil, "", "import", "--data", data, file); r.code != 0 {
 		t.Fatal(r)
 	}
@@ -166,58 +108,34 @@ func TestStartStopped(t *testing.T) {
 	}
 }
 
-// stubbornCRM is a record store whose processing, and whose batch "slow", does not return until it is mended. It does
-// nothing twice for a key.
-type stubbornCRM struct {
-	url     string
-	mended  chan struct{}
-	waiting chan string
-
-	mu      sync.Mutex
-	effects map[string]int // by idempotency key
+// holdingCRM does what it is asked and answers once it is let go. Of batches only "slow" waits.
+type holdingCRM struct {
+	*testkit.CRM
+	waiting chan string // gets the path of each request that waits
+	letGo   func()
 }
 
-func newStubbornCRM(t *testing.T, records int) *stubbornCRM {
-	c := &stubbornCRM{mended: make(chan struct{}), waiting: make(chan string, 10*records), effects: map[string]int{}}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /batches/{batch}/records", func(w http.ResponseWriter, r *http.Request) {
-		if r.PathValue("batch") == "slow" {
-			c.wait(r, "slow")
-		}
-		ids := make([]string, records)
-		for i := range ids {
-			ids[i] = fmt.Sprint("R-", i)
-		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"RecordIds": ids})
-	})
-	mux.HandleFunc("POST /records/{id}/process", func(w http.ResponseWriter, r *http.Request) {
-		key := r.Header.Get("Idempotency-Key")
-		c.mu.Lock()
-		c.effects[key] = 1
-		c.mu.Unlock()
-		c.wait(r, key)
-	})
-	s := httptest.NewServer(mux)
-	t.Cleanup(s.Close)
-	c.url = s.URL
-	return c
-}
-
-func (c *stubbornCRM) wait(r *http.Request, what string) {
-	c.waiting <- what
-	select {
-	case <-c.mended:
-	case <-r.Context().Done():
-	}
-}
-
-func (c *stubbornCRM) checkEffects(t *testing.T, records int) {
+func startHoldingCRM(t *testing.T, records int) *holdingCRM {
 	t.Helper()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.effects) != records {
-		t.Errorf("%d effects, want one for each of the %d records: %v", len(c.effects), records, c.effects)
-	}
+	free := make(chan struct{})
+	c := &holdingCRM{waiting: make(chan string, 10*records), letGo: sync.OnceFunc(func() { close(free) })}
+	c.CRM = testkit.StartCRM(t, func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		batch := r.Method == http.MethodGet
+		if batch && testkit.RecordOf(r) != "slow" {
+			return false
+		}
+		if !batch {
+			c.Process(r)
+		}
+		c.waiting <- r.URL.Path
+		select {
+		case <-free:
+		case <-r.Context().Done():
+		}
+		return !batch
+	})
+	c.Records = recordIDs(records)
+	return c
 }
 
 // What does not finish in time is abandoned, at once after a second signal, and done by the next start: for each record
@@ -228,12 +146,10 @@ func TestStopAbandons(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const n = 50
-			crm := newStubbornCRM(t, n)
-			data, env := t.TempDir(), []string{"CRM_BASE_URL=" + crm.url}
-			p := startProcess(t, env, "start", "--data", data)
-			if code := p.post(t, clientFunction, "application/json", admin(t, `{"Batch":"any"}`)); code != 202 {
-				t.Fatal(code)
-			}
+			crm := startHoldingCRM(t, n)
+			data, env := t.TempDir(), []string{"CRM_BASE_URL=" + crm.URL}
+			p := startLocal(t, data, env...)
+			p.send(t, `{"Batch":"any"}`)
 			<-crm.waiting
 			p.signal(t, syscall.SIGTERM)
 			p.waitFor(t, "stopping: ")
@@ -247,10 +163,10 @@ func TestStopAbandons(t *testing.T) {
 			if strings.Contains(p.out.String(), "cancel") {
 				t.Errorf("stopping makes noise: %s", p.out.String())
 			}
-			close(crm.mended)
-			next := startProcess(t, env, "start", "--data", data)
+			crm.letGo()
+			next := startLocal(t, data, env...)
 			next.waitFor(t, fmt.Sprintf("completed: %d records, %d succeeded", n, n))
-			crm.checkEffects(t, n)
+			crm.WantEffects(t, n)
 		})
 	}
 }
@@ -261,7 +177,7 @@ func TestStopWhileLocked(t *testing.T) {
 	data := usedData(t)
 	locked := make(chan func(), 1)
 	var once sync.Once
-	crm := startCRM(t, func(http.ResponseWriter, *http.Request, int) bool {
+	crm := testkit.StartCRM(t, func(http.ResponseWriter, *http.Request, int) bool {
 		once.Do(func() { locked <- lockFile(t, filepath.Join(data, "taskhub.db")) })
 		return false
 	})
@@ -269,8 +185,8 @@ func TestStopWhileLocked(t *testing.T) {
 	for i := range ids {
 		ids[i] = fmt.Sprintf(`"R-%d"`, i)
 	}
-	message := write(t, filepath.Join(t.TempDir(), "message.json"), `{"RecordIds":[`+strings.Join(ids, ",")+`]}`)
-	env, args := []string{"CRM_BASE_URL=" + crm.url}, []string{"process", "--data", data, message}
+	message := testkit.WriteFile(t, filepath.Join(t.TempDir(), "message.json"), `{"RecordIds":[`+strings.Join(ids, ",")+`]}`)
+	env, args := []string{"CRM_BASE_URL=" + crm.URL}, []string{"process", "--data", data, message}
 	p := startProcess(t, env, args...)
 	release := <-locked
 	time.Sleep(200 * time.Millisecond) // results wait for the file
@@ -286,7 +202,7 @@ func TestStopWhileLocked(t *testing.T) {
 	if r := run(t, env, "", args...); r.code != 0 || !strings.Contains(r.stdout, "50 in all, 50 succeeded") {
 		t.Errorf("the same command again: %+v", r)
 	}
-	if _, effects := crm.called(""); effects != 50 {
+	if effects := crm.Effects(); effects != 50 {
 		t.Errorf("%d effects, want 50", effects)
 	}
 }
@@ -297,36 +213,34 @@ func TestStopDuringDelivery(t *testing.T) {
 	const n = 3
 	t.Run("start", func(t *testing.T) {
 		t.Parallel()
-		crm := newStubbornCRM(t, n)
-		data, env := t.TempDir(), []string{"CRM_BASE_URL=" + crm.url, "MAX_DELIVERY_COUNT=1"}
-		p := startProcess(t, env, "start", "--data", data)
-		if code := p.post(t, clientFunction, "application/json", admin(t, `{"Batch":"slow"}`)); code != 202 {
-			t.Fatal(code)
-		}
+		crm := startHoldingCRM(t, n)
+		data, env := t.TempDir(), []string{"CRM_BASE_URL=" + crm.URL, "MAX_DELIVERY_COUNT=1"}
+		p := startLocal(t, data, env...)
+		p.send(t, `{"Batch":"slow"}`)
 		<-crm.waiting
 		p.signal(t, os.Interrupt)
 		if code := p.exit(t); code != 0 || !strings.Contains(p.out.String(), "Stopped: orchestrations left: 0, messages left: 1") {
 			t.Errorf("exit code %d: %s", code, p.out.String())
 		}
-		close(crm.mended)
-		startProcess(t, env, "start", "--data", data).waitFor(t, "completed: 3 records, 3 succeeded")
-		crm.checkEffects(t, n)
+		crm.letGo()
+		startLocal(t, data, env...).waitFor(t, "completed: 3 records, 3 succeeded")
+		crm.WantEffects(t, n)
 	})
 	t.Run("process", func(t *testing.T) {
 		t.Parallel()
-		crm := newStubbornCRM(t, n)
-		data, env := t.TempDir(), []string{"CRM_BASE_URL=" + crm.url}
-		message := write(t, filepath.Join(data, "message.json"), `{"Batch":"slow"}`)
+		crm := startHoldingCRM(t, n)
+		data, env := t.TempDir(), []string{"CRM_BASE_URL=" + crm.URL}
+		message := testkit.WriteFile(t, filepath.Join(data, "message.json"), `{"Batch":"slow"}`)
 		p := startProcess(t, env, "process", "--data", data, message)
 		<-crm.waiting
 		p.signal(t, os.Interrupt)
 		if code := p.exit(t); code != 1 || !strings.Contains(p.out.String(), "interrupted before the message was taken: the same command again") {
 			t.Errorf("exit code %d: %s", code, p.out.String())
 		}
-		close(crm.mended)
+		crm.letGo()
 		if r := run(t, env, "", "process", "--data", data, message); r.code != 0 || !strings.Contains(r.stdout, "3 succeeded") {
 			t.Errorf("%+v", r)
 		}
-		crm.checkEffects(t, n)
+		crm.WantEffects(t, n)
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"example.com/durablefunctions/handler"
 	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/local"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // toolkitApp has an orchestrator for each piece of the toolkit.
@@ -104,18 +105,18 @@ func TestToolkitThroughTheEngine(t *testing.T) {
 	failures.Store(7)
 	app, names := toolkitApp(&failures)
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "host.json"), `{"version":"2.0","functionTimeout":"00:01:00","extensions":{"durableTask":{"hubName":"Toolkit"}}}`)
-	write(t, filepath.Join(dir, "Start", "function.json"), `{"bindings":[{"name":"item","type":"serviceBusTrigger","direction":"in","queueName":"q","connection":"c"},{"name":"starter","type":"durableClient","direction":"in"}]}`)
-	write(t, filepath.Join(dir, "Flaky", "function.json"), `{"bindings":[{"name":"input","type":"activityTrigger","direction":"in"}]}`)
+	testkit.WriteFile(t, filepath.Join(dir, "host.json"), `{"version":"2.0","functionTimeout":"00:01:00","extensions":{"durableTask":{"hubName":"Toolkit"}}}`)
+	testkit.WriteFile(t, filepath.Join(dir, "Start", "function.json"), `{"bindings":[{"name":"item","type":"serviceBusTrigger","direction":"in","queueName":"q","connection":"c"},{"name":"starter","type":"durableClient","direction":"in"}]}`)
+	testkit.WriteFile(t, filepath.Join(dir, "Flaky", "function.json"), `{"bindings":[{"name":"input","type":"activityTrigger","direction":"in"}]}`)
 	for _, name := range names {
-		write(t, filepath.Join(dir, name, "function.json"), `{"bindings":[{"name":"context","type":"orchestrationTrigger","direction":"in"}]}`)
+		testkit.WriteFile(t, filepath.Join(dir, name, "function.json"), `{"bindings":[{"name":"context","type":"orchestrationTrigger","direction":"in"}]}`)
 	}
 	none := func(string) string { return "" }
 	h, err := app.Handler(handler.Options{Root: dir, Getenv: none, Environ: []string{}, Stdout: io.Discard, Stderr: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}
-	console := &lockedBuffer{}
+	console := &testkit.Buffer{}
 	host, err := local.Open(t.Context(), local.Options{
 		Root: dir, DataDir: filepath.Join(dir, ".local"), Handler: h, Settings: none, Environ: []string{}, Logger: slog.New(slog.DiscardHandler),
 		OnConsole: func(_, line string) { fmt.Fprintln(console, line) },
