@@ -13,6 +13,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // envelope is the body of a good answer.
@@ -64,7 +66,7 @@ func compareBare(r record, a answer) (differences []string) {
 	}
 	var request struct{ Data map[string]json.RawMessage }
 	var want string
-	if json.Unmarshal([]byte(r.Request), &request) != nil || json.Unmarshal([]byte(text(request.Data["input"])), &want) != nil {
+	if json.Unmarshal([]byte(r.Request), &request) != nil || json.Unmarshal([]byte(testkit.Text(request.Data["input"])), &want) != nil {
 		return append(differences, "the recorded input is no string")
 	}
 	if got := decodePhrase(a.Phrase); got != want && !isCut(got, want) {
@@ -154,15 +156,15 @@ func isCut(got, want string) bool {
 
 // compareTurns compares the answers to an orchestrator turn.
 func compareTurns(r record, got, want json.RawMessage) []string {
-	t, err := decodeTurn(r.Request)
+	t, err := testkit.DecodeTurn(r.Request)
 	if err != nil {
 		return []string{err.Error()}
 	}
-	ours, err := decodeAnswer(got)
+	ours, err := testkit.DecodeResponse(got)
 	if err != nil {
 		return []string{fmt.Sprintf("the answer's ReturnValue: %v", err)}
 	}
-	recorded, err := decodeAnswer(want)
+	recorded, err := testkit.DecodeResponse(want)
 	if err != nil {
 		return []string{fmt.Sprintf("the recorded ReturnValue: %v", err)}
 	}
@@ -171,14 +173,6 @@ func compareTurns(r record, got, want json.RawMessage) []string {
 	}
 	differences := compareFields("", turnFields(ours, upToError), withoutSeams(t, turnFields(recorded, upToError)))
 	return append(differences, compareFailures(t, turnFields(ours, nil), turnFields(recorded, nil))...)
-}
-
-func decodeAnswer(value json.RawMessage) (protoreflect.Message, error) {
-	var s string
-	if err := json.Unmarshal(value, &s); err != nil {
-		return nil, fmt.Errorf("no JSON string: %w", err)
-	}
-	return decodeMessage("OrchestratorResponse", s)
 }
 
 // checkDecoded makes sure that a recording does not contradict itself.
@@ -203,14 +197,14 @@ var jsonFields = regexp.MustCompile(`^action \d+(#\d+)?: ([a-zA-Z]+\.(input|data
 // of a result.
 func turnFields(m protoreflect.Message, change func(string) string) map[string]string {
 	out := map[string]string{}
-	for path, v := range fields(m) {
+	for path, v := range testkit.Fields(m) {
 		if !strings.HasPrefix(path, "actions[") {
 			out[path] = v
 		}
 	}
 	actions := m.Get(m.Descriptor().Fields().ByName("actions")).List()
 	for i := range actions.Len() {
-		action := fields(actions.Get(i).Message())
+		action := testkit.Fields(actions.Get(i).Message())
 		prefix := fmt.Sprintf("action %s: ", cmp.Or(action["id"], "0"))
 		for n := 2; has(out, prefix); n++ {
 			prefix = fmt.Sprintf("action %s#%d: ", cmp.Or(action["id"], "0"), n)
@@ -269,7 +263,7 @@ func completions(fields map[string]string) (n int) {
 
 // withoutSeams takes out of a recorded answer what only durabletask-go v0.6.0 used plainly says: a custom status that
 // is empty where none was set, one that is not JSON, and the second completion of a rewound orchestration.
-func withoutSeams(t turn, recorded map[string]string) map[string]string {
+func withoutSeams(t testkit.Turn, recorded map[string]string) map[string]string {
 	if status, ok := recorded["customStatus"]; ok {
 		if status == "" {
 			delete(recorded, "customStatus")
@@ -278,7 +272,7 @@ func withoutSeams(t turn, recorded map[string]string) map[string]string {
 			recorded["customStatus"] = jsonText(string(quoted), nil)
 		}
 	}
-	if !slices.ContainsFunc(t.history(), func(e *backend.HistoryEvent) bool { return e.GetGenericEvent() != nil }) {
+	if !slices.ContainsFunc(t.History(), func(e *backend.HistoryEvent) bool { return e.GetGenericEvent() != nil }) {
 		return recorded
 	}
 	for path, v := range recorded {
@@ -299,7 +293,7 @@ var statusPhrase = regexp.MustCompile(`(?s)^Response status code does not indica
 
 // compareFailures makes sure that an error that the orchestrator hands on is better than the recorded one: a failure
 // without details names the activity or orchestrator, any other one says what the function said.
-func compareFailures(t turn, ours, recorded map[string]string) (differences []string) {
+func compareFailures(t testkit.Turn, ours, recorded map[string]string) (differences []string) {
 	for path, v := range recorded {
 		if !strings.HasSuffix(path, "completeOrchestration.result") || !strings.Contains(v, `"await: `) && !strings.Contains(v, `"ERROR `) {
 			continue
@@ -315,9 +309,9 @@ func compareFailures(t turn, ours, recorded map[string]string) (differences []st
 }
 
 // ownWords are what the errors of a turn's history must say.
-func ownWords(t turn) (words []string) {
+func ownWords(t testkit.Turn) (words []string) {
 	names := map[int32]string{}
-	for _, e := range t.history() {
+	for _, e := range t.History() {
 		names[e.EventId] = cmp.Or(e.GetTaskScheduled().GetName(), e.GetSubOrchestrationInstanceCreated().GetName(), names[e.EventId])
 		var details *backend.TaskFailureDetails
 		var id int32

@@ -15,6 +15,8 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // execution is one run of an instance, from a start or a continue-as-new on, as its turns show it.
@@ -34,50 +36,50 @@ func executions(t *testing.T, conversation []record, ids map[string]string) map[
 		if r.Function != "Orch" {
 			continue
 		}
-		turn, err := decodeTurn(r.Request)
+		turn, err := testkit.DecodeTurn(r.Request)
 		if err != nil {
 			t.Fatal(err)
 		}
 		checkTurn(t, turn)
-		all := byInstance[turn.instanceID]
+		all := byInstance[turn.InstanceID]
 		id := executionID(turn)
 		if len(all) == 0 || all[len(all)-1].id != id {
-			all = append(all, execution{id: id, first: kinds(turn.history())})
+			all = append(all, execution{id: id, first: kinds(turn.History())})
 		}
 		last := &all[len(all)-1]
-		last.events = describe(turn.history(), ids)
+		last.events = describe(turn.History(), ids)
 		last.shapes = append(last.shapes, shape(r.Request))
 		last.answer = answerFields(t, r)
-		byInstance[turn.instanceID] = all
+		byInstance[turn.InstanceID] = all
 	}
 	return byInstance
 }
 
 // checkTurn checks how turns are divided: each starts with orchestratorStarted, and a past one ends with
 // orchestratorCompleted.
-func checkTurn(t *testing.T, turn turn) {
+func checkTurn(t *testing.T, turn testkit.Turn) {
 	t.Helper()
 	open := false
-	for i, e := range turn.history() {
-		if i == len(turn.past) && open {
-			t.Errorf("%s: the past does not end with orchestratorCompleted: %q", turn.instanceID, kinds(turn.past))
+	for i, e := range turn.History() {
+		if i == len(turn.Past) && open {
+			t.Errorf("%s: the past does not end with orchestratorCompleted: %q", turn.InstanceID, kinds(turn.Past))
 		}
 		switch {
 		case e.GetOrchestratorStarted() != nil:
 			if open {
-				t.Errorf("%s: a turn starts within a turn: %q", turn.instanceID, kinds(turn.history()))
+				t.Errorf("%s: a turn starts within a turn: %q", turn.InstanceID, kinds(turn.History()))
 			}
 			open = true
 		case !open:
-			t.Errorf("%s: an event outside of a turn: %q", turn.instanceID, kinds(turn.history()))
+			t.Errorf("%s: an event outside of a turn: %q", turn.InstanceID, kinds(turn.History()))
 		case e.GetOrchestratorCompleted() != nil:
 			open = false
 		}
 	}
 }
 
-func executionID(turn turn) (id string) {
-	for _, e := range turn.history() {
+func executionID(turn testkit.Turn) (id string) {
+	for _, e := range turn.History() {
 		if s := e.GetExecutionStarted(); s != nil {
 			id = s.GetOrchestrationInstance().GetExecutionId().GetValue()
 		}
@@ -110,7 +112,7 @@ func describe(events []*backend.HistoryEvent, ids map[string]string) (out []stri
 		if e.GetOrchestratorStarted() != nil || e.GetOrchestratorCompleted() != nil {
 			continue
 		}
-		all := fields(e.ProtoReflect())
+		all := testkit.Fields(e.ProtoReflect())
 		var lines []string
 		for path, v := range all {
 			switch {
@@ -143,11 +145,11 @@ func answerFields(t *testing.T, r record) map[string]string {
 	if err := json.Unmarshal([]byte(r.Response), &e); err != nil {
 		t.Fatalf("answer %s: %v", r.Response, err)
 	}
-	m, err := decodeAnswer(e.ReturnValue)
+	m, err := testkit.DecodeResponse(e.ReturnValue)
 	if err != nil {
 		t.Fatal(err)
 	}
-	turn, err := decodeTurn(r.Request)
+	turn, err := testkit.DecodeTurn(r.Request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +222,7 @@ func unmarkInputs(body []byte) []byte {
 	if json.Unmarshal(body, &e) != nil {
 		return body
 	}
-	m, err := decodeAnswer(e["ReturnValue"])
+	m, err := testkit.DecodeResponse(e["ReturnValue"])
 	if err != nil {
 		return body
 	}

@@ -23,6 +23,7 @@ import (
 
 	"example.com/durablefunctions/handler"
 	"example.com/durablefunctions/handler/local"
+	"example.com/durablefunctions/internal/testkit"
 	"example.com/durablefunctions/tests/conformance/labapp/functions"
 )
 
@@ -104,11 +105,11 @@ func readConversation(t *testing.T, file string) (records []record) {
 
 // isRewound says that the turn is of a rewound orchestration; the local host cannot rewind.
 func isRewound(t *testing.T, r record) bool {
-	turn, err := decodeTurn(r.Request)
+	turn, err := testkit.DecodeTurn(r.Request)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range turn.history() {
+	for _, e := range turn.History() {
 		if e.GetGenericEvent() != nil {
 			return true
 		}
@@ -196,7 +197,7 @@ func plain(next http.Handler) http.Handler {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		var request struct{ Data map[string]json.RawMessage }
 		_ = json.Unmarshal(body, &request)
-		input := text(request.Data["input"])
+		input := testkit.Text(request.Data["input"])
 		switch r.URL.Path {
 		case "/Echo":
 			w.Header().Set("Content-Type", "application/json")
@@ -240,7 +241,7 @@ func (h *localHost) command(t *testing.T, r record) {
 	if err := json.Unmarshal([]byte(r.Request), &request); err != nil {
 		t.Fatal(err)
 	}
-	message := local.Message{ID: "m-1", Body: []byte(text(request.Data["item"])), DeliveryCount: 1, EnqueuedAt: time.Now()}
+	message := local.Message{ID: "m-1", Body: []byte(testkit.Text(request.Data["item"])), DeliveryCount: 1, EnqueuedAt: time.Now()}
 	if err := h.host.Invoke(t.Context(), "QueueStart", message); err != nil {
 		t.Fatalf("%s: %v", message.Body, err)
 	}

@@ -12,6 +12,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // TestChangedRecordings changes one thing in a recorded answer at a time: the comparison that finds the unchanged
@@ -184,7 +186,7 @@ func actions(oldNew ...string) func(*testing.T, record) record {
 		if err := json.Unmarshal([]byte(r.Response), &e); err != nil {
 			t.Fatal(err)
 		}
-		m, err := decodeMessage("OrchestratorResponse", e.ReturnValue)
+		m, err := testkit.DecodeMessage("OrchestratorResponse", e.ReturnValue)
 		if err != nil {
 			t.Fatal(err)
 		}

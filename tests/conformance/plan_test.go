@@ -12,6 +12,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // plan is what a QueueStart record says of the durable client: the call that the message asks for, and the host's
@@ -40,7 +42,7 @@ func planOf(r record) (plan, error) {
 		return plan{}, fmt.Errorf("the recorded request is no invocation: %w", err)
 	}
 	var starter struct{ TaskHubName string }
-	if err := json.Unmarshal([]byte(text(request.Data["starter"])), &starter); err != nil {
+	if err := json.Unmarshal([]byte(testkit.Text(request.Data["starter"])), &starter); err != nil {
 		return plan{}, fmt.Errorf("the recorded durable client is not JSON: %w", err)
 	}
 	seen, failure, ok := strings.Cut(r.Note, " err=")
@@ -50,7 +52,7 @@ func planOf(r record) (plan, error) {
 	if !ok {
 		return plan{}, fmt.Errorf("the note %q does not say how the call ended", r.Note)
 	}
-	message := text(request.Data["item"])
+	message := testkit.Text(request.Data["item"])
 	var c command
 	if json.Unmarshal([]byte(message), &c) != nil || c.incomplete() {
 		if seen != "not a command: "+message || failure != "<nil>" {
@@ -191,10 +193,10 @@ func validID(id string) bool {
 }
 
 // compareCalls says how the calls differ from the plan.
-func (p plan) compareCalls(calls []call) []string {
+func (p plan) compareCalls(calls []testkit.Call) []string {
 	if p.method == "" {
 		if len(calls) > 0 {
-			return []string{fmt.Sprintf("the client calls %s, the message asks for nothing", calls[0].method)}
+			return []string{fmt.Sprintf("the client calls %s, the message asks for nothing", calls[0].Method)}
 		}
 		return nil
 	}
@@ -205,22 +207,22 @@ func (p plan) compareCalls(calls []call) []string {
 	for _, more := range calls[1:] {
 		// The host says no more than "Unknown" to a suspend or a resume that cannot be: a client may look what state it
 		// is in.
-		if status.Code(p.err) != codes.Unknown || more.method != "GetInstance" || more.request["instanceId"] != p.id {
-			differences = append(differences, fmt.Sprintf("a call too many: %s %v", more.method, more.request))
+		if status.Code(p.err) != codes.Unknown || more.Method != "GetInstance" || more.Fields["instanceId"] != p.id {
+			differences = append(differences, fmt.Sprintf("a call too many: %s %v", more.Method, more.Fields))
 		}
 	}
 	return differences
 }
 
-func (p plan) compareCall(c call) (differences []string) {
-	if c.method != p.method {
-		return []string{fmt.Sprintf("the client calls %s, want %s", c.method, p.method)}
+func (p plan) compareCall(c testkit.Call) (differences []string) {
+	if c.Method != p.method {
+		return []string{fmt.Sprintf("the client calls %s, want %s", c.Method, p.method)}
 	}
-	if c.hub != p.hub {
-		differences = append(differences, fmt.Sprintf("the call's task hub is %q, want %q", c.hub, p.hub))
+	if c.Hub() != p.hub {
+		differences = append(differences, fmt.Sprintf("the call's task hub is %q, want %q", c.Hub(), p.hub))
 	}
 	got := map[string]string{}
-	for name, v := range c.request {
+	for name, v := range c.Fields {
 		got[name] = v
 	}
 	if p.id == "" {

@@ -2,77 +2,47 @@ package conformance
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // player plays the host's part against the lab app's binary: its requests, and its durable endpoint.
 type player struct {
-	url     string
-	sidecar *sidecar
+	testkit.Host
+	sidecar *testkit.Sidecar
+
+	mu   sync.Mutex
+	plan plan // of the call that the app is to make
 }
 
 // answer is what came of a request.
 type answer struct {
-	Status              int
-	Phrase, ContentType string
-	Body                string
-	Calls               []call // that the app made to the sidecar meanwhile
+	testkit.Answer
+	Calls []testkit.Call // that the app made to the sidecar meanwhile
 }
 
 var buildDir string
 
-var build = sync.OnceValues(func() (string, error) {
-	binary := filepath.Join(buildDir, "app")
-	if runtime.GOOS == "windows" {
-		binary += ".exe"
-	}
-	if out, err := exec.Command("go", "build", "-o", binary, "./labapp").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build ./labapp: %w\n%s", err, out)
-	}
-	return binary, nil
-})
+var build = sync.OnceValues(func() (string, error) { return testkit.Build(".", "./labapp", buildDir) })
 
 func TestMain(m *testing.M) {
-	var err error
-	if buildDir, err = os.MkdirTemp("", "labapp"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(buildDir)
-	if code == 0 {
-		code = leaks()
-	}
-	os.Exit(code)
-}
-
-// leaks looks for goroutines that the tests, or what they run in this process, left behind.
-func leaks() int {
-	http.DefaultClient.CloseIdleConnections()
-	err := goleak.Find(
-		// The durable client's connections, of which package durable keeps some for as long as the process lives.
-		goleak.IgnoreTopFunction("google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run"))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
+	os.Exit(testkit.Main(m, func(dir string) error {
+		buildDir = dir
+		return nil
+	}))
 }
 
 // startPlayer starts the lab app as the host does, and waits until its port answers.
@@ -86,7 +56,7 @@ func startPlayer(t *testing.T) *player {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := freePort(t)
+	port := testkit.FreePort(t)
 	var output bytes.Buffer
 	app := exec.Command(binary)
 	app.Env = append(os.Environ(), "FUNCTIONS_CUSTOMHANDLER_PORT="+port, "FUNCTIONS_APP_ROOT_PATH="+root)
@@ -106,7 +76,8 @@ func startPlayer(t *testing.T) *player {
 			t.Logf("the lab app wrote:\n%s", output.String())
 		}
 	})
-	p := &player{url: "http://127.0.0.1:" + port, sidecar: startSidecar(t)}
+	p := &player{Host: testkit.Host{URL: "http://127.0.0.1:" + port}, sidecar: testkit.StartSidecar(t)}
+	p.sidecar.Answer = p.answerCall
 	for {
 		if conn, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
 			_ = conn.Close()
@@ -120,14 +91,17 @@ func startPlayer(t *testing.T) *player {
 	}
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// answerCall answers the durable client as the plan says.
+func (p *player) answerCall(_ context.Context, c testkit.Call) (string, bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case c.Method == p.plan.method:
+		return p.plan.reply, true, p.plan.err
+	case c.Method == "GetInstance":
+		return `{"exists":true,"orchestrationState":{"orchestrationStatus":"ORCHESTRATION_STATUS_COMPLETED"}}`, true, nil
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	return `{}`, true, nil
 }
 
 // play sends the record's request.
@@ -143,13 +117,16 @@ func (p *player) play(r record) (answer, error) {
 		if err != nil {
 			return answer{}, err
 		}
-		request, err := redirect(r.Request, p.sidecar.address)
+		request, err := redirect(r.Request, p.sidecar.Address)
 		if err != nil {
 			return answer{}, err
 		}
-		p.sidecar.expect(plan)
+		p.mu.Lock()
+		p.plan = plan
+		p.mu.Unlock()
+		p.sidecar.Forget()
 		a, err := p.send("POST", "/QueueStart", r.Headers, request)
-		a.Calls = p.sidecar.calls()
+		a.Calls = p.sidecar.Calls()
 		return a, err
 	case "Echo", "Fail", "Orch":
 		return p.send("POST", "/"+r.Function, r.Headers, r.Request)
@@ -157,35 +134,19 @@ func (p *player) play(r record) (answer, error) {
 	return answer{}, fmt.Errorf("the lab app has no function %q", r.Function)
 }
 
-// hostClient takes every answer as it is.
-var hostClient = &http.Client{
-	Timeout:       2 * time.Minute,
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-}
-
 func (p *player) send(method, path string, headers map[string][]string, body string) (answer, error) {
-	var content io.Reader
-	if method == "POST" {
-		content = io.MultiReader(strings.NewReader(body)) // of unknown length: net/http sends chunks, as the host does
-	}
-	req, err := http.NewRequest(method, p.url+path, content)
+	request, err := p.NewRequest(path[1:], body)
 	if err != nil {
 		return answer{}, err
 	}
+	if request.Method = method; method == http.MethodGet {
+		request.Body = nil
+	}
 	for name, values := range headers {
-		req.Header[http.CanonicalHeaderKey(name)] = values
+		request.Header[http.CanonicalHeaderKey(name)] = values
 	}
-	res, err := hostClient.Do(req)
-	if err != nil {
-		return answer{}, fmt.Errorf("no answer: %w", err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		return answer{}, fmt.Errorf("the answer broke off: %w", err)
-	}
-	_, phrase, _ := strings.Cut(res.Status, " ")
-	return answer{Status: res.StatusCode, Phrase: phrase, ContentType: res.Header.Get("Content-Type"), Body: string(text)}, nil
+	a, err := p.Do(request)
+	return answer{Answer: a}, err
 }
 
 var rpcBaseURL = regexp.MustCompile(`(rpcBaseUrl[\\":]+http://)[^/"\\]+`)

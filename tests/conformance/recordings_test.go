@@ -18,6 +18,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 var recordings = flag.String("recordings", "testdata/recordings", "directory of the *.jsonl files to play")
@@ -105,15 +107,15 @@ func (r record) instance() string {
 	case json.Unmarshal([]byte(r.Request), &request) != nil:
 		return "no instance"
 	case r.Function == "Orch":
-		if turn, err := decodeTurn(r.Request); err == nil {
-			return turn.instanceID
+		if turn, err := testkit.DecodeTurn(r.Request); err == nil {
+			return turn.InstanceID
 		}
 	case r.Function == "QueueStart":
 		if p, err := planOf(r); err == nil && p.id != "" {
 			return p.id
 		}
 	default:
-		if id := text(request.Metadata["instanceId"]); id != "" {
+		if id := testkit.Text(request.Metadata["instanceId"]); id != "" {
 			return id
 		}
 	}
