@@ -128,7 +128,7 @@ func (b batch) retryLost() durable.CallOption {
 // again.
 func lost(err error) bool {
 	var e *durable.TaskError
-	return errors.As(err, &e) && e.Surroundings() && e.Kind != durable.DeadlineExceeded
+	return errors.As(err, &e) && e.Infrastructure() && e.Kind != durable.DeadlineExceeded
 }
 
 // fit cuts the messages, all alike, until the result has at most so many bytes of JSON.

@@ -31,9 +31,10 @@ type TaskError struct {
 // Error returns the message.
 func (e *TaskError) Error() string { return e.Message }
 
-// Surroundings says that not the work failed but something around it: the handler died or was not there, the deadline
-// passed, the answer was not understood, there is no such function. The work may have been done, in part or whole.
-func (e *TaskError) Surroundings() bool { return e.Kind != Failed && e.Kind != Panicked }
+// Infrastructure says that the function itself did not fail, but what runs it: the handler died or was not there, the
+// deadline passed, the answer was not understood, there is no such function. The work may have been done, in part or
+// whole. Where it is false, the function returned an error or panicked.
+func (e *TaskError) Infrastructure() bool { return e.Kind != Failed && e.Kind != Panicked }
 
 // ErrTimeout is the error of a wait for an event that did not come in time. It is durabletask-go's task.ErrTaskCanceled
 // too.

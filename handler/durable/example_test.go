@@ -47,7 +47,7 @@ func ExampleTaskError() {
 	greet := func(ctx *task.OrchestrationContext, city string) (string, error) {
 		greeting, err := sayHello.Call(ctx, city).Await()
 		var failed *durable.TaskError
-		if errors.As(err, &failed) && !failed.Surroundings() {
+		if errors.As(err, &failed) && !failed.Infrastructure() {
 			return "sorry: " + err.Error(), nil // the activity's own words
 		}
 		return greeting, err

@@ -73,8 +73,8 @@ func TestErrorsSayWhatTheActivitySaid(t *testing.T) {
 				if !errors.As(err, &e) || e.Kind != c.kind || e.Name != "Work" || !strings.Contains(err.Error(), c.message) {
 					t.Errorf("error %v (%+v), want kind %d and %q", err, e, c.kind, c.message)
 				}
-				if surroundings := c.kind != durable.Failed && c.kind != durable.Panicked; e.Surroundings() != surroundings {
-					t.Errorf("Surroundings() = %v", e.Surroundings())
+				if infrastructure := c.kind != durable.Failed && c.kind != durable.Panicked; e.Infrastructure() != infrastructure {
+					t.Errorf("Infrastructure() = %v", e.Infrastructure())
 				}
 				// The SDK's own Await says it, too.
 				if raw := ctx.CallActivity("Work", task.WithActivityInput(1)).Await(nil); name != "lost" && !strings.Contains(raw.Error(), c.message) {
@@ -376,7 +376,7 @@ func TestSubOrchestrationFailures(t *testing.T) {
 			t.Errorf("error %v (%+v)", err, e)
 		}
 		_, err = durable.OrchestratorName[int, int]("Nobody").Call(ctx, 1).Await()
-		if !errors.As(err, &e) || !e.Surroundings() {
+		if !errors.As(err, &e) || !e.Infrastructure() {
 			t.Errorf("error %v (%+v)", err, e)
 		}
 		return child.Call(ctx, 0, durable.WithInstanceID("named")).Await()

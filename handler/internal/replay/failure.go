@@ -12,7 +12,7 @@ import (
 // Kind says why a task failed.
 type Kind int
 
-// The kinds of failure. Failed and Panicked are failures of the work; the others are failures of the surroundings.
+// The kinds of failure. Failed and Panicked are the function's own; the others are those of what runs it.
 const (
 	Failed           Kind = iota // the function returned an error
 	Panicked                     // the function panicked
