@@ -17,7 +17,6 @@ import (
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
 	"github.com/microsoft/durabletask-go/client"
-	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
@@ -49,6 +48,8 @@ type Client struct {
 	metadata   metadata.MD
 	timeout    time.Duration
 	maxPayload int
+
+	reusePolicy bool // the host honours a start's reuse policy
 }
 
 // binding is what the host puts into a durableClient binding.
@@ -57,6 +58,7 @@ type binding struct {
 	ConnectionName        string
 	RPCBaseURL            string `json:"rpcBaseUrl"`
 	GRPCHTTPClientTimeout string `json:"grpcHttpClientTimeout"`
+	UseForwardedHost      *bool  `json:"useForwardedHost"` // sent by extension 3.19 and newer
 }
 
 // NewClient reads a durableClient binding's text. A payload over maxPayload bytes is refused before it is sent.
@@ -86,6 +88,8 @@ func NewClient(text string, maxPayload int) (*Client, error) {
 		metadata:   md,
 		timeout:    timeSpan(b.GRPCHTTPClientTimeout, 100*time.Second),
 		maxPayload: min(maxPayload, MaxPayload),
+
+		reusePolicy: b.UseForwardedHost != nil,
 	}, nil
 }
 
@@ -165,20 +169,28 @@ func (c *Client) Start(ctx context.Context, orchestrator, id string, input any) 
 	return id, nil
 }
 
-func (c *Client) start(ctx context.Context, orchestrator, id, input string) error {
+func (c *Client) start(ctx context.Context, orchestrator, id, input string, options ...api.NewOrchestrationOptions) error {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	_, err := c.hub.ScheduleNewOrchestration(ctx, orchestrator, api.WithInstanceID(api.InstanceID(id)), api.WithRawInput(input))
+	options = append(options, api.WithInstanceID(api.InstanceID(id)), api.WithRawInput(input))
+	_, err := c.hub.ScheduleNewOrchestration(ctx, orchestrator, options...)
 	return explain("starting", id, err)
 }
 
-var starts singleflight.Group
+// replaceable are the statuses of an instance that StartOnce replaces. The library calls the field operationStatus, the
+// host replaceableStatus; both number it 1. Field 2, the library's action, must stay unset: the host does not know it.
+var replaceable = &api.OrchestrationIdReusePolicy{OperationStatus: []api.OrchestrationStatus{
+	api.RUNTIME_STATUS_FAILED, api.RUNTIME_STATUS_TERMINATED, api.RUNTIME_STATUS_CANCELED,
+}}
 
-// StartOnce starts an orchestration unless an instance of that id is there that has not failed: pending, running,
-// suspended or completed. It says whether it started one. Calls for one id at the same time within this process are
-// one, and only one of them says that it started the instance; across processes nothing keeps two of them from both
-// starting (the host replaces a finished instance), so let the message that the id is made from be locked, as Service
-// Bus does. A call whose context ends may have started an instance all the same.
+// StartOnce starts an orchestration unless the task hub has an instance of that id that is pending, running, suspended
+// or completed: only one that failed, was terminated or canceled is replaced. It says whether it started one. The host
+// decides in one step, so of any number of calls for one id, on any number of workers, no two start the orchestration.
+//
+// When the call fails, or its context ends, the orchestration may have been started all the same; repeat the call.
+//
+// An extension older than 3.19 does not know the policy and would replace a completed instance. There StartOnce asks for
+// the instance first, and two calls at the same moment may both start it.
 func (c *Client) StartOnce(ctx context.Context, orchestrator, id string, input any) (started bool, err error) {
 	if err := CheckID(id); err != nil {
 		return false, err
@@ -187,39 +199,26 @@ func (c *Client) StartOnce(ctx context.Context, orchestrator, id string, input a
 	if err != nil {
 		return false, fmt.Errorf("starting %s: %w", orchestrator, err)
 	}
-	if ctx.Err() != nil {
-		return false, fmt.Errorf("starting %q: %w", id, ctx.Err())
+	if !c.reusePolicy {
+		there, err := c.isThere(ctx, id)
+		if err != nil || there {
+			return false, err
+		}
 	}
-	mine := false
-	// The metadata are converted because MD prints without its values.
-	result := starts.DoChan(fmt.Sprintf("%s %q %q", c.endpoint, map[string][]string(c.metadata), id), func() (any, error) {
-		// Others may wait for this: it must not end because this caller has gone.
-		var err error
-		mine, err = c.startUnlessThere(context.WithoutCancel(ctx), orchestrator, id, text)
-		return nil, err
-	})
-	select {
-	case r := <-result:
-		return mine, r.Err
-	case <-ctx.Done():
-		return false, fmt.Errorf("starting %q: %w", id, ctx.Err())
-	}
-}
-
-func (c *Client) startUnlessThere(ctx context.Context, orchestrator, id, input string) (bool, error) {
-	was, err := c.query(ctx, id, false)
-	switch {
-	case errors.Is(err, ErrNotFound):
-	case err != nil:
-		return false, err
-	case !was.IsComplete() || was.RuntimeStatus == api.RUNTIME_STATUS_COMPLETED:
-		return false, nil
-	}
-	err = c.start(ctx, orchestrator, id, input)
+	err = c.start(ctx, orchestrator, id, text, api.WithOrchestrationIdReusePolicy(replaceable))
 	if errors.Is(err, ErrExists) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// isThere says whether StartOnce has to leave the instance of that id alone.
+func (c *Client) isThere(ctx context.Context, id string) (bool, error) {
+	m, err := c.query(ctx, id, false)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && !slices.Contains(replaceable.OperationStatus, m.RuntimeStatus), err
 }
 
 // Query returns the state of an instance. SerializedOutput is the result's JSON, or plain text if the instance failed

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 func TestNewClientTimeout(t *testing.T) {
@@ -66,7 +68,7 @@ func TestNewClientErrors(t *testing.T) {
 // FuzzNewClient: whatever the binding holds, there is a client that can be used or an error that says what is wrong
 // with it.
 func FuzzNewClient(f *testing.F) {
-	f.Add(strings.Replace(recordedBinding, "ENDPOINT", "127.0.0.1:33613", 1))
+	f.Add(testkit.ClientBinding("127.0.0.1:33613"))
 	for _, text := range []string{"", "null", "{}", "[]", `"{}"`, `{"rpcBaseUrl":"http://[::1%25lo]:1"}`, `{"rpcBaseUrl":"http://%zz"}`,
 		`{"RPCBASEURL":"http://127.0.0.1:1/a?b#c","taskhubname":"ü\u0000","connectionName":"\n"}`,
 		`{"rpcBaseUrl":"http://127.0.0.1:1","grpcHttpClientTimeout":"9999.99:99:99.9999999"}`,

@@ -1,13 +1,14 @@
 package durable
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
@@ -25,191 +27,42 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
-// clientHost is the host as a durable client sees it: durabletask-go's TaskHubSidecarService on a loopback port, over a
-// backend that gives the answers which the real host was recorded with.
-type clientHost struct {
-	backend.Backend
-	address  string
-	server   *grpc.Server
-	accepted atomic.Int32 // connections
-
-	// hook runs before a call is answered, by the method's name; its error is the answer.
-	hook func(ctx context.Context, method string) error
-	// startedAs is the status that a started instance has at once.
-	startedAs api.OrchestrationStatus
-
-	mu        sync.Mutex
-	instances map[string]*api.OrchestrationMetadata
-	events    []*backend.HistoryEvent
-	calls     []hostCall
-}
-
-type hostCall struct {
-	method string
-	header metadata.MD
-}
-
-func newClientHost(t testing.TB) *clientHost {
-	h := &clientHost{address: "127.0.0.1:0", instances: map[string]*api.OrchestrationMetadata{}, startedAs: api.RUNTIME_STATUS_RUNNING}
-	h.serve(t, h)
-	return h
-}
-
-// serve listens on h.address: a free port at first, and that one again.
-func (h *clientHost) serve(t testing.TB, be backend.Backend) {
-	t.Helper()
-	listener, err := net.Listen("tcp", h.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.address = listener.Addr().String()
-	h.server = grpc.NewServer(grpc.MaxRecvMsgSize(math.MaxInt32), grpc.UnaryInterceptor(h.answer))
-	_, register := backend.NewGrpcExecutor(be, backend.DefaultLogger())
-	register(h.server)
-	go func() { _ = h.server.Serve(countingListener{listener, &h.accepted}) }()
-	t.Cleanup(h.server.Stop)
-}
-
-type countingListener struct {
-	net.Listener
-	accepted *atomic.Int32
-}
-
-func (l countingListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err == nil {
-		l.accepted.Add(1)
-	}
-	return conn, err
-}
-
-func (h *clientHost) answer(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	method := path.Base(info.FullMethod)
-	header, _ := metadata.FromIncomingContext(ctx)
-	h.mu.Lock()
-	h.calls = append(h.calls, hostCall{method, header})
-	h.mu.Unlock()
-	if h.hook != nil {
-		if err := h.hook(ctx, method); err != nil {
-			return nil, err
-		}
-	}
-	response, err := next(ctx, request)
-	if method == "PurgeInstances" && errors.Is(err, api.ErrInstanceNotFound) {
-		return response, nil // which says that none was purged
-	}
-	return response, err
-}
-
-func (h *clientHost) set(id string, status api.OrchestrationStatus) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.instances[id] = &api.OrchestrationMetadata{InstanceID: api.InstanceID(id), Name: "Orch", RuntimeStatus: status}
-}
-
 // methods returns the names of the calls so far.
-func (h *clientHost) methods() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func methods(host *testkit.Sidecar) []string {
 	var names []string
-	for _, c := range h.calls {
-		names = append(names, c.method)
+	for _, c := range host.Calls() {
+		names = append(names, c.Method)
 	}
 	return names
 }
 
-func (h *clientHost) count(method string) int {
-	n := 0
-	for _, m := range h.methods() {
-		if m == method {
-			n++
-		}
-	}
-	return n
-}
-
-// lastEvent returns the newest event that was sent to an instance.
-func (h *clientHost) lastEvent(t testing.TB) *backend.HistoryEvent {
+// lastCall returns what the newest call of the method holds.
+func lastCall(t testing.TB, host *testkit.Sidecar, method string) map[string]string {
 	t.Helper()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.events) == 0 {
-		t.Fatal("no event reached the host")
+	calls := host.Calls(method)
+	if len(calls) == 0 {
+		t.Fatalf("no %s reached the host", method)
 	}
-	return h.events[len(h.events)-1]
+	return calls[len(calls)-1].Fields
 }
 
-func (h *clientHost) CreateOrchestrationInstance(_ context.Context, e *backend.HistoryEvent, _ ...backend.OrchestrationIdReusePolicyOptions) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	started := e.GetExecutionStarted()
-	id := started.GetOrchestrationInstance().GetInstanceId()
-	if was := h.instances[id]; was != nil && !was.IsComplete() {
-		return status.Errorf(codes.AlreadyExists, "An Orchestration instance with the ID %s already exists.", id)
+// before lets f run before each call is answered; its error is the answer.
+func before(f func(ctx context.Context, method string) error) func(context.Context, testkit.Call) (string, bool, error) {
+	return func(ctx context.Context, c testkit.Call) (string, bool, error) {
+		err := f(ctx, c.Method)
+		return "", err != nil, err
 	}
-	h.events = append(h.events, e)
-	h.instances[id] = &api.OrchestrationMetadata{InstanceID: api.InstanceID(id), Name: started.GetName(), RuntimeStatus: h.startedAs, SerializedInput: started.GetInput().GetValue()}
-	return nil
 }
-
-func (h *clientHost) AddNewOrchestrationEvent(_ context.Context, id api.InstanceID, e *backend.HistoryEvent) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	i := h.instances[string(id)]
-	finished := i != nil && i.IsComplete()
-	switch {
-	case e.GetExecutionTerminated() != nil && i == nil:
-		return status.Errorf(codes.NotFound, "ArgumentException: No instance with ID '%s' was found. (Parameter 'instanceId')", id)
-	case e.GetExecutionTerminated() != nil && finished:
-		return status.Errorf(codes.FailedPrecondition, "InvalidOperationException: Cannot terminate the orchestration instance %s because instance is in the Completed state.", id)
-	case e.GetExecutionSuspended() != nil && (i == nil || finished || i.RuntimeStatus == api.RUNTIME_STATUS_SUSPENDED),
-		e.GetExecutionResumed() != nil && (i == nil || finished):
-		return status.Error(codes.Unknown, "Exception was thrown by handler.")
-	case i == nil:
-		return status.Errorf(codes.NotFound, "No instance with ID '%s' was found. (Parameter 'instanceId')", id)
-	case finished:
-		return status.Error(codes.FailedPrecondition, "The orchestration instance with the provided instance id is not running.")
-	}
-	h.events = append(h.events, e)
-	return nil
-}
-
-func (h *clientHost) GetOrchestrationMetadata(_ context.Context, id api.InstanceID) (*api.OrchestrationMetadata, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if i := h.instances[string(id)]; i != nil {
-		state := *i
-		return &state, nil
-	}
-	return nil, nil
-}
-
-func (h *clientHost) PurgeOrchestrationState(_ context.Context, id api.InstanceID) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	i := h.instances[string(id)]
-	switch {
-	case i == nil:
-		return api.ErrInstanceNotFound
-	case !i.IsComplete():
-		return status.Errorf(codes.FailedPrecondition, "Only orchestrations in a terminal state can be purged, but the orchestration with instance ID %s has status Running", id)
-	}
-	delete(h.instances, string(id))
-	return nil
-}
-
-// recordedBinding is a durableClient binding as the real host sent it, but for the endpoint.
-const recordedBinding = `{"taskHubName":"LabHub","connectionName":null,"creationUrls":null,"managementUrls":null,"baseUrl":null,` +
-	`"requiredQueryStringParameters":"code=LOCALKEY","rpcBaseUrl":"http://ENDPOINT",` +
-	`"httpBaseUrl":"http://localhost:7171/runtime/webhooks/durabletask","maxGrpcMessageSizeInBytes":4194304,"grpcHttpClientTimeout":"\"00:01:40\""}`
 
 // newTestClient returns a client of the endpoint; replace changes the recorded binding, by pairs of old and new text.
 func newTestClient(t testing.TB, address string, replace ...string) *Client {
 	t.Helper()
-	text := strings.NewReplacer(append(replace, "ENDPOINT", address)...).Replace(recordedBinding)
-	c, err := NewClient(text, MaxPayload)
+	c, err := NewClient(testkit.ClientBinding(address, replace...), MaxPayload)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,6 +121,21 @@ var operations = []operation{
 	{"purge", func(ctx context.Context, c *Client, id string) error { return c.Purge(ctx, id) }},
 }
 
+// serveEngine serves durabletask-go's own sidecar over the backend and returns its address.
+func serveEngine(t testing.TB, be backend.Backend) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	_, register := backend.NewGrpcExecutor(be, backend.DefaultLogger())
+	register(server)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	return listener.Addr().String()
+}
+
 // TestClientAndEngine runs orchestrations on durabletask-go's engine.
 func TestClientAndEngine(t *testing.T) {
 	t.Parallel()
@@ -292,9 +160,7 @@ func TestClientAndEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = engine.Shutdown(context.Background()) })
-	host := &clientHost{address: "127.0.0.1:0"}
-	host.serve(t, be)
-	c, ctx := newTestClient(t, host.address), t.Context()
+	c, ctx := newTestClient(t, serveEngine(t, be)), t.Context()
 
 	check := func(id string, want api.OrchestrationStatus, output string) {
 		t.Helper()
@@ -342,11 +208,11 @@ func TestClientAnswers(t *testing.T) {
 		"raise":      finishedOrUnknown(),
 		"terminate":  finishedOrUnknown(),
 		"suspend":    finishedOrUnknown(api.RUNTIME_STATUS_SUSPENDED),
-		"resume":     finishedOrUnknown(),
+		"resume":     finishedOrUnknown(api.RUNTIME_STATUS_RUNNING),
 		"purge":      {api.RUNTIME_STATUS_PENDING: ErrNotValid, api.RUNTIME_STATUS_RUNNING: ErrNotValid, api.RUNTIME_STATUS_SUSPENDED: ErrNotValid, unknown: ErrNotFound},
 	}
-	host := newClientHost(t)
-	c := newTestClient(t, host.address)
+	host := testkit.StartSidecar(t)
+	c := newTestClient(t, host.Address)
 	for _, op := range operations {
 		errs, ok := want[op.name]
 		if !ok {
@@ -355,7 +221,7 @@ func TestClientAnswers(t *testing.T) {
 		for _, state := range states {
 			id := strings.ReplaceAll(op.name, " ", "-") + "-" + state.String()
 			if state != unknown {
-				host.set(id, state)
+				host.Set(id, state)
 			}
 			err := op.call(t.Context(), c, id)
 			expectError(t, op.name+" "+state.String(), err, errs[state])
@@ -385,9 +251,9 @@ func finishedOrUnknown(more ...api.OrchestrationStatus) map[api.OrchestrationSta
 // TestClientErrorsKeepTheAnswer: the host's own words and code are there for who wants them.
 func TestClientErrorsKeepTheAnswer(t *testing.T) {
 	t.Parallel()
-	host := newClientHost(t)
-	host.set("x", api.RUNTIME_STATUS_RUNNING)
-	_, err := newTestClient(t, host.address).Start(t.Context(), "Orch", "x", nil)
+	host := testkit.StartSidecar(t)
+	host.Set("x", api.RUNTIME_STATUS_RUNNING)
+	_, err := newTestClient(t, host.Address).Start(t.Context(), "Orch", "x", nil)
 	if status.Code(err) != codes.AlreadyExists || !strings.Contains(err.Error(), "An Orchestration instance with the ID x already exists.") {
 		t.Errorf("got %v", err)
 	}
@@ -407,17 +273,17 @@ func TestClientCodes(t *testing.T) {
 	} {
 		t.Run(code.String(), func(t *testing.T) {
 			t.Parallel()
-			host := newClientHost(t)
-			host.set("x", api.RUNTIME_STATUS_RUNNING)
-			host.hook = func(_ context.Context, method string) error {
+			host := testkit.StartSidecar(t)
+			host.Set("x", api.RUNTIME_STATUS_RUNNING)
+			host.Answer = before(func(_ context.Context, method string) error {
 				if method == "GetInstance" && code == codes.Unknown {
 					return nil // which the client asks, to learn what was wrong
 				}
 				return status.Error(code, "no")
-			}
-			c := newTestClient(t, host.address)
+			})
+			c := newTestClient(t, host.Address)
 			for _, op := range operations {
-				if code == codes.Unknown && slices.Contains([]string{"start once", "query", "wait"}, op.name) {
+				if code == codes.Unknown && slices.Contains([]string{"query", "wait"}, op.name) {
 					continue // they are answered
 				}
 				err := op.call(t.Context(), c, "x")
@@ -436,8 +302,8 @@ func TestClientCodes(t *testing.T) {
 
 func TestClientIDs(t *testing.T) {
 	t.Parallel()
-	host := newClientHost(t)
-	c := newTestClient(t, host.address)
+	host := testkit.StartSidecar(t)
+	c := newTestClient(t, host.Address)
 	for _, id := range []string{strings.Repeat("x", 101), strings.Repeat("é", 101), strings.Repeat("x", 513), "a/b", `a\b`, "a#b", "a?b", "a\nb", "a\x00b", "a\u0085b",
 		"@", "@name@key", "a\xff"} {
 		for _, op := range operations {
@@ -449,7 +315,7 @@ func TestClientIDs(t *testing.T) {
 			expectError(t, op.name+" without an id", op.call(t.Context(), c, ""), ErrBadID)
 		}
 	}
-	if calls := host.methods(); len(calls) > 0 {
+	if calls := methods(host); len(calls) > 0 {
 		t.Errorf("bad ids reached the host: %v", calls)
 	}
 	for _, id := range []string{"x", strings.Repeat("x", 100), strings.Repeat("é", 100), "a@b", "a b", "0ab1:0001", "支払い", "..", "%2F"} {
@@ -461,8 +327,8 @@ func TestClientIDs(t *testing.T) {
 
 func TestStartMakesUpAnID(t *testing.T) {
 	t.Parallel()
-	host := newClientHost(t)
-	c := newTestClient(t, host.address)
+	host := testkit.StartSidecar(t)
+	c := newTestClient(t, host.Address)
 	a, errA := c.Start(t.Context(), "Orch", "", nil)
 	b, errB := c.Start(t.Context(), "Orch", "", nil)
 	if errA != nil || errB != nil || a == b {
@@ -479,40 +345,52 @@ func TestStartMakesUpAnID(t *testing.T) {
 // TestClientRequests: what of each call reaches the host.
 func TestClientRequests(t *testing.T) {
 	t.Parallel()
-	host := newClientHost(t)
-	c, ctx := newTestClient(t, host.address), t.Context()
+	host := testkit.StartSidecar(t)
+	c, ctx := newTestClient(t, host.Address), t.Context()
 	for input, want := range map[any]string{
 		nil: "null", "": `""`, `{"a":1}`: `"{\"a\":1}"`, 1.5: "1.5", true: "true",
 		struct{ A, B string }{"ü", "\u2028"}: `{"A":"ü","B":"\u2028"}`,
 		[2]any{uint64(math.MaxUint64), nil}:  "[18446744073709551615,null]",
 	} {
 		id, err := c.Start(ctx, "oRCH", "", input)
-		started := host.lastEvent(t).GetExecutionStarted()
-		if err != nil || started.GetInput() == nil || started.GetInput().GetValue() != want || started.GetName() != "oRCH" {
-			t.Errorf("%v: got %v, %v, want the input %s", input, started, err, want)
-		}
-		if _, err := c.StartOnce(ctx, "Other", id+"-once", input); err != nil || host.lastEvent(t).GetExecutionStarted().GetInput().GetValue() != want {
-			t.Errorf("%v: got %v, %v, want the input %s", input, host.lastEvent(t), err, want)
-		}
-		if err := c.Raise(ctx, id, "Go!", input); err != nil {
-			t.Error(err)
-		}
-		if e := host.lastEvent(t).GetEventRaised(); e.GetName() != "Go!" || e.GetInput() == nil || e.GetInput().GetValue() != want {
-			t.Errorf("%v: raised %v, want %s", input, e, want)
-		}
-		if err := c.Terminate(ctx, id, input); err != nil {
-			t.Error(err)
-		}
-		if e := host.lastEvent(t).GetExecutionTerminated(); e.GetInput().GetValue() != want || !e.GetRecurse() {
-			t.Errorf("%v: terminated %v, want %s and the children too", input, e, want)
-		}
+		wantCall(t, host, err, "StartInstance", map[string]string{"instanceId": id, "name": "oRCH", "input": want})
+		_, err = c.StartOnce(ctx, "Other", id+"-once", input)
+		wantCall(t, host, err, "StartInstance", map[string]string{
+			"instanceId": id + "-once", "name": "Other", "input": want,
+			// The policy and three statuses, and nothing beside them that the host could read as something else.
+			"orchestrationIdReusePolicy":                    "",
+			"orchestrationIdReusePolicy.operationStatus[0]": "ORCHESTRATION_STATUS_FAILED",
+			"orchestrationIdReusePolicy.operationStatus[1]": "ORCHESTRATION_STATUS_TERMINATED",
+			"orchestrationIdReusePolicy.operationStatus[2]": "ORCHESTRATION_STATUS_CANCELED",
+		})
+		err = c.Raise(ctx, id, "Go!", input)
+		wantCall(t, host, err, "RaiseEvent", map[string]string{"instanceId": id, "name": "Go!", "input": want})
+		err = c.Terminate(ctx, id, input)
+		wantCall(t, host, err, "TerminateInstance", map[string]string{"instanceId": id, "output": want, "recursive": "true"})
 	}
-	host.set("x", api.RUNTIME_STATUS_RUNNING)
-	if err := c.Suspend(ctx, "x", "a pause"); err != nil || host.lastEvent(t).GetExecutionSuspended().GetInput().GetValue() != "a pause" {
-		t.Errorf("got %v, %v", host.lastEvent(t), err)
+	host.Set("x", api.RUNTIME_STATUS_RUNNING)
+	wantCall(t, host, c.Suspend(ctx, "x", "a pause"), "SuspendInstance", map[string]string{"instanceId": "x", "reason": "a pause"})
+	host.Set("x", api.RUNTIME_STATUS_SUSPENDED)
+	wantCall(t, host, c.Resume(ctx, "x", "go on"), "ResumeInstance", map[string]string{"instanceId": "x", "reason": "go on"})
+}
+
+func wantCall(t testing.TB, host *testkit.Sidecar, err error, method string, want map[string]string) {
+	t.Helper()
+	if err != nil {
+		t.Errorf("%s: %v", method, err)
 	}
-	if err := c.Resume(ctx, "x", "go on"); err != nil || host.lastEvent(t).GetExecutionResumed().GetInput().GetValue() != "go on" {
-		t.Errorf("got %v, %v", host.lastEvent(t), err)
+	if diff := cmp.Diff(want, lastCall(t, host, method)); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", method, diff)
+	}
+}
+
+// TestReusePolicyOnTheWire: field 1 of the policy with the numbers of failed, canceled and terminated, in one run of
+// bytes: what the host calls replaceableStatus.
+func TestReusePolicyOnTheWire(t *testing.T) {
+	t.Parallel()
+	got, err := proto.Marshal(replaceable)
+	if want := []byte{1<<3 | 2, 3, 3, 5, 4}; err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got % x, %v, want % x", got, err, want)
 	}
 }
 
@@ -523,9 +401,9 @@ func (badJSON) MarshalJSON() ([]byte, error) { return nil, errors.New("no JSON f
 // TestClientMarshal: a value that cannot be JSON is an error, never a call without it.
 func TestClientMarshal(t *testing.T) {
 	t.Parallel()
-	host := newClientHost(t)
-	host.set("x", api.RUNTIME_STATUS_RUNNING)
-	c, ctx := newTestClient(t, host.address), t.Context()
+	host := testkit.StartSidecar(t)
+	host.Set("x", api.RUNTIME_STATUS_RUNNING)
+	c, ctx := newTestClient(t, host.Address), t.Context()
 	for _, v := range []any{make(chan int), func() {}, math.NaN(), badJSON{}, json.RawMessage("{"), map[string]any{"a": math.Inf(1)}} {
 		_, startErr := c.Start(ctx, "Orch", "", v)
 		_, onceErr := c.StartOnce(ctx, "Orch", "new", v)
@@ -535,7 +413,7 @@ func TestClientMarshal(t *testing.T) {
 			}
 		}
 	}
-	if calls := host.methods(); len(calls) > 0 {
+	if calls := methods(host); len(calls) > 0 {
 		t.Errorf("calls were made: %v", calls)
 	}
 }
@@ -543,9 +421,9 @@ func TestClientMarshal(t *testing.T) {
 // TestClientPayloadLimit: what does not fit is refused before the call, to the byte.
 func TestClientPayloadLimit(t *testing.T) {
 	t.Parallel()
-	host := newClientHost(t)
-	host.set("x", api.RUNTIME_STATUS_RUNNING)
-	c, err := NewClient(strings.Replace(recordedBinding, "ENDPOINT", host.address, 1), 100)
+	host := testkit.StartSidecar(t)
+	host.Set("x", api.RUNTIME_STATUS_RUNNING)
+	c, err := NewClient(testkit.ClientBinding(host.Address), 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -563,18 +441,18 @@ func TestClientPayloadLimit(t *testing.T) {
 		"raise":     func(v any) error { return c.Raise(ctx, "x", "Go", v) },
 		"terminate": func(v any) error { return c.Terminate(ctx, "x", v) },
 	} {
-		calls := len(host.methods())
+		calls := len(methods(host))
 		err := call(tooLarge)
 		expectError(t, name, err, ErrTooLarge)
 		if err != nil && !(strings.Contains(err.Error(), "101") && strings.Contains(err.Error(), "100")) {
 			t.Errorf("%s: %q does not say how large it is and may be", name, err)
 		}
-		if n := len(host.methods()); n != calls {
+		if n := len(methods(host)); n != calls {
 			t.Errorf("%s: the host was called", name)
 		}
 		expectError(t, name, call(fits), nil)
 	}
-	greedy, err := NewClient(strings.Replace(recordedBinding, "ENDPOINT", host.address, 1), 2*MaxPayload)
+	greedy, err := NewClient(testkit.ClientBinding(host.Address), 2*MaxPayload)
 	if err != nil || greedy.maxPayload != MaxPayload {
 		t.Errorf("got a limit of %d, %v", greedy.maxPayload, err)
 	}
@@ -586,12 +464,12 @@ func TestClientLargePayloads(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a gigabyte of memory")
 	}
-	host := newClientHost(t)
-	c := newTestClient(t, host.address)
+	host := testkit.StartSidecar(t)
+	c := newTestClient(t, host.Address)
 	if _, err := c.Start(t.Context(), "Orch", "large", strings.Repeat("x", MaxPayload-2)); err != nil {
 		t.Fatal(err)
 	}
-	host.instances["large"].SerializedOutput = host.instances["large"].SerializedInput
+	host.SetOutput("large", lastCall(t, host, "StartInstance")["input"])
 	m, err := c.Query(t.Context(), "large")
 	if err != nil || len(m.SerializedInput) != MaxPayload || len(m.SerializedOutput) != MaxPayload {
 		t.Fatalf("got %v", err)
@@ -601,13 +479,13 @@ func TestClientLargePayloads(t *testing.T) {
 // TestClientConnection: one connection per endpoint, whoever uses it.
 func TestClientConnection(t *testing.T) {
 	t.Parallel()
-	host := newClientHost(t)
-	host.set("x", api.RUNTIME_STATUS_RUNNING)
-	shared := newTestClient(t, host.address)
+	host := testkit.StartSidecar(t)
+	host.Set("x", api.RUNTIME_STATUS_RUNNING)
+	shared := newTestClient(t, host.Address)
 	var group sync.WaitGroup
 	for range 20 {
 		group.Go(func() {
-			c := newTestClient(t, host.address, "LabHub", "OtherHub")
+			c := newTestClient(t, host.Address, "LabHub", "OtherHub")
 			for range 5 {
 				_, err1 := shared.Query(t.Context(), "x")
 				_, err2 := c.Query(t.Context(), "x")
@@ -618,7 +496,7 @@ func TestClientConnection(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if n := host.accepted.Load(); n != 1 {
+	if n := host.Connections(); n != 1 {
 		t.Errorf("%d connections for 200 calls, want 1", n)
 	}
 }
@@ -626,18 +504,18 @@ func TestClientConnection(t *testing.T) {
 // TestClientFollowsTheHost: a host that has restarted has another port. It is not parallel: another test could get the
 // old port.
 func TestClientFollowsTheHost(t *testing.T) {
-	before := newClientHost(t)
-	old := newTestClient(t, before.address)
+	before := testkit.StartSidecar(t)
+	old := newTestClient(t, before.Address)
 	if _, err := old.Start(t.Context(), "Orch", "x", nil); err != nil {
 		t.Fatal(err)
 	}
-	before.server.Stop()
-	after := newClientHost(t)
-	after.set("x", api.RUNTIME_STATUS_COMPLETED)
+	before.Stop()
+	after := testkit.StartSidecar(t)
+	after.Set("x", api.RUNTIME_STATUS_COMPLETED)
 	for _, op := range operations {
 		expectError(t, op.name, op.call(t.Context(), old, "x"), ErrUnavailable)
 	}
-	if m, err := newTestClient(t, after.address).Query(t.Context(), "x"); err != nil || m.RuntimeStatus != api.RUNTIME_STATUS_COMPLETED {
+	if m, err := newTestClient(t, after.Address).Query(t.Context(), "x"); err != nil || m.RuntimeStatus != api.RUNTIME_STATUS_COMPLETED {
 		t.Errorf("got %+v, %v", m, err)
 	}
 }
@@ -645,14 +523,14 @@ func TestClientFollowsTheHost(t *testing.T) {
 // TestClientFindsTheHostAgain: a host that comes back on its port is found at once, however often it was not there
 // before. It is not parallel: another test could get the port.
 func TestClientFindsTheHostAgain(t *testing.T) {
-	host := newClientHost(t)
-	host.set("x", api.RUNTIME_STATUS_RUNNING)
-	if _, err := newTestClient(t, host.address).Query(t.Context(), "x"); err != nil {
+	host := testkit.StartSidecar(t)
+	host.Set("x", api.RUNTIME_STATUS_RUNNING)
+	if _, err := newTestClient(t, host.Address).Query(t.Context(), "x"); err != nil {
 		t.Fatal(err)
 	}
-	host.server.Stop()
+	host.Stop()
 	for range 3 {
-		_, err := newTestClient(t, host.address).Query(t.Context(), "x")
+		_, err := newTestClient(t, host.Address).Query(t.Context(), "x")
 		expectError(t, "a stopped host", err, ErrUnavailable)
 	}
 	for state := connectivity.State(-1); state != connectivity.TransientFailure; time.Sleep(time.Millisecond) {
@@ -660,26 +538,26 @@ func TestClientFindsTheHostAgain(t *testing.T) {
 		state = endpoints.conns[len(endpoints.conns)-1].GetState()
 		endpoints.Unlock()
 	}
-	host.serve(t, host)
-	if _, err := newTestClient(t, host.address).Query(t.Context(), "x"); err != nil {
+	host.Listen(t)
+	if _, err := newTestClient(t, host.Address).Query(t.Context(), "x"); err != nil {
 		t.Error(err)
 	}
 }
 
 // TestClientConnectionsAreBounded is not parallel: it pushes out the connections of other tests.
 func TestClientConnectionsAreBounded(t *testing.T) {
-	host := newClientHost(t)
-	host.set("x", api.RUNTIME_STATUS_RUNNING)
-	first := newTestClient(t, host.address)
+	host := testkit.StartSidecar(t)
+	host.Set("x", api.RUNTIME_STATUS_RUNNING)
+	first := newTestClient(t, host.Address)
 	for i := range 2 * maxEndpoints {
 		newTestClient(t, fmt.Sprintf("127.0.0.1:%d", i+1)) // connects at its first call only
-		for _, c := range []*Client{first, newTestClient(t, host.address)} {
+		for _, c := range []*Client{first, newTestClient(t, host.Address)} {
 			if _, err := c.Query(t.Context(), "x"); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if n := host.accepted.Load(); n != 1 {
+	if n := host.Connections(); n != 1 {
 		t.Errorf("the connection in use was closed: %d of them", n)
 	}
 	endpoints.Lock()
@@ -702,21 +580,21 @@ func TestClientMetadata(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			host := newClientHost(t)
-			c := newTestClient(t, host.address, test.replace...)
+			host := testkit.StartSidecar(t)
+			c := newTestClient(t, host.Address, test.replace...)
 			// What the caller sends to others is no business of the host's.
 			ctx := metadata.AppendToOutgoingContext(t.Context(), "Durable-TaskHub", "forged", "secret", "s")
 			for _, op := range operations {
-				host.set("x", api.RUNTIME_STATUS_COMPLETED)
+				host.Set("x", api.RUNTIME_STATUS_COMPLETED)
 				_ = op.call(ctx, c, "x")
 			}
-			for _, call := range host.calls {
-				hub, connection := call.header.Get("Durable-TaskHub"), call.header.Get("Durable-ConnectionName")
-				if !slices.Equal(hub, test.hub) || !slices.Equal(connection, test.connection) || call.header.Get("secret") != nil {
-					t.Errorf("%s: got %v", call.method, call.header)
+			for _, call := range host.Calls() {
+				hub, connection := call.Header.Get("Durable-TaskHub"), call.Header.Get("Durable-ConnectionName")
+				if !slices.Equal(hub, test.hub) || !slices.Equal(connection, test.connection) || call.Header.Get("secret") != nil {
+					t.Errorf("%s: got %v", call.Method, call.Header)
 				}
 			}
-			if n := len(host.calls); n < len(operations) {
+			if n := len(host.Calls()); n < len(operations) {
 				t.Errorf("only %d calls", n)
 			}
 		})
@@ -729,16 +607,16 @@ func TestClientTimeout(t *testing.T) {
 	for _, op := range operations {
 		t.Run(op.name, func(t *testing.T) {
 			t.Parallel()
-			host := newClientHost(t)
-			host.set("x", api.RUNTIME_STATUS_SUSPENDED)
+			host := testkit.StartSidecar(t)
+			host.Set("x", api.RUNTIME_STATUS_SUSPENDED)
 			var calls atomic.Int32
-			host.hook = func(ctx context.Context, _ string) error {
+			host.Answer = before(func(ctx context.Context, _ string) error {
 				if calls.Add(1) == 1 {
 					<-ctx.Done()
 				}
 				return ctx.Err()
-			}
-			err := op.call(t.Context(), newTestClient(t, host.address, shortTimeout...), "x")
+			})
+			err := op.call(t.Context(), newTestClient(t, host.Address, shortTimeout...), "x")
 			expectError(t, op.name, err, ErrUnavailable)
 			if n := calls.Load(); n != 1 {
 				t.Errorf("%d calls: a call that had no answer was followed by another", n)
@@ -753,17 +631,17 @@ func TestClientCancel(t *testing.T) {
 	for _, op := range operations {
 		t.Run(op.name, func(t *testing.T) {
 			t.Parallel()
-			host := newClientHost(t)
-			host.set("x", api.RUNTIME_STATUS_RUNNING)
+			host := testkit.StartSidecar(t)
+			host.Set("x", api.RUNTIME_STATUS_RUNNING)
 			ctx, cancel := context.WithCancel(t.Context())
 			release := make(chan struct{})
 			t.Cleanup(func() { close(release) })
-			host.hook = func(context.Context, string) error {
+			host.Answer = before(func(context.Context, string) error {
 				cancel()
 				<-release
 				return nil
-			}
-			expectError(t, op.name, op.call(ctx, newTestClient(t, host.address), "x"), context.Canceled)
+			})
+			expectError(t, op.name, op.call(ctx, newTestClient(t, host.Address), "x"), context.Canceled)
 		})
 	}
 }
@@ -771,8 +649,8 @@ func TestClientCancel(t *testing.T) {
 // TestClientTooLate: a context that has ended makes no call.
 func TestClientTooLate(t *testing.T) {
 	t.Parallel()
-	host := newClientHost(t)
-	c := newTestClient(t, host.address)
+	host := testkit.StartSidecar(t)
+	c := newTestClient(t, host.Address)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for i := range 10 {
@@ -782,7 +660,7 @@ func TestClientTooLate(t *testing.T) {
 	}
 	_, err := c.Query(t.Context(), "x") // comes after what the others may have left behind
 	expectError(t, "in time", err, ErrNotFound)
-	if calls := host.methods(); len(calls) != 1 {
+	if calls := methods(host); len(calls) != 1 {
 		t.Errorf("calls were made although their context had ended: %v", calls)
 	}
 }
@@ -793,22 +671,22 @@ func TestWait(t *testing.T) {
 	for _, ended := range []api.OrchestrationStatus{api.RUNTIME_STATUS_COMPLETED, api.RUNTIME_STATUS_FAILED, api.RUNTIME_STATUS_TERMINATED} {
 		t.Run(ended.String(), func(t *testing.T) {
 			t.Parallel()
-			host := newClientHost(t)
-			host.set("x", api.RUNTIME_STATUS_PENDING)
+			host := testkit.StartSidecar(t)
+			host.Set("x", api.RUNTIME_STATUS_PENDING)
 			began := time.Now()
-			c := newTestClient(t, host.address, "00:01:40", "00:00:00.3")
-			host.hook = func(context.Context, string) error {
+			c := newTestClient(t, host.Address, "00:01:40", "00:00:00.3")
+			host.Answer = before(func(context.Context, string) error {
 				if time.Since(began) > 2*c.timeout {
-					host.set("x", ended)
+					host.Set("x", ended)
 				} else {
-					host.set("x", []api.OrchestrationStatus{api.RUNTIME_STATUS_RUNNING, api.RUNTIME_STATUS_SUSPENDED}[len(host.methods())%2])
+					host.Set("x", []api.OrchestrationStatus{api.RUNTIME_STATUS_RUNNING, api.RUNTIME_STATUS_SUSPENDED}[len(methods(host))%2])
 				}
 				return nil
-			}
+			})
 			if m, err := c.Wait(t.Context(), "x"); err != nil || m.RuntimeStatus != ended {
 				t.Errorf("got %+v, %v", m, err)
 			}
-			if calls, all := host.count("GetInstance"), host.methods(); calls != len(all) || calls < 3 {
+			if calls, all := len(host.Calls("GetInstance")), methods(host); calls != len(all) || calls < 3 {
 				t.Errorf("the host was asked %v", all)
 			}
 		})
@@ -817,9 +695,9 @@ func TestWait(t *testing.T) {
 
 func TestWaitEnds(t *testing.T) {
 	t.Parallel()
-	host := newClientHost(t)
-	host.set("x", api.RUNTIME_STATUS_RUNNING)
-	c := newTestClient(t, host.address)
+	host := testkit.StartSidecar(t)
+	host.Set("x", api.RUNTIME_STATUS_RUNNING)
+	c := newTestClient(t, host.Address)
 	_, err := c.Wait(t.Context(), "nobody")
 	expectError(t, "an unknown instance", err, ErrNotFound)
 
@@ -828,122 +706,74 @@ func TestWaitEnds(t *testing.T) {
 	_, err = c.Wait(ctx, "x")
 	expectError(t, "the context ends between two questions", err, context.DeadlineExceeded)
 
-	host.hook = func(ctx context.Context, _ string) error {
+	host.Answer = before(func(ctx context.Context, _ string) error {
 		<-ctx.Done()
 		return ctx.Err()
-	}
+	})
 	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err = c.Wait(ctx, "x")
 	expectError(t, "the context ends during a question", err, context.DeadlineExceeded)
 }
 
+// olderBinding makes newTestClient's binding that of an extension before 3.19, which knows no reuse policy.
+var olderBinding = []string{`"useForwardedHost":false,`, ``}
+
+// TestStartOnce: what is replaced, by the statuses that an instance can have, in one call; on an extension before 3.19
+// with a question before it.
 func TestStartOnce(t *testing.T) {
 	t.Parallel()
-	host := newClientHost(t)
-	c := newTestClient(t, host.address)
-	for state, want := range map[api.OrchestrationStatus]bool{
-		unknown: true, api.RUNTIME_STATUS_FAILED: true, api.RUNTIME_STATUS_TERMINATED: true, api.RUNTIME_STATUS_CANCELED: true,
-		api.RUNTIME_STATUS_PENDING: false, api.RUNTIME_STATUS_RUNNING: false, api.RUNTIME_STATUS_SUSPENDED: false,
-		api.RUNTIME_STATUS_COMPLETED: false, api.RUNTIME_STATUS_CONTINUED_AS_NEW: false,
-	} {
-		id := "once-" + state.String()
-		if state != unknown {
-			host.set(id, state)
+	for name, replace := range map[string][]string{"one call": nil, "older extension": olderBinding} {
+		host := testkit.StartSidecar(t)
+		if replace != nil {
+			host.Answer = ignorePolicy()
 		}
-		starts := host.count("StartInstance")
-		started, err := c.StartOnce(t.Context(), "Orch", id, "input")
-		if err != nil || started != want {
-			t.Errorf("%s: got %t, %v, want %t", state, started, err, want)
-		}
-		if n := host.count("StartInstance") - starts; (n == 1) != want {
-			t.Errorf("%s: %d starts, want one: %t", state, n, want)
-		}
-		if again, err := c.StartOnce(t.Context(), "Orch", id, "input"); err != nil || again {
-			t.Errorf("%s: a second call got %t, %v", state, again, err)
+		c := newTestClient(t, host.Address, replace...)
+		for state, want := range map[api.OrchestrationStatus]bool{
+			unknown: true, api.RUNTIME_STATUS_FAILED: true, api.RUNTIME_STATUS_TERMINATED: true, api.RUNTIME_STATUS_CANCELED: true,
+			api.RUNTIME_STATUS_PENDING: false, api.RUNTIME_STATUS_RUNNING: false, api.RUNTIME_STATUS_SUSPENDED: false,
+			api.RUNTIME_STATUS_COMPLETED: false,
+		} {
+			id := "once-" + state.String()
+			if state != unknown {
+				host.Set(id, state)
+			}
+			host.Forget()
+			before := len(host.Started())
+			started, err := c.StartOnce(t.Context(), "Orch", id, "input")
+			if err != nil || started != want || (len(host.Started()) == before+1) != want {
+				t.Errorf("%s, %s: got %t, %v, want %t", name, state, started, err, want)
+			}
+			if calls := methods(host); replace == nil && !slices.Equal(calls, []string{"StartInstance"}) {
+				t.Errorf("%s: the calls are %v", state, calls)
+			}
+			if again, err := c.StartOnce(t.Context(), "Orch", id, "input"); err != nil || again {
+				t.Errorf("%s, %s: a second call got %t, %v", name, state, again, err)
+			}
 		}
 	}
 }
 
-// TestStartOnceLosesTheRace: another process started the instance between the question and the start.
-func TestStartOnceLosesTheRace(t *testing.T) {
-	t.Parallel()
-	host := newClientHost(t)
-	host.hook = func(_ context.Context, method string) error {
-		if method == "StartInstance" {
-			host.set("x", api.RUNTIME_STATUS_RUNNING)
-		}
-		return nil
-	}
-	started, err := newTestClient(t, host.address).StartOnce(t.Context(), "Orch", "x", nil)
-	if started || err != nil {
-		t.Errorf("got %t, %v", started, err)
+// ignorePolicy answers starts as an extension before 3.19: it replaces whatever has finished.
+func ignorePolicy() func(context.Context, testkit.Call) (string, bool, error) {
+	return func(_ context.Context, c testkit.Call) (string, bool, error) {
+		maps.DeleteFunc(c.Fields, func(name, _ string) bool { return strings.HasPrefix(name, "orchestrationIdReusePolicy") })
+		return "", false, nil
 	}
 }
 
-// TestStartOnceTogether: 20 callers at once start one instance, also when it has failed before the last of them asks (a
-// failed one may be started again); one of them says that it did, and one that gives up takes no other along.
+// TestStartOnceTogether: of 20 callers at once, on several workers, exactly one starts the instance, and it alone says
+// so.
 func TestStartOnceTogether(t *testing.T) {
 	t.Parallel()
-	host := newClientHost(t)
-	host.startedAs = api.RUNTIME_STATUS_FAILED
-	asked, answer := make(chan struct{}, 100), make(chan struct{})
-	host.hook = func(_ context.Context, method string) error {
-		if method == "GetInstance" {
-			asked <- struct{}{}
-			<-answer
-		}
-		return nil
-	}
-	c := newTestClient(t, host.address)
-	impatient, giveUp := context.WithCancel(t.Context())
-	gaveUp := make(chan error)
-	go func() {
-		_, err := c.StartOnce(impatient, "Orch", "x", nil)
-		gaveUp <- err
-	}()
-	<-asked // the impatient one leads
-
-	var began atomic.Int32
+	host := testkit.StartSidecar(t)
+	host.StartedAs = api.RUNTIME_STATUS_COMPLETED // before the others ask: it is not started again
+	host.Set("x", api.RUNTIME_STATUS_FAILED)
 	var startedBy atomic.Int32
 	var group sync.WaitGroup
 	for range 20 {
 		group.Go(func() {
-			began.Add(1)
-			started, err := newTestClient(t, host.address).StartOnce(t.Context(), "Orch", "x", nil)
-			if err != nil {
-				t.Error(err)
-			}
-			if started {
-				startedBy.Add(1)
-			}
-		})
-	}
-	for began.Load() < 20 {
-		time.Sleep(time.Millisecond)
-	}
-	time.Sleep(200 * time.Millisecond) // let them all reach the flight: nothing shows that they have
-	giveUp()
-	expectError(t, "the impatient caller", <-gaveUp, context.Canceled)
-	close(answer)
-	group.Wait()
-	if n := host.count("StartInstance"); n != 1 {
-		t.Errorf("%d starts, want 1", n)
-	}
-	if n := startedBy.Load(); n != 0 { // the impatient one did
-		t.Errorf("%d callers say that they started it", n)
-	}
-}
-
-// TestStartOnceSaysWhoStarted: of 20 callers at once exactly one started the instance.
-func TestStartOnceSaysWhoStarted(t *testing.T) {
-	t.Parallel()
-	host := newClientHost(t)
-	var startedBy atomic.Int32
-	var group sync.WaitGroup
-	for range 20 {
-		group.Go(func() {
-			started, err := newTestClient(t, host.address).StartOnce(t.Context(), "Orch", "x", nil)
+			started, err := newTestClient(t, host.Address).StartOnce(t.Context(), "Orch", "x", nil)
 			if err != nil {
 				t.Error(err)
 			}
@@ -953,35 +783,7 @@ func TestStartOnceSaysWhoStarted(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if n := startedBy.Load(); n != 1 || len(host.events) != 1 {
-		t.Errorf("%d callers say that they started it, %d starts", n, len(host.events))
-	}
-}
-
-// TestStartOnceElsewhere: the same id at another host, or in another task hub, is another instance.
-func TestStartOnceElsewhere(t *testing.T) {
-	t.Parallel()
-	here, there := newClientHost(t), newClientHost(t)
-	var asked sync.WaitGroup
-	asked.Add(3) // none is answered before all have asked
-	wait := func(_ context.Context, method string) error {
-		if method == "GetInstance" {
-			asked.Done()
-			asked.Wait()
-		}
-		return nil
-	}
-	here.hook, there.hook = wait, wait
-	var group sync.WaitGroup
-	for _, c := range []*Client{newTestClient(t, here.address), newTestClient(t, here.address, "LabHub", "OtherHub"), newTestClient(t, there.address)} {
-		group.Go(func() {
-			if _, err := c.StartOnce(t.Context(), "Orch", "x", nil); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	group.Wait()
-	if a, b := here.count("StartInstance"), there.count("StartInstance"); a != 2 || b != 1 {
-		t.Errorf("%d and %d starts, want 2 and 1", a, b)
+	if n, starts := startedBy.Load(), len(host.Started()); n != 1 || starts != 1 {
+		t.Errorf("%d callers say that they started it, %d starts", n, starts)
 	}
 }

@@ -115,12 +115,12 @@ type clientBackend struct {
 	*taskHub
 }
 
-func (b clientBackend) CreateOrchestrationInstance(ctx context.Context, e *backend.HistoryEvent, _ ...backend.OrchestrationIdReusePolicyOptions) error {
+func (b clientBackend) CreateOrchestrationInstance(ctx context.Context, e *backend.HistoryEvent, reuse ...backend.OrchestrationIdReusePolicyOptions) error {
 	id := e.GetExecutionStarted().GetOrchestrationInstance().GetInstanceId()
 	if err := checkInstanceID(id); err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	err := b.taskHub.CreateOrchestrationInstance(ctx, e)
+	err := b.taskHub.CreateOrchestrationInstance(ctx, e, reuse...)
 	if errors.Is(err, api.ErrDuplicateInstance) {
 		return status.Errorf(codes.AlreadyExists, "An Orchestration instance with the ID %s already exists.", id)
 	}

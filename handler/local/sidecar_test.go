@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -268,5 +269,49 @@ func TestCloseDrains(t *testing.T) {
 	expect(t, wait(t, h, "drained"), api.RUNTIME_STATUS_COMPLETED, "7")
 	if n := len(app.seen("Echo")); n != 1 {
 		t.Errorf("%d calls", n)
+	}
+}
+
+// TestReusePolicy: which instances a start replaces, as recorded: without a policy any finished one, with one those that
+// it lists, and never one that has not finished.
+func TestReusePolicy(t *testing.T) {
+	t.Parallel()
+	h := open(t, eventApp(t))
+	c := durableClient(t, h)
+	running, completed, failed := api.RUNTIME_STATUS_RUNNING, api.RUNTIME_STATUS_COMPLETED, api.RUNTIME_STATUS_FAILED
+	for i, test := range []struct {
+		input    string
+		was      api.OrchestrationStatus
+		listed   []api.OrchestrationStatus
+		replaced bool
+	}{
+		{`"done"`, completed, nil, true},
+		{`"done"`, completed, []api.OrchestrationStatus{completed}, true},
+		{`"done"`, completed, []api.OrchestrationStatus{failed, running}, false},
+		{`"fail"`, failed, nil, true},
+		{`"fail"`, failed, []api.OrchestrationStatus{completed, failed}, true},
+		{`"fail"`, failed, []api.OrchestrationStatus{completed}, false},
+		{`"event"`, running, nil, false},
+		{`"event"`, running, []api.OrchestrationStatus{running, completed, failed}, false},
+	} {
+		id := api.InstanceID(fmt.Sprintf("reuse-%d", i))
+		start(t, h, string(id), test.input)
+		wait := c.WaitForOrchestrationCompletion
+		if test.was == running {
+			wait = c.WaitForOrchestrationStart
+		}
+		if m, err := wait(t.Context(), id); err != nil || m.RuntimeStatus != test.was {
+			t.Fatalf("%s: got %+v, %v, want %s", id, m, err, test.was)
+		}
+		options := []api.NewOrchestrationOptions{api.WithInstanceID(id)}
+		if test.listed != nil {
+			options = append(options, api.WithOrchestrationIdReusePolicy(&api.OrchestrationIdReusePolicy{OperationStatus: test.listed}))
+		}
+		_, err := c.ScheduleNewOrchestration(t.Context(), "Orch", options...)
+		if test.replaced && err != nil {
+			t.Errorf("%s with the policy %v: %v", test.was, test.listed, err)
+		} else if !test.replaced {
+			expectStatus(t, err, codes.AlreadyExists, "An Orchestration instance with the ID "+string(id)+" already exists.")
+		}
 	}
 }

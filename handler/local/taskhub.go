@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -140,8 +141,15 @@ func (h *taskHub) Stop(context.Context) error {
 func (h *taskHub) CreateTaskHub(context.Context) error { return nil } // openStore did
 func (h *taskHub) DeleteTaskHub(context.Context) error { return errors.ErrUnsupported }
 
-// CreateOrchestrationInstance starts an instance; one that has finished is replaced, as the host does.
-func (h *taskHub) CreateOrchestrationInstance(ctx context.Context, e *backend.HistoryEvent, _ ...backend.OrchestrationIdReusePolicyOptions) error {
+// CreateOrchestrationInstance starts an instance. One that has finished is replaced, if its status is among those that
+// the policy lists; without a list, whatever its status is.
+func (h *taskHub) CreateOrchestrationInstance(ctx context.Context, e *backend.HistoryEvent, reuse ...backend.OrchestrationIdReusePolicyOptions) error {
+	policy := &api.OrchestrationIdReusePolicy{}
+	for _, option := range reuse {
+		if err := option(policy); err != nil {
+			return err
+		}
+	}
 	es := e.GetExecutionStarted()
 	id := es.GetOrchestrationInstance().GetInstanceId()
 	visible := toNanos(es.GetScheduledStartTimestamp().AsTime())
@@ -151,7 +159,7 @@ func (h *taskHub) CreateOrchestrationInstance(ctx context.Context, e *backend.Hi
 	err := h.update(ctx, func(t tx) error {
 		var status api.OrchestrationStatus
 		switch err := t.queryRow("SELECT status FROM instances WHERE id = ?", id).Scan(&status); {
-		case err == nil && !isFinished(status):
+		case err == nil && (!isFinished(status) || len(policy.OperationStatus) > 0 && !slices.Contains(policy.OperationStatus, status)):
 			return api.ErrDuplicateInstance
 		case err != nil && !errors.Is(err, sql.ErrNoRows):
 			return err
