@@ -51,7 +51,14 @@ func (c *call) declared(outputs map[string]json.RawMessage) map[string]json.RawM
 // refuse answers a request that no function gets to see.
 func (s *server) refuse(w http.ResponseWriter, r *http.Request, status int, message string) {
 	_ = s.errors.Handle(r.Context(), slog.NewRecord(time.Now(), slog.LevelError, "request refused: "+message, 0))
-	fail(w, status, wire.EncodePhrase(wire.KindNotUnderstood, message))
+	kind := wire.KindNotUnderstood
+	switch status {
+	case http.StatusServiceUnavailable:
+		kind = wire.KindDeadline
+	case http.StatusInternalServerError:
+		kind = wire.KindPanic
+	}
+	fail(w, status, wire.EncodePhrase(kind, message))
 }
 
 // fail answers with a reason phrase, the only part of a bad answer that the host reads. net/http cannot set one, so the

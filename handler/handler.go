@@ -58,11 +58,10 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/microsoft/durabletask-go/task"
-	"golang.org/x/sync/semaphore"
 
 	"example.com/durablefunctions/handler/internal/config"
 )
@@ -78,6 +77,7 @@ type TriggerFunc func(ctx context.Context, in *Invocation) error
 type App struct {
 	functions map[string]*function
 	problems  []error
+	stopping  atomic.Bool
 }
 
 type function struct {
@@ -155,7 +155,7 @@ func (a *App) Handler(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings, err := readSettings(o.Getenv, conf.Host)
+	settings, err := readSettings(o.Getenv, conf.Host, availableMemory(os.DirFS("/")))
 	if err != nil {
 		return nil, err
 	}
@@ -164,18 +164,10 @@ func (a *App) Handler(o Options) (http.Handler, error) {
 		settings:  settings,
 		stdout:    o.Stdout,
 		errors:    slog.NewTextHandler(o.Stderr, nil),
-		bodies:    semaphore.NewWeighted(largeBodies * settings.maxBody),
+		room:      newRoom(settings.memory),
+		stopping:  &a.stopping,
 	}
-	r := chi.NewRouter()
-	r.Get("/", func(http.ResponseWriter, *http.Request) {}) // the host's question whether we are ready: any answer will do
-	r.Post("/{function}", s.serve)
-	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
-		s.refuse(w, r, http.StatusNotFound, "no such path: "+r.URL.Path)
-	})
-	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
-		s.refuse(w, r, http.StatusMethodNotAllowed, "functions are invoked with POST, not "+r.Method)
-	})
-	return r, nil
+	return s.routes(), nil
 }
 
 // bind compares what is registered with what the folders say, and returns the enabled functions with their bindings.

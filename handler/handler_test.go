@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -216,6 +215,21 @@ func TestForgedMetadata(t *testing.T) {
 	}
 }
 
+// badError is an error that panics when asked for its text.
+type badError struct{ text *string }
+
+func (e *badError) Error() string {
+	if e.text == nil {
+		panic("no words")
+	}
+	return *e.text
+}
+
+// badJSON panics when it is to become JSON.
+type badJSON struct{}
+
+func (badJSON) MarshalJSON() ([]byte, error) { panic("no JSON") }
+
 func TestActivity(t *testing.T) {
 	t.Parallel()
 	echo := durable.Activity(func(_ context.Context, in json.RawMessage) (json.RawMessage, error) { return in, nil })
@@ -236,6 +250,12 @@ func TestActivity(t *testing.T) {
 		"goexit":     {f: func(task.ActivityContext) (any, error) { runtime.Goexit(); return nil, nil }, input: "1", status: 500, phrase: "goroutine"},
 		"no JSON":    {f: func(task.ActivityContext) (any, error) { return make(chan int), nil }, input: "1", status: 500, phrase: "cannot be JSON"},
 		"bad input":  {f: durable.Activity(func(context.Context, int) (int, error) { return 1, nil }), input: `"text"`, status: 500, phrase: "input is no int"},
+		"nil error":  {f: func(task.ActivityContext) (any, error) { return 1, (*badError)(nil) }, input: "1", status: 500, phrase: "error of type *handler_test.badError, whose Error method panicked"},
+		"bad error":  {f: func(task.ActivityContext) (any, error) { return 1, &badError{} }, input: "1", status: 500, phrase: "panicked: no words"},
+		"wrapped":    {f: func(task.ActivityContext) (any, error) { return 1, fmt.Errorf("saving: %w", &badError{}) }, input: "1", status: 500, phrase: "saving: "},
+		"joined":     {f: func(task.ActivityContext) (any, error) { return 1, errors.Join(errors.New("a"), &badError{}) }, input: "1", status: 500, phrase: "panicked: no words"},
+		"bad panic":  {f: func(task.ActivityContext) (any, error) { panic(&badError{}) }, input: "1", status: 500, phrase: "panic: "},
+		"bad result": {f: func(task.ActivityContext) (any, error) { return badJSON{}, nil }, input: "1", status: 500, phrase: "no JSON"},
 		"newline":    {f: func(task.ActivityContext) (any, error) { return nil, errors.New("one\r\ntwo\x00") }, input: "1", status: 500, phrase: "one"},
 		"long error": {f: func(task.ActivityContext) (any, error) { return nil, errors.New(strings.Repeat("é", 100_000)) }, input: "1", status: 500, phrase: "é"},
 		"no words":   {f: func(task.ActivityContext) (any, error) { return nil, errors.New("") }, input: "1", status: 500},
@@ -400,6 +420,17 @@ func TestDeadline(t *testing.T) {
 // firstTurn is a recorded first turn of an instance of Orch.
 const firstTurn = "CgVjLWZhbiIbCP///////////wESDAiPko3YBhC8nOHlAXIAImwI////////////ARILCI+SjdgGEOTIq28aUgoET3JjaBoZChd7Im1vZGUiOiJmYW5vdXQiLCJuIjozfSIvCgVjLWZhbhImCiRiMGQ5ZDQzYi05MTYwLTQyNDgtYTIwOC1jMGM5ODVkYjFiZTkqBQoDCIgOOjkKLEh0dHBEZWZhdWx0QXN5bmNSZXF1ZXN0U2xlZXBUaW1lTWlsbGlzZWNvbmRzEgkRAAAAAABM3UA6EgoMSW5jbHVkZVN0YXRlEgIgAToXChFJc0V4dGVuZGVkU2Vzc2lvbhICIAA6MAojRXh0ZW5kZWRTZXNzaW9uSWRsZVRpbWVvdXRJblNlY29uZHMSCREAAAAAAAAAAA=="
 
+// TestTriggerErrorWhoseTextPanics: a trigger's invocation is answered whatever its error does.
+func TestTriggerErrorWhoseTextPanics(t *testing.T) {
+	t.Parallel()
+	app := handler.New()
+	app.Trigger("T", func(context.Context, *handler.Invocation) error { return (*badError)(nil) })
+	h := start(t, app, map[string]string{"T/function.json": triggerJSON}, nil)
+	if a := h.post("T", `{"Data":{},"Metadata":{}}`); a.status != 500 || !strings.Contains(a.phrase, "whose Error method panicked") {
+		t.Errorf("%d %s", a.status, a.phrase)
+	}
+}
+
 // Whatever an orchestrator does, a turn gets a good answer: the host would fail the orchestration and not say why.
 func TestTurnsThatGoWrong(t *testing.T) {
 	t.Parallel()
@@ -410,7 +441,10 @@ func TestTurnsThatGoWrong(t *testing.T) {
 			durable.SetOutput(ctx, "mail", make(chan int))
 			return 1, nil
 		},
-		"result": func(*task.OrchestrationContext) (any, error) { return make(chan int), nil },
+		"result":     func(*task.OrchestrationContext) (any, error) { return make(chan int), nil },
+		"bad error":  func(*task.OrchestrationContext) (any, error) { return nil, &badError{} },
+		"bad result": func(*task.OrchestrationContext) (any, error) { return badJSON{}, nil },
+		"bad panic":  func(*task.OrchestrationContext) (any, error) { panic(&badError{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -437,7 +471,7 @@ func TestDisabledFunction(t *testing.T) {
 	}
 	for function, want := range map[string]int{"Work": 200, "Off": 404} {
 		w := httptest.NewRecorder()
-		handle.ServeHTTP(w, httptest.NewRequest("POST", "/"+function, strings.NewReader(activityBody("1"))))
+		handle.ServeHTTP(w, httptest.NewRequest("POST", "http://127.0.0.1/"+function, strings.NewReader(activityBody("1"))))
 		if w.Code != want {
 			t.Errorf("%s: %d, want %d", function, w.Code, want)
 		}
@@ -509,7 +543,7 @@ func TestBadTurns(t *testing.T) {
 	h := start(t, app, map[string]string{"Orch/function.json": orchJSON}, nil)
 	for name, value := range map[string]string{
 		"absent": `null`, "not base64": twice("a?b"), "bad byte": twice(firstTurn[:40] + "*" + firstTurn[41:]),
-		"truncated": twice(firstTurn[:60]), "withheld": twice("CgNhYmM="), "no instance": twice(""),
+		"truncated": twice(firstTurn[:60]), "no instance": twice(""),
 	} {
 		a := h.post("Orch", `{"Data":{"context":`+value+`},"Metadata":{}}`)
 		if a.status != 400 || a.phrase == "Bad Request" {
@@ -612,44 +646,4 @@ func TestUnderLoad(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
-}
-
-// Bodies in flight are bounded: large ones wait for each other, small ones wait for nobody.
-func TestLargeBodiesWait(t *testing.T) {
-	t.Parallel()
-	h := start(t, activityApp(func(task.ActivityContext) (any, error) { return 1, nil }), map[string]string{"Work/function.json": activityJSON}, nil)
-	large := strings.Repeat(" ", 2<<20)
-	stalled := make([]net.Conn, 4)
-	for i := range stalled {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		stalled[i] = conn
-		if _, err := fmt.Fprintf(conn, "POST /Work HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", 1<<30, large); err != nil {
-			t.Fatal(err)
-		}
-	}
-	waiting := make(chan answer, 1)
-	fifth := func() { waiting <- h.post("Work", activityBody("1")+large) }
-	go fifth()
-	for tries, waits := 0, false; !waits; tries++ {
-		select {
-		case <-waiting: // the handler has not read all of the others yet
-			if tries == 100 {
-				t.Fatal("a fifth large body does not wait")
-			}
-			go fifth()
-		case <-time.After(200 * time.Millisecond):
-			waits = true
-		}
-	}
-	if a := h.post("Work", activityBody("1")); a.status != 200 {
-		t.Errorf("a small body beside the large ones: %d", a.status)
-	}
-	stalled[0].Close()
-	if a := <-waiting; a.status != 200 {
-		t.Errorf("the fifth large body after one has gone: %d %s", a.status, a.phrase)
-	}
 }

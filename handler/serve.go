@@ -1,21 +1,20 @@
 package handler
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime/debug"
-	"sync"
-	"time"
+	"strings"
+	"sync/atomic"
 
 	"github.com/go-chi/chi/v5"
 	"go.opentelemetry.io/otel/propagation"
-	"golang.org/x/sync/semaphore"
 
 	"example.com/durablefunctions/handler/internal/invocation"
 	"example.com/durablefunctions/handler/internal/replay"
@@ -27,7 +26,8 @@ type server struct {
 	settings  settings
 	stdout    io.Writer
 	errors    slog.Handler
-	bodies    *semaphore.Weighted // bytes of large bodies in flight
+	room      *room
+	stopping  *atomic.Bool // turns are put off
 }
 
 // call is one invocation on its way.
@@ -38,6 +38,9 @@ type call struct {
 	turn    *wire.Turn // of an orchestrator
 	logs    *logs
 	logger  *slog.Logger
+
+	leave    func()        // gives the body's memory back
+	finished chan struct{} // closed when the function has returned
 }
 
 // outcome is what a function's run came to.
@@ -46,6 +49,41 @@ type outcome struct {
 	outputs map[string]json.RawMessage
 	err     error
 	kind    wire.Kind // of the error
+}
+
+// routes serves what the host asks.
+func (s *server) routes() http.Handler {
+	r := chi.NewRouter()
+	r.Use(s.fromHost)
+	r.Get("/", func(http.ResponseWriter, *http.Request) {}) // the host's question whether we are ready: any answer will do
+	r.Post("/{function}", s.serve)
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		s.refuse(w, r, http.StatusNotFound, "no such path: "+r.URL.Path)
+	})
+	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		s.refuse(w, r, http.StatusMethodNotAllowed, "functions are invoked with POST, not "+r.Method)
+	})
+	return r
+}
+
+// fromHost refuses what a web page in a browser on this machine sends, or has sent under a name of its own that leads
+// here. The host calls 127.0.0.1 and says nothing of an origin.
+func (s *server) fromHost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" || !isLoopback(r.Host) {
+			s.refuse(w, r, http.StatusForbidden, "only the Functions host may call functions, not a web page")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func isLoopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 func (s *server) serve(w http.ResponseWriter, r *http.Request) {
@@ -60,16 +98,53 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel = context.WithTimeout(ctx, s.settings.limit)
 		defer cancel()
 	}
-	c := &call{function: f, id: r.Header.Get("X-Azure-Functions-Invocationid")}
-	release, err := s.readRequest(ctx, w, r, c)
-	defer release()
-	if err != nil {
-		s.refuse(w, r, statusOf(err), fmt.Sprintf("request to %s: %v", f.name, err))
-		return
-	}
+	c := &call{function: f, id: r.Header.Get("X-Azure-Functions-Invocationid"), leave: func() {}, finished: make(chan struct{})}
 	c.logs = &logs{stdout: s.stdout, function: f.name, invocation: c.id}
 	c.logger = s.logger(c)
+	defer s.contain(w, r, c)
+	if err := s.receive(ctx, w, r, c); err != nil {
+		s.answerUnread(w, r, c, err)
+		return
+	}
 	s.answer(w, c, s.run(ctx, c))
+	select {
+	case <-c.finished:
+		c.leave()
+	default: // left behind, with the body in its hands
+		go func() { <-c.finished; c.leave() }()
+	}
+}
+
+// answerUnread answers a request that no function gets to see: a turn that cannot be done now so that the host asks
+// again, anything else as failed.
+func (s *server) answerUnread(w http.ResponseWriter, r *http.Request, c *call, err error) {
+	var p *putOff
+	if !errors.As(err, &p) {
+		s.refuse(w, r, statusOf(err), fmt.Sprintf("request to %s: %v", c.name, err))
+		return
+	}
+	c.logger.Warn("turn put off, the host asks again", "instance", p.instance, "reason", p.reason)
+	drain(w, r)
+	s.answer(w, c, actions(replay.Result{ExecutionResults: wire.PutOff(p.instance, p.first)}))
+}
+
+func statusOf(err error) int {
+	switch {
+	case errors.Is(err, errTooLarge):
+		return http.StatusRequestEntityTooLarge
+	case errors.Is(err, errNoRoom):
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusBadRequest
+}
+
+// contain answers a request on which the handler itself panicked. Unanswered, an orchestrator would never learn why.
+func (s *server) contain(w http.ResponseWriter, r *http.Request, c *call) {
+	if p := recover(); p != nil {
+		c.logger.Error("the handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		s.refuse(w, r, http.StatusInternalServerError, fmt.Sprintf("request to %s: the handler panicked: %v", c.name, p))
+		c.leave()
+	}
 }
 
 func (s *server) logger(c *call, attrs ...slog.Attr) *slog.Logger {
@@ -94,9 +169,13 @@ func (s *server) run(ctx context.Context, c *call) outcome {
 				o = giveUp(c, wire.KindPanic, "the function ended its goroutine")
 			}
 			done <- o
+			close(c.finished)
 		}()
 		growStack()
 		o = s.execute(ctx, c)
+		if o.err != nil {
+			o.err = errors.New(errorText(o.err))
+		}
 		returned = true
 	}()
 	select {
@@ -110,6 +189,16 @@ func (s *server) run(ctx context.Context, c *call) outcome {
 	message := fmt.Sprintf("function %s ran for %s, the limit, and was left behind", c.name, s.settings.limit)
 	c.logger.Error(message)
 	return giveUp(c, wire.KindDeadline, message)
+}
+
+// errorText is an error's text. Asking for it runs the function's code, which may panic: on a nil pointer, above all.
+func errorText(err error) (text string) {
+	defer func() {
+		if p := recover(); p != nil {
+			text = fmt.Sprintf("the function returned an error of type %T, whose Error method panicked: %v", err, p)
+		}
+	}()
+	return err.Error()
 }
 
 // growStack grows a new goroutine's stack at once. It would grow all the same under a JSON decoder, step by step, each of
@@ -159,77 +248,4 @@ func actions(r replay.Result) outcome {
 		r.Outputs = nil
 	}
 	return outcome{value: value, outputs: r.Outputs, err: err}
-}
-
-var errTooLarge = errors.New("the body of the request is too large")
-
-func statusOf(err error) int {
-	if errors.Is(err, errTooLarge) {
-		return http.StatusRequestEntityTooLarge
-	}
-	return http.StatusBadRequest
-}
-
-// readRequest reads a body that is as large as the settings allow at most. The host never says how large one is (it
-// sends chunks). So any number of bodies may grow to largeBody, and one that grows beyond takes its place among bodies
-// first: all that it may still need while it is read, then what it has got until release is called.
-func (s *server) readRequest(ctx context.Context, w http.ResponseWriter, r *http.Request, c *call) (release func(), err error) {
-	release = func() {}
-	b := bodyBuffers.Get().(*bytes.Buffer)
-	defer recycle(b)
-	if err = copyBody(b, w, r, min(largeBody, s.settings.maxBody+1)); err == nil && s.settings.maxBody > largeBody {
-		if err := s.bodies.Acquire(ctx, s.settings.maxBody); err != nil {
-			return release, fmt.Errorf("too many large requests at once: %w", err)
-		}
-		err = copyBody(b, w, r, s.settings.maxBody+1-largeBody)
-		held := min(int64(b.Len()), s.settings.maxBody)
-		s.bodies.Release(s.settings.maxBody - held)
-		release = func() { s.bodies.Release(held) }
-	}
-	switch {
-	case err == nil:
-		return release, fmt.Errorf("%w: the limit is %d bytes (setting HANDLER_MAX_BODY_BYTES)", errTooLarge, s.settings.maxBody)
-	case !errors.Is(err, io.EOF):
-		return release, fmt.Errorf("the body broke off: %w", err)
-	}
-	return release, c.decode(b)
-}
-
-// decode reads the request from its body. It keeps nothing of a buffer that is used again.
-func (c *call) decode(b *bytes.Buffer) error {
-	body := b.Bytes()
-	if c.orchestrator == nil && recyclable(b) {
-		body = bytes.Clone(body)
-	}
-	request, err := wire.DecodeRequest(body)
-	switch {
-	case err != nil:
-		return fmt.Errorf("the body is no invocation: %w", err)
-	case c.orchestrator != nil:
-		c.turn, err = request.Turn(c.binding)
-		return err
-	}
-	c.request = request
-	return nil
-}
-
-var bodyBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// recycle keeps a buffer for the next body unless it is large.
-func recycle(b *bytes.Buffer) {
-	if recyclable(b) {
-		b.Reset()
-		bodyBuffers.Put(b)
-	}
-}
-
-func recyclable(b *bytes.Buffer) bool { return b.Cap() <= largeBody }
-
-// copyBody reads up to n bytes, in bodyTime; io.EOF says that there were less.
-func copyBody(b *bytes.Buffer, w http.ResponseWriter, r *http.Request, n int64) error {
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // a recorder has no deadlines
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-	_, err := io.CopyN(b, r.Body, n)
-	return err
 }

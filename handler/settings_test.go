@@ -18,20 +18,21 @@ func TestLimit(t *testing.T) {
 		want time.Duration // 0: none
 		err  string
 	}{
-		"host.json":             {host: set(5 * time.Minute), want: 4*time.Minute + 30*time.Second},
-		"margin at most 30s":    {host: set(time.Hour), want: time.Hour - 30*time.Second},
-		"margin at least 1s":    {host: set(4 * time.Second), want: 3 * time.Second},
-		"shorter than a margin": {host: set(time.Second), want: 500 * time.Millisecond},
+		"host.json":             {host: set(5 * time.Minute), want: 4*time.Minute + 55*time.Second},
+		"margin at most 5s":     {host: set(time.Hour), want: time.Hour - 5*time.Second},
+		"margin of 5 %":         {host: set(time.Minute), want: 57 * time.Second},
+		"margin at least 500ms": {host: set(4 * time.Second), want: 3500 * time.Millisecond},
+		"shortest":              {host: set(time.Second), want: 500 * time.Millisecond},
 		"none":                  {host: set(0), env: map[string]string{"HANDLER_DEADLINE_MARGIN": "5s"}},
-		"absent on Consumption": {env: map[string]string{"WEBSITE_SKU": "Dynamic"}, want: 5*time.Minute - 30*time.Second},
-		"absent elsewhere":      {want: 30*time.Minute - 30*time.Second},
+		"absent on Consumption": {env: map[string]string{"WEBSITE_SKU": "Dynamic"}, want: 5*time.Minute - 5*time.Second},
+		"absent elsewhere":      {want: 30*time.Minute - 5*time.Second},
 		"own margin":            {host: set(time.Minute), env: map[string]string{"HANDLER_DEADLINE_MARGIN": "250ms"}, want: time.Minute - 250*time.Millisecond},
 		"margin no duration":    {host: set(time.Minute), env: map[string]string{"HANDLER_DEADLINE_MARGIN": "5"}, err: "HANDLER_DEADLINE_MARGIN"},
 		"margin too long":       {host: set(time.Minute), env: map[string]string{"HANDLER_DEADLINE_MARGIN": "1m"}, err: "HANDLER_DEADLINE_MARGIN"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, err := readSettings(func(n string) string { return c.env[n] }, c.host)
+			s, err := readSettings(func(n string) string { return c.env[n] }, c.host, 0)
 			switch {
 			case c.err != "":
 				if err == nil || !strings.Contains(err.Error(), c.err) {

@@ -87,7 +87,7 @@ func sortHistory(turn *wire.Turn) *history {
 func matters(e *backend.HistoryEvent) bool {
 	return e.GetTaskCompleted() != nil || e.GetOrchestratorStarted() != nil || e.GetTaskFailed() != nil ||
 		e.GetSubOrchestrationInstanceCompleted() != nil || e.GetSubOrchestrationInstanceFailed() != nil ||
-		e.GetTimerFired() != nil || e.GetEventRaised() != nil
+		e.GetTimerFired() != nil || e.GetEventRaised() != nil && e.GetEventRaised().Name != wire.AgainEvent
 }
 
 // addOutcome lists the event if it completes something. Markers come off results, and a failure gets details that say

@@ -43,7 +43,8 @@ func mustFind(name protoreflect.FullName) protoreflect.MessageType {
 	return t
 }
 
-// Turn reads the orchestration trigger's value. It keeps nothing of the body.
+// Turn reads the orchestration trigger's value. It keeps nothing of the body. With ErrWithheld there is a turn all the
+// same, which says whose it is.
 func (r *Request) Turn(binding string) (*Turn, error) {
 	if text, ok := plainTwice(r.Data[binding]); ok {
 		return decodeTurn(text)
@@ -77,7 +78,7 @@ func decodeTurn(text []byte) (*Turn, error) {
 	case hasStart(turn.New), hasStart(turn.Past):
 		return turn, nil
 	case len(turn.Past) == 0:
-		return nil, ErrWithheld
+		return turn, ErrWithheld
 	}
 	return nil, errors.New("the turn's history has no executionStarted")
 }
