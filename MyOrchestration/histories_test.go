@@ -116,7 +116,7 @@ func TestBreakingChangesShow(t *testing.T) {
 func replay(t *testing.T, app http.Handler, e exchange) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	app.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/MyOrchestration", bytes.NewReader(e.Request)))
+	app.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "http://127.0.0.1/MyOrchestration", bytes.NewReader(e.Request)))
 	if w.Code != http.StatusOK {
 		return fmt.Sprintf("status %d: %s", w.Code, w.Body)
 	}

@@ -70,7 +70,7 @@ func invoke(b *testing.B, h http.Handler, r *http.Request, body *bytes.Reader) {
 
 func newRequest(function string, text []byte) (*http.Request, *bytes.Reader) {
 	body := bytes.NewReader(text)
-	return httptest.NewRequest("POST", "/"+function, io.NopCloser(body)), body
+	return httptest.NewRequest("POST", "http://127.0.0.1/"+function, io.NopCloser(body)), body
 }
 
 // writer takes an answer, and deadlines, as a connection of net/http's server does.
