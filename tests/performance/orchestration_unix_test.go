@@ -22,6 +22,7 @@ import (
 
 	"example.com/durablefunctions/handler"
 	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // BenchmarkOrchestration130 is a whole orchestration of 1,000 activities as the real host runs it: 130 turns, each with
@@ -37,7 +38,7 @@ func BenchmarkOrchestration130(b *testing.B) {
 	bare := make([]func(), len(turns))
 	sent := 0
 	for i, t := range turns {
-		requests[i], bare[i] = request("Orch", t.body()), bareTurn(b, t.body())
+		requests[i], bare[i] = request("Orch", []byte(t.Body())), bareTurn(b, t.Body())
 		sent += len(requests[i])
 	}
 	activity := request("Work", activityBody(`{"RecordId":"C-001","JobId":"0123456789abcdef0123456789abcdef"}`))
@@ -46,7 +47,7 @@ func BenchmarkOrchestration130(b *testing.B) {
 		var answer []byte
 		for i, r := range requests {
 			if i > 0 {
-				for range len(turns[i].news) - 1 {
+				for range len(turns[i].New) - 1 {
 					c.invoke(b, activity)
 				}
 			}
@@ -94,7 +95,7 @@ func init() {
 // startServer starts the handler's process and connects to it.
 func startServer(b *testing.B, root string) (*exec.Cmd, net.Conn) {
 	b.Helper()
-	port := freePort(b)
+	port := testkit.FreePort(b)
 	server := exec.Command(os.Args[0])
 	server.Env = append(os.Environ(), handler.PortVariable+"="+port, "FUNCTIONS_APP_ROOT_PATH="+root)
 	server.Stderr = os.Stderr
@@ -178,17 +179,4 @@ func cpuTime(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-func freePort(b *testing.B) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	return port
 }

@@ -198,7 +198,7 @@ func BenchmarkBatchSize(b *testing.B) {
 			report(b, float64(h.turns.Load())/float64(b.N*records), "turns/record")
 			bytes := 0
 			for _, t := range history(b, size, max(2, size*130/1000)) {
-				bytes += len(t.body())
+				bytes += len(t.Body())
 			}
 			report(b, float64(bytes)/float64(size), "host-bytes/record")
 		})

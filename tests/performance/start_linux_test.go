@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // BenchmarkStart starts the stripped binary as the Functions host does, up to its first answer.
@@ -41,7 +42,7 @@ func BenchmarkStart(b *testing.B) {
 
 // start runs the binary up to its first answer, and returns how long that took and what it then holds in memory, in MB.
 func start(b *testing.B, binary string) (time.Duration, float64) {
-	port := freePort(b)
+	port := testkit.FreePort(b)
 	cmd := exec.Command(binary)
 	cmd.Dir = root
 	cmd.Env = []string{handler.PortVariable + "=" + port, "CRM_DATABASE=" + filepath.Join(b.TempDir(), "crm.db")}

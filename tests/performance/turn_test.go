@@ -5,29 +5,24 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
 	"github.com/microsoft/durabletask-go/task"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"example.com/durablefunctions/handler"
 	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // serve returns the app's handler, on an app root that is made for its functions.
@@ -44,15 +39,10 @@ func serve(b *testing.B, app *handler.App, triggers map[string]string) http.Hand
 func appRoot(b *testing.B, triggers map[string]string) string {
 	b.Helper()
 	root := b.TempDir()
-	files := map[string]string{"host.json": `{"version":"2.0","customHandler":{"description":{"defaultExecutablePath":"app"}}}`}
+	testkit.WriteFile(b, filepath.Join(root, "host.json"), `{"version":"2.0","customHandler":{"description":{"defaultExecutablePath":"app"}}}`)
 	for function, trigger := range triggers {
-		files[function+"/function.json"] = fmt.Sprintf(`{"bindings":[{"name":"input","type":%q,"direction":"in"}]}`, trigger)
-	}
-	for name, text := range files {
-		path := filepath.Join(root, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
-			b.Fatal(err)
-		}
+		binding := map[string]string{"orchestrationTrigger": "context", "activityTrigger": "input"}[trigger]
+		testkit.WriteFile(b, filepath.Join(root, function, "function.json"), fmt.Sprintf(`{"bindings":[{"name":%q,"type":%q,"direction":"in"}]}`, binding, trigger))
 	}
 	return root
 }
@@ -118,77 +108,43 @@ func fanOut(ctx *task.OrchestrationContext) (any, error) {
 	return records, nil
 }
 
-const at = `"timestamp":"2026-11-23T01:02:03.456Z"`
-
-// event makes the protobuf of a history event from its JSON.
-func event(b *testing.B, text string) []byte {
-	e := &backend.HistoryEvent{}
-	if err := protojson.Unmarshal([]byte(text), e); err != nil {
-		b.Fatal(err)
-	}
-	raw, err := proto.Marshal(e)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return raw
-}
-
-// turn is what the host sends in one turn.
-type turn struct{ past, news [][]byte }
-
 // history is that of an orchestrator that calls so many activities at once: its turns, the results spread evenly over all
 // but the first. As on the host, pastEvents ends with orchestratorCompleted and newEvents starts with
 // orchestratorStarted.
-func history(b *testing.B, records, turns int) []turn {
-	started, completed := event(b, `{"eventId":-1,`+at+`,"orchestratorStarted":{}}`), event(b, `{"eventId":-1,`+at+`,"orchestratorCompleted":{}}`)
-	start := event(b, `{"eventId":-1,`+at+`,"executionStarted":{"name":"Orch","orchestrationInstance":{"instanceId":"i","executionId":"e"}}}`)
-	all := []turn{{news: [][]byte{started, start}}}
-	past := [][]byte{started, start}
+func history(b *testing.B, records, turns int) []testkit.Turn {
+	event := func(id int, format string, args ...any) *backend.HistoryEvent {
+		return testkit.Event(b, fmt.Sprintf(`{"eventId":%d,"timestamp":"2026-11-23T01:02:03.456Z",%s}`, id, fmt.Sprintf(format, args...)))
+	}
+	started, completed := event(-1, `"orchestratorStarted":{}`), event(-1, `"orchestratorCompleted":{}`)
+	first := testkit.Turn{InstanceID: "i", New: []*backend.HistoryEvent{started, event(-1, `"executionStarted":{"name":"Orch","orchestrationInstance":{"instanceId":"i","executionId":"e"}}`)}}
+	all, past := []testkit.Turn{first}, first.New
 	for i := range records {
-		past = append(past, event(b, fmt.Sprintf(`{"eventId":%d,%s,"taskScheduled":{"name":"Work"}}`, i, at)))
+		past = append(past, event(i, `"taskScheduled":{"name":"Work"}`))
 	}
 	past = append(past, completed)
 	for t := range turns - 1 {
-		news := [][]byte{started}
+		turn := testkit.Turn{InstanceID: "i", Past: past, New: []*backend.HistoryEvent{started}}
 		for i := t * records / (turns - 1); i < (t+1)*records/(turns-1); i++ {
-			news = append(news, event(b, fmt.Sprintf(`{"eventId":-1,%s,"taskCompleted":{"taskScheduledId":%d,"result":"{\"Success\":true}"}}`, at, i)))
+			turn.New = append(turn.New, event(-1, `"taskCompleted":{"taskScheduledId":%d,"result":"{\"Success\":true}"}`, i))
 		}
-		all = append(all, turn{past, news})
-		past = slices.Concat(past, news, [][]byte{completed})
+		all = append(all, turn)
+		past = append(turn.History(), completed)
 	}
 	return all
-}
-
-func (t turn) body() []byte {
-	var request []byte
-	request = protowire.AppendString(protowire.AppendTag(request, 1, protowire.BytesType), "i")
-	for field, events := range map[protowire.Number][][]byte{3: t.past, 4: t.news} {
-		for _, e := range events {
-			request = protowire.AppendBytes(protowire.AppendTag(request, field, protowire.BytesType), e)
-		}
-	}
-	return []byte(`{"Data":{"input":` + twice(base64.StdEncoding.EncodeToString(request)) + `},"Metadata":{"sys":{"MethodName":"Orch","UtcNow":"2026-11-22T19:57:51.8122972Z","RandGuid":"6792da5d-83e4-4297-a3ec-1b95a012da9c"}}}`)
-}
-
-// twice encodes a string as the host does.
-func twice(s string) string {
-	once, _ := json.Marshal(s)
-	again, _ := json.Marshal(string(once))
-	return string(again)
 }
 
 // activityBody is an activity's invocation with all that the host puts into it.
 func activityBody(input string) []byte {
 	once, _ := json.Marshal(input)
 	return fmt.Appendf(nil, `{"Data":{"input":%s},"Metadata":{"instanceId":"\"0123456789abcdef0123456789abcdef\"","input":%s,"data":%s,`+
-		`"sys":{"MethodName":"Work","UtcNow":"2026-11-22T19:57:51.8657934Z","RandGuid":"d0cdff5f-9731-4ce7-8cb0-64c9394320cb"}}}`, twice(input), twice(input), once)
+		`"sys":{"MethodName":"Work","UtcNow":"2026-11-22T19:57:51.8657934Z","RandGuid":"d0cdff5f-9731-4ce7-8cb0-64c9394320cb"}}}`, testkit.Twice(input), testkit.Twice(input), once)
 }
 
 // BenchmarkTurn is an orchestrator turn of 1,000 past activities through ServeHTTP, with the SDK's own tasks and with
 // the toolkit's, against the bare unmarshal, executor and marshal of the same bytes. x-bare is the ratio of their times,
 // measured in turns about, so that a busy machine slows both.
 func BenchmarkTurn(b *testing.B) {
-	text := history(b, records, 130)[129].body() // the last turn
+	text := history(b, records, 130)[129].Body() // the last turn
 	bare := bareTurn(b, text)
 	b.Run("bare", func(b *testing.B) {
 		b.ReportAllocs()
@@ -211,7 +167,7 @@ func BenchmarkTurn(b *testing.B) {
 		app := handler.New()
 		app.Orchestrator("Orch", v.orchestrator)
 		h := serve(b, app, map[string]string{"Orch": "orchestrationTrigger"})
-		r, body := newRequest("Orch", text)
+		r, body := newRequest("Orch", []byte(text))
 		b.Run(v.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -235,15 +191,15 @@ func BenchmarkTurn(b *testing.B) {
 }
 
 // bareTurn returns what does a turn's least work: unmarshal, executor and marshal.
-func bareTurn(b *testing.B, body []byte) func() {
+func bareTurn(b *testing.B, body string) func() {
 	registry := task.NewTaskRegistry()
 	_ = registry.AddOrchestratorN("*", fanOut)
 	executor := task.NewTaskExecutor(registry)
-	var request struct{ Data struct{ Input string } }
-	if err := json.Unmarshal(body, &request); err != nil {
+	request, err := testkit.ParseInvocation(body)
+	if err != nil {
 		b.Fatal(err)
 	}
-	raw, err := base64.StdEncoding.DecodeString(strings.Trim(request.Data.Input, `"`))
+	raw, err := base64.StdEncoding.DecodeString(testkit.Text(request.Data["context"]))
 	if err != nil {
 		b.Fatal(err)
 	}
