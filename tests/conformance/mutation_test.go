@@ -4,14 +4,19 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"example.com/durablefunctions/internal/testkit"
 )
@@ -296,4 +301,139 @@ func TestDecodePhrase(t *testing.T) {
 	if cut := long[:31_000] + "… [cut: the message has 100000 bytes]"; !isCut(cut, long) || isCut(cut, long[1:]) || isCut(long[:9]+cut[31_000:], long) {
 		t.Error("isCut")
 	}
+}
+
+// TestChangedHistories changes one thing in each turn that TestRecordedHistories compares, in the recorded answer or in
+// the history: each change must be found.
+func TestChangedHistories(t *testing.T) {
+	h := startScripted(t)
+	found := map[string]int{}
+	for _, file := range readRecordings(t) {
+		for i, line := range file.lines {
+			r, ok, err := readRecord(line)
+			if !file.isScripted() || !ok || err != nil {
+				continue
+			}
+			s, reason := scriptOf(r)
+			if reason != "" || !s.comparable {
+				continue
+			}
+			answer := h.play(t, r, s)
+			for name, change := range answerChanges {
+				changed, ok := changeMessage(t, r.Response, "ReturnValue", "OrchestratorResponse", change)
+				if !ok {
+					continue
+				}
+				was := r.Response
+				r.Response = changed
+				if len(s.compare(answer, r)) == 0 {
+					t.Errorf("%s:%d: a change of the answer was not found: %s", file.name, i+1, name)
+				}
+				r.Response = was
+				found[name]++
+			}
+			for name, change := range historyChanges {
+				changed := r
+				if changed.Request, ok = changeTurn(t, r.Request, change); !ok {
+					continue
+				}
+				if len(s.compare(h.play(t, changed, s), r)) == 0 {
+					t.Errorf("%s:%d: a change of the history was not found: %s", file.name, i+1, name)
+				}
+				found[name]++
+			}
+		}
+	}
+	for _, names := range [][]string{slices.Collect(maps.Keys(answerChanges)), slices.Collect(maps.Keys(historyChanges))} {
+		for _, name := range names {
+			if found[name] == 0 && *recordings == ownRecordings {
+				t.Errorf("%s: no turn was changed", name)
+			}
+		}
+	}
+	t.Log(found)
+}
+
+// answerChanges change the protobuf JSON of a turn's answer.
+var answerChanges = map[string]func(string) string{
+	"an activity's name": replaced(`"scheduleTask":{"name":"`, `"scheduleTask":{"name":"x`),
+	"a child's id":       replaced(`"createSubOrchestration":{"instanceId":"`, `"createSubOrchestration":{"instanceId":"x`),
+	"a timer": func(text string) string {
+		return regexp.MustCompile(`"createTimer":{[^}]*}`).ReplaceAllString(text, `"scheduleTask":{"name":"x"}`)
+	},
+	"the status": replaced(`"orchestrationStatus":"ORCHESTRATION_STATUS_COMPLETED"`, `"orchestrationStatus":"ORCHESTRATION_STATUS_CANCELED"`),
+	"the result": replaced(`_COMPLETED","result":"`, `_COMPLETED","result":"7`),
+	"an id":      replaced(`"id":1,"scheduleTask"`, `"id":7,"scheduleTask"`),
+}
+
+func replaced(old, by string) func(string) string {
+	return func(text string) string { return strings.Replace(text, old, by, 1) }
+}
+
+// changeMessage changes a message in a body, by its protobuf JSON. ok is false if there is nothing to change.
+func changeMessage(t *testing.T, body, property string, kind protoreflect.FullName, change func(string) string) (changed string, ok bool) {
+	t.Helper()
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(body), &object); err != nil {
+		t.Fatal(err)
+	}
+	m, err := testkit.DecodeMessage(kind, testkit.Text(object[property]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := protojson.Marshal(m.Interface())
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := strings.ReplaceAll(strings.ReplaceAll(string(text), `": `, `":`), `, "`, `,"`) // protojson puts blanks in at random
+	now := change(plain)
+	if now == plain {
+		return body, false
+	}
+	into := m.New().Interface()
+	if err := protojson.Unmarshal([]byte(now), into); err != nil {
+		t.Fatalf("%v: %s", err, now)
+	}
+	raw, err := proto.Marshal(into)
+	if err != nil {
+		t.Fatal(err)
+	}
+	object[property], _ = json.Marshal(base64.StdEncoding.EncodeToString(raw))
+	out, _ := json.Marshal(object)
+	return string(out), true
+}
+
+// historyChanges change the events of a past; they return false if there is nothing to change.
+var historyChanges = map[string]func(*backend.HistoryEvent) bool{
+	"another activity was scheduled": func(e *backend.HistoryEvent) bool {
+		s := e.GetTaskScheduled()
+		if s != nil {
+			s.Name += "x"
+		}
+		return s != nil
+	},
+	"another child was started": func(e *backend.HistoryEvent) bool {
+		s := e.GetSubOrchestrationInstanceCreated()
+		if s != nil {
+			s.Name += "x"
+		}
+		return s != nil
+	},
+	"what was scheduled has another id": func(e *backend.HistoryEvent) bool {
+		if e.GetTaskScheduled() == nil && e.GetTimerCreated() == nil && e.GetSubOrchestrationInstanceCreated() == nil {
+			return false
+		}
+		e.EventId += 70
+		return true
+	},
+}
+
+func changeTurn(t *testing.T, request string, change func(*backend.HistoryEvent) bool) (string, bool) {
+	t.Helper()
+	turn, err := testkit.DecodeTurn(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ok := slices.ContainsFunc(turn.Past, change)
+	return turn.Body(), ok
 }

@@ -1,10 +1,12 @@
-// Package conformance plays recordings of the real Functions host against the lab app, which is built on package
-// handler, and compares the answers with the recorded ones:
+// Package conformance plays recordings of the real Functions host against package handler, and compares the answers with
+// the recorded ones:
 //
-//	go test ./tests/conformance -run TestRecordings -count=1 -v -recordings DIR
+//	go test ./tests/conformance -run Record -count=1 -v -recordings DIR
 //
-// DIR is an absolute path, or relative to this package; every *.jsonl in it is played. The format, the app and what
-// counts as the same are described in testdata/recordings/README.md.
+// DIR is an absolute path, or relative to this package; every *.jsonl below it is played: by TestRecordings what was
+// recorded with the lab app, by TestRecordedHistories the turns that were recorded with a scripted handler, by
+// TestRecordedMessages what Service Bus was sent. The formats, the apps and what counts as the same are described in
+// testdata/recordings/README.md. What cannot be compared is counted, and the count is printed.
 //
 // TestLocalHost goes the other way: the local host plays the real one's part, and its conversations are compared with
 // the recorded ones.
@@ -15,14 +17,19 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"example.com/durablefunctions/internal/testkit"
 )
 
-var recordings = flag.String("recordings", "testdata/recordings", "directory of the *.jsonl files to play")
+const ownRecordings = "testdata/recordings"
+
+var recordings = flag.String("recordings", ownRecordings, "directory of the *.jsonl files to play")
 
 // record is one line of a recording: a request of the host and what the recorded app answered.
 type record struct {
@@ -35,54 +42,105 @@ type record struct {
 	Decoded  struct{ Response json.RawMessage }
 }
 
-func TestRecordings(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(*recordings, "*.jsonl"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("there is no *.jsonl in %s (%v)", *recordings, err)
-	}
-	p := startPlayer(t)
-	var compared, skipped, different int
-	for _, file := range files {
-		lines, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+// recording is a file.
+type recording struct {
+	name  string // relative to the directory
+	lines [][]byte
+}
+
+// readRecordings reads every *.jsonl below the directory that the flag names.
+func readRecordings(t *testing.T) (files []recording) {
+	t.Helper()
+	err := filepath.WalkDir(*recordings, func(path string, _ os.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".jsonl" {
+			return err
 		}
-		var n, s int
-		for i, line := range bytes.Split(lines, []byte("\n")) {
-			if len(bytes.TrimSpace(line)) == 0 {
-				continue // the end of the file
-			}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(*recordings, path)
+		files = append(files, recording{name, bytes.Split(bytes.TrimSpace(text), []byte("\n"))})
+		return err
+	})
+	if err != nil || len(files) == 0 {
+		t.Fatalf("there is no *.jsonl below %s (%v)", *recordings, err)
+	}
+	return files
+}
+
+// isScripted says that a file was made with the scripted handler: it shows the calls of a client, the script's place in
+// the turns, or functions that the lab app does not have.
+func (f recording) isScripted() bool {
+	return slices.ContainsFunc(f.lines, func(line []byte) bool {
+		var l struct {
+			RPC, Function string
+			Decoded       struct{ Turn *int }
+			Sent          json.RawMessage // of a message
+		}
+		return json.Unmarshal(line, &l) == nil && l.Sent == nil && (l.RPC != "" || l.Decoded.Turn != nil || !slices.Contains(labFunctions, l.Function))
+	})
+}
+
+// labFunctions are the lab app's; the empty one is the host's question whether we are ready.
+var labFunctions = []string{"", "QueueStart", "Echo", "Fail", "Orch"}
+
+// tally counts what was done with the lines.
+type tally map[string]int
+
+func (c tally) String() string {
+	var parts []string
+	for _, what := range slices.Sorted(maps.Keys(c)) {
+		parts = append(parts, fmt.Sprintf("%d %s", c[what], what))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func TestRecordings(t *testing.T) {
+	files := readRecordings(t)
+	p := startPlayer(t)
+	all := tally{}
+	for _, file := range files {
+		counted := tally{}
+		scripted := file.isScripted()
+		for i, line := range file.lines {
 			r, ok, err := readRecord(line)
-			if err == nil && !ok {
-				s++
+			switch {
+			case scripted:
+				counted["lines skipped: of the scripted handler"]++
+				continue
+			case err == nil && !ok:
+				counted["lines skipped: another format"]++
 				continue
 			}
-			n++
+			counted["requests compared"]++
 			differences := []string{fmt.Sprint("the line is no recording: ", err)}
 			if err == nil {
 				differences = p.check(r)
 			}
 			for _, d := range differences {
-				different++
-				t.Errorf("%s:%d %s: %s", filepath.Base(file), i+1, r.instance(), d)
+				counted["differences"]++
+				t.Errorf("%s:%d %s: %s", file.name, i+1, r.instance(), d)
 			}
 		}
-		t.Logf("%s: %d requests compared, %d lines skipped", filepath.Base(file), n, s)
-		compared, skipped = compared+n, skipped+s
+		t.Logf("%s: %s", file.name, counted)
+		for what, n := range counted {
+			all[what] += n
+		}
 	}
-	t.Logf("in all: %d requests compared, %d lines skipped, %d differences", compared, skipped, different)
-	if compared == 0 {
-		t.Errorf("no *.jsonl in %s holds a request to compare", *recordings)
+	t.Logf("in all: %s", all)
+	if all["requests compared"] == 0 && *recordings == ownRecordings {
+		t.Error("no request was compared")
 	}
 }
 
-// readRecord reads a line. ok is false if it is of another format, one without a function.
+// readRecord reads a line. ok is false if it is of another format: one without a function, or a message's.
 func readRecord(line []byte) (r record, ok bool, err error) {
 	var properties map[string]json.RawMessage
 	if err := json.Unmarshal(line, &properties); err != nil {
 		return r, false, err
 	}
-	if _, ok := properties["function"]; !ok {
+	if _, ok := properties["function"]; !ok || properties["sent"] != nil {
 		return r, false, nil
 	}
 	return r, true, json.Unmarshal(line, &r)

@@ -1,0 +1,361 @@
+package conformance
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/microsoft/durabletask-go/backend"
+	"github.com/microsoft/durabletask-go/task"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/internal/testkit"
+)
+
+// TestRecordedHistories plays turns that were recorded with a scripted handler: every history that our orchestrators
+// could have, however the host came to it, is accepted, and the answer is what the recorded handler answered.
+func TestRecordedHistories(t *testing.T) {
+	h := startScripted(t)
+	all := tally{}
+	for _, file := range readRecordings(t) {
+		if !file.isScripted() {
+			continue
+		}
+		counted := tally{}
+		for i, line := range file.lines {
+			r, ok, err := readRecord(line)
+			if err != nil || !ok {
+				counted["lines without a request"]++
+				continue
+			}
+			what, differences := h.check(t, r)
+			counted[what]++
+			for _, d := range differences {
+				t.Errorf("%s:%d %s: %s", file.name, i+1, r.instance(), d)
+			}
+		}
+		t.Logf("%s: %s", file.name, counted)
+		for what, n := range counted {
+			all[what] += n
+		}
+	}
+	t.Logf("in all: %s", all)
+	if *recordings == ownRecordings && (all[compared] < 150 || all[accepted] < 100) {
+		t.Errorf("too few turns were played: %s", all)
+	}
+}
+
+// What becomes of a line.
+const (
+	compared = "turns compared"
+	accepted = "turns accepted whose recorded answer cannot be ours"
+	skipped  = "requests skipped: "
+)
+
+// scripted is a handler whose orchestrators follow a script.
+type scripted struct {
+	testkit.Host
+	steps atomic.Pointer[[]step]
+}
+
+// orchestrators are the recorded handler's.
+var orchestrators = []string{"Orch", "OrchRetry", "OrchTwo", "OrchRetry0", "OrchRetryInf"}
+
+func startScripted(t *testing.T) *scripted {
+	t.Helper()
+	h := &scripted{}
+	app, root := handler.New(), t.TempDir()
+	testkit.WriteFile(t, filepath.Join(root, "host.json"), `{"version":"2.0"}`)
+	for _, name := range orchestrators {
+		app.Orchestrator(name, h.orchestrate)
+		testkit.WriteFile(t, filepath.Join(root, name, "function.json"), `{"bindings":[{"name":"context","type":"orchestrationTrigger","direction":"in"}]}`)
+	}
+	functions, err := app.Handler(handler.Options{Root: root, Environ: []string{}, Getenv: func(string) string { return "" }, Stdout: t.Output(), Stderr: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(functions)
+	t.Cleanup(server.Close)
+	h.URL = server.URL
+	return h
+}
+
+// step is what an orchestrator does next: it schedules, or it awaits what it has scheduled before, or it ends.
+type step struct {
+	kind string // activity, child, timer, event; await; fail, again, complete
+	name string // of an activity, child or event; the text of a failure
+	id   string // of a child
+	task int    // to await, by its place among the scheduled ones
+	text string // JSON: the input of the next generation, or the result
+}
+
+// orchestrate follows the script, and waits at its end.
+func (h *scripted) orchestrate(ctx *task.OrchestrationContext) (any, error) {
+	var scheduled []task.Task
+	for _, s := range *h.steps.Load() {
+		switch s.kind {
+		case "activity":
+			scheduled = append(scheduled, ctx.CallActivity(s.name))
+		case "child":
+			scheduled = append(scheduled, ctx.CallSubOrchestrator(s.name, task.WithSubOrchestrationInstanceID(s.id)))
+		case "timer":
+			scheduled = append(scheduled, ctx.CreateTimer(time.Second))
+		case "event":
+			_ = ctx.WaitForSingleEvent(s.name, -1).Await(nil)
+		case "await":
+			_ = scheduled[s.task].Await(nil)
+		case "fail":
+			return nil, errors.New(s.name)
+		case "again":
+			ctx.ContinueAsNew(json.RawMessage(s.text))
+			return nil, nil
+		case "complete":
+			return json.RawMessage(s.text), nil
+		}
+	}
+	return nil, ctx.WaitForSingleEvent("never", -1).Await(nil)
+}
+
+// check plays a line, and says what became of it and how the answer differs from the recorded one.
+func (h *scripted) check(t *testing.T, r record) (string, []string) {
+	s, reason := scriptOf(r)
+	if reason != "" {
+		return skipped + reason, nil
+	}
+	differences := s.compare(h.play(t, r, s), r)
+	if s.comparable || s.terminated {
+		return compared, differences
+	}
+	return accepted, differences
+}
+
+// play sends the recorded turn to an orchestrator that follows the script.
+func (h *scripted) play(t *testing.T, r record, s script) testkit.Answer {
+	t.Helper()
+	h.steps.Store(&s.steps)
+	return h.Post(t, r.Function, r.Request)
+}
+
+// scriptOf says what an orchestrator must do to have the turn's history and to answer it as recorded, or why ours cannot.
+func scriptOf(r record) (s script, reason string) {
+	if !slices.Contains(orchestrators, r.Function) {
+		return s, "no orchestrator's"
+	}
+	turn, err := testkit.DecodeTurn(r.Request)
+	if err != nil {
+		return s, "the turn was not recorded whole"
+	}
+	for _, e := range turn.History() {
+		s.follow(e)
+	}
+	if s.foreign != "" {
+		return s, s.foreign
+	}
+	want, err := recordedResponse(r)
+	s.comparable = r.Status == 200 && err == nil && !s.steered && s.answer(actionsOf(want))
+	return s, ""
+}
+
+func recordedResponse(r record) (protoreflect.Message, error) {
+	var recorded envelope
+	if err := json.Unmarshal([]byte(r.Response), &recorded); err != nil {
+		return nil, err
+	}
+	return testkit.DecodeResponse(recorded.ReturnValue)
+}
+
+// compare says how an answer differs from what it must be: the recorded one, if ours can be like that.
+func (s script) compare(answer testkit.Answer, r record) []string {
+	ours, err := testkit.DecodeResponse(answer.ReturnValue)
+	switch {
+	case answer.Status != 200 || err != nil:
+		return []string{fmt.Sprintf("the turn is not accepted: %s (%v)", answer, err)}
+	case s.terminated:
+		return compareTermination(actionsOf(ours))
+	case !s.comparable:
+		return refusals(actionsOf(ours))
+	}
+	want, err := recordedResponse(r)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	return compareFields("", scriptedFields(turnFields(ours, nil)), scriptedFields(turnFields(want, nil)))
+}
+
+// action is what a turn answers with.
+type action struct {
+	ID                     int32
+	ScheduleTask           *struct{ Name string }
+	CreateSubOrchestration *struct{ Name, InstanceID string }
+	CreateTimer            *struct{}
+	CompleteOrchestration  *struct {
+		OrchestrationStatus, Result string
+		FailureDetails              struct{ ErrorMessage string }
+	}
+}
+
+func actionsOf(response protoreflect.Message) []action {
+	var r struct{ Actions []action }
+	text, err := protojson.Marshal(response.Interface())
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
+		panic(err) // it was decoded from protobuf
+	}
+	return r.Actions
+}
+
+// refusals are the failures that tell that a history was not understood.
+func refusals(actions []action) (differences []string) {
+	for _, a := range actions {
+		if c := a.CompleteOrchestration; c != nil && strings.HasSuffix(c.OrchestrationStatus, "FAILED") {
+			differences = append(differences, "the history is refused: "+c.FailureDetails.ErrorMessage)
+		}
+	}
+	return differences
+}
+
+// compareTermination wants an end, without which a parent would never be told.
+func compareTermination(actions []action) []string {
+	for _, a := range actions {
+		if c := a.CompleteOrchestration; c != nil && c.OrchestrationStatus == "ORCHESTRATION_STATUS_TERMINATED" {
+			return nil
+		}
+	}
+	return []string{fmt.Sprintf("the turn that terminates is answered with %+v", actions)}
+}
+
+// scriptedFields leaves what both answers have to have in common: what is done, under which id, and the end.
+func scriptedFields(fields map[string]string) map[string]string {
+	out := map[string]string{}
+	for path, v := range fields {
+		switch {
+		case !strings.HasPrefix(path, "action "), strings.HasSuffix(path, ".input"), strings.HasSuffix(path, ".fireAt"), strings.Contains(path, ".failureDetails"),
+			strings.HasSuffix(path, ".details"), strings.HasSuffix(path, ".version"), strings.HasSuffix(path, ".newVersion"), strings.Contains(path, ".tags"),
+			strings.Contains(path, "unknown fields"), strings.Contains(path, ".carryoverEvents"):
+			continue
+		case strings.Contains(path, ": completeOrchestration"): // whose id is anything
+			_, path, _ = strings.Cut(path, ": ")
+			if path == "completeOrchestration.result" && fields[path] == "" && v == "null" {
+				continue
+			}
+		}
+		out[path] = v
+	}
+	if strings.HasSuffix(out["completeOrchestration.orchestrationStatus"], "FAILED") {
+		delete(out, "completeOrchestration.result")
+	}
+	return out
+}
+
+// script is what an orchestrator must have done to come to a history.
+type script struct {
+	steps      []step
+	scheduled  int
+	foreign    string // why no orchestrator of ours comes to it
+	steered    bool   // from outside: what is answered is not the orchestrator's doing
+	terminated bool
+	comparable bool // the recorded answer is one of ours
+	rewound    bool
+}
+
+// schedule notes what was scheduled under an id: ours are numbered from 0, and a rewind schedules one again.
+func (s *script) schedule(id int32, next step) {
+	switch {
+	case int(id) == s.scheduled:
+		s.scheduled++
+		s.steps = append(s.steps, next)
+	case int(id) > s.scheduled || id < 0:
+		s.foreign = "ids that are not ours"
+	case !s.rewound:
+		s.foreign = "an id twice"
+	default: // TODO remove with the rewind
+		s.foreign = "scheduled again after a rewind"
+	}
+}
+
+func (s *script) await(id int32) {
+	if int(id) < s.scheduled && id >= 0 {
+		s.steps = append(s.steps, step{kind: "await", task: int(id)})
+	}
+}
+
+// follow takes an event of the history.
+func (s *script) follow(e *backend.HistoryEvent) {
+	switch {
+	case e.GetTaskScheduled() != nil:
+		s.schedule(e.EventId, step{kind: "activity", name: e.GetTaskScheduled().Name})
+	case e.GetSubOrchestrationInstanceCreated() != nil:
+		c := e.GetSubOrchestrationInstanceCreated()
+		s.child(e.EventId, c.Name, c.InstanceId)
+	case e.GetTimerCreated() != nil:
+		s.schedule(e.EventId, step{kind: "timer"})
+	case e.GetTaskCompleted() != nil:
+		s.await(e.GetTaskCompleted().TaskScheduledId)
+	case e.GetTaskFailed() != nil:
+		s.await(e.GetTaskFailed().TaskScheduledId)
+	case e.GetSubOrchestrationInstanceCompleted() != nil:
+		s.await(e.GetSubOrchestrationInstanceCompleted().TaskScheduledId)
+	case e.GetSubOrchestrationInstanceFailed() != nil:
+		s.await(e.GetSubOrchestrationInstanceFailed().TaskScheduledId)
+	case e.GetTimerFired() != nil:
+		s.await(e.GetTimerFired().TimerId)
+	case e.GetEventRaised() != nil:
+		s.steps = append(s.steps, step{kind: "event", name: e.GetEventRaised().Name})
+	case e.GetEventSent() != nil:
+		s.foreign = "an event sent"
+	case e.GetGenericEvent() != nil:
+		s.steered, s.rewound = true, true
+	case e.GetExecutionSuspended() != nil:
+		s.steered = true
+	case e.GetExecutionTerminated() != nil:
+		s.terminated = true
+	case e.GetExecutionCompleted() != nil:
+		s.foreign = "an end in the history"
+	}
+}
+
+func (s *script) child(id int32, name, instance string) {
+	if instance == "" || len(instance) > 100 || slices.ContainsFunc(s.steps, func(o step) bool { return o.kind == "child" && o.id == instance }) {
+		s.foreign = "a child's id that is refused"
+		return
+	}
+	s.schedule(id, step{kind: "child", name: name, id: instance})
+}
+
+// answer takes what the recorded handler answered. It says whether an orchestrator of ours can answer the same.
+func (s *script) answer(actions []action) bool {
+	for i, a := range actions {
+		switch c := a.CompleteOrchestration; {
+		case a.ScheduleTask != nil:
+			s.schedule(a.ID, step{kind: "activity", name: a.ScheduleTask.Name})
+		case a.CreateSubOrchestration != nil:
+			s.child(a.ID, a.CreateSubOrchestration.Name, a.CreateSubOrchestration.InstanceID)
+		case a.CreateTimer != nil:
+			s.schedule(a.ID, step{kind: "timer"})
+		case c == nil || i < len(actions)-1:
+			return false // an action of another kind, or one after the end
+		default:
+			end, ok := map[string]step{
+				"ORCHESTRATION_STATUS_COMPLETED":        {kind: "complete", text: c.Result},
+				"ORCHESTRATION_STATUS_FAILED":           {kind: "fail", name: c.FailureDetails.ErrorMessage},
+				"ORCHESTRATION_STATUS_CONTINUED_AS_NEW": {kind: "again", text: c.Result},
+			}[c.OrchestrationStatus]
+			if !ok || end.kind != "fail" && !json.Valid([]byte(c.Result)) {
+				return false
+			}
+			s.steps = append(s.steps, end)
+		}
+	}
+	return s.foreign == ""
+}
