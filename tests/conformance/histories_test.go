@@ -24,6 +24,7 @@ import (
 // TestRecordedHistories plays turns that were recorded with a scripted handler: every history that our orchestrators
 // could have, however the host came to it, is accepted, and the answer is what the recorded handler answered.
 func TestRecordedHistories(t *testing.T) {
+	t.Parallel()
 	h := startScripted(t)
 	all := tally{}
 	for _, file := range readRecordings(t) {

@@ -24,6 +24,7 @@ import (
 // TestChangedRecordings changes one thing in a recorded answer at a time: the comparison that finds the unchanged
 // one the same must find each.
 func TestChangedRecordings(t *testing.T) {
+	t.Parallel()
 	p := startPlayer(t)
 	files := map[string][][]byte{}
 	for _, m := range mutations {
@@ -306,6 +307,7 @@ func TestDecodePhrase(t *testing.T) {
 // TestChangedHistories changes one thing in each turn that TestRecordedHistories compares, in the recorded answer or in
 // the history: each change must be found.
 func TestChangedHistories(t *testing.T) {
+	t.Parallel()
 	h := startScripted(t)
 	found := map[string]int{}
 	for _, file := range readRecordings(t) {
@@ -352,6 +354,102 @@ func TestChangedHistories(t *testing.T) {
 		}
 	}
 	t.Log(found)
+}
+
+// TestChangedBatteries changes one thing in each request of the lab app's batteries of extension 3.19.
+func TestChangedBatteries(t *testing.T) {
+	t.Parallel()
+	p := startPlayer(t)
+	found := map[string]int{}
+	for _, file := range readRecordings(t) {
+		if !strings.HasPrefix(filepath.Base(file.name), "lab-") {
+			continue
+		}
+		for i, line := range file.lines {
+			r, ok, err := readRecord(line)
+			if !ok || err != nil {
+				continue
+			}
+			a, err := p.play(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, changed := range changedBattery(t, r) {
+				if len(compare(changed, a)) == 0 {
+					t.Errorf("%s:%d: a change was not found: %s", file.name, i+1, name)
+				}
+				found[name]++
+			}
+		}
+	}
+	t.Log(found)
+	if len(found) < 7 && *recordings == ownRecordings {
+		t.Errorf("only %v", found)
+	}
+}
+
+func changedBattery(t *testing.T, r record) map[string]record {
+	t.Helper()
+	all := map[string]record{}
+	set := func(name string, change func(*record)) {
+		changed := r
+		change(&changed)
+		all[name] = changed
+	}
+	set("status", func(r *record) { r.Status++ })
+	switch r.Function {
+	case "Echo":
+		set("activity's result", func(r *record) { r.Response = `{"Outputs":null,"Logs":null,"ReturnValue":"another"}` })
+	case "QueueStart":
+		if strings.Contains(r.Request, `starter`) && strings.Contains(r.Note, "err=<nil>") && !strings.HasPrefix(r.Note, "not a command") {
+			set("client's call", func(r *record) { r.Request = strings.Replace(r.Request, "LabHub", "OtherHub", 1) })
+		}
+	case "Orch":
+		for name, change := range answerChanges {
+			if response, ok := changeMessage(t, r.Response, "ReturnValue", "OrchestratorResponse", change); ok {
+				set(name, func(r *record) { r.Response, r.Decoded.Response = response, nil })
+			}
+		}
+	}
+	return all
+}
+
+// TestChangedMessages changes one thing in what was sent to Service Bus, and in the request that was made of it.
+func TestChangedMessages(t *testing.T) {
+	t.Parallel()
+	for _, m := range readMessages(t) {
+		recorded, err := testkit.ParseInvocation(m.Request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name := range recorded.Metadata {
+			if slices.Contains(unknownHere, name) || name == "sys" {
+				continue
+			}
+			changed := testkit.Invocation{Data: recorded.Data, Metadata: maps.Clone(recorded.Metadata)}
+			changed.Metadata[name] = json.RawMessage(`"other"`)
+			if len(compareMessageRequests(changed, recorded)) == 0 {
+				t.Errorf("%s: another %s was not found", m.Case, name)
+			}
+		}
+		if len(compareMessageRequests(testkit.Invocation{Metadata: recorded.Metadata}, recorded)) == 0 {
+			t.Errorf("%s: a request without a body was not found", m.Case)
+		}
+		seen := invoked(t, m)
+		if d := compareMessage(t, m, seen); len(d) > 0 {
+			t.Errorf("%s: unchanged, it differs: %q", m.Case, d)
+		}
+		other := m
+		other.Sent.Body, other.Sent.BodyBase64, other.Case = m.Sent.Body+"x", "", ""
+		if len(compareMessage(t, other, seen)) == 0 {
+			t.Errorf("%s: another body was not found", m.Case)
+		}
+		other = m
+		other.Sent.MessageID += "x"
+		if len(compareMessage(t, other, seen)) == 0 && !strings.Contains(m.Sent.Body, "MessageId") {
+			t.Errorf("%s: another MessageId was not found", m.Case)
+		}
+	}
 }
 
 // answerChanges change the protobuf JSON of a turn's answer.

@@ -97,6 +97,7 @@ func (c tally) String() string {
 }
 
 func TestRecordings(t *testing.T) {
+	t.Parallel()
 	files := readRecordings(t)
 	p := startPlayer(t)
 	all := tally{}
