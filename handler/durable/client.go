@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +22,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"example.com/durablefunctions/handler/internal/dotnet"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
@@ -45,7 +44,7 @@ var (
 type Client struct {
 	hub        *client.TaskHubGrpcClient
 	endpoint   string
-	metadata   metadata.MD
+	metadata   func() metadata.MD // a function, because a text of the Client must not show the token
 	timeout    time.Duration
 	maxPayload int
 
@@ -69,7 +68,8 @@ func NewClient(text string, maxPayload int) (*Client, error) {
 	}
 	u, err := url.Parse(b.RPCBaseURL)
 	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("the durableClient binding's rpcBaseUrl %q is no URL; the extension bundle must be 4.x", b.RPCBaseURL)
+		public := b.RPCBaseURL[strings.LastIndexByte(b.RPCBaseURL, '@')+1:] // what is before it is secret
+		return nil, fmt.Errorf("the durableClient binding's rpcBaseUrl %q is not a URL; the extension bundle must be 4.x", public)
 	}
 	conn, err := connect(u.Host)
 	if err != nil {
@@ -82,11 +82,14 @@ func NewClient(text string, maxPayload int) (*Client, error) {
 	if b.ConnectionName != "" {
 		md.Set("Durable-ConnectionName", b.ConnectionName)
 	}
+	if token := u.User.Username(); token != "" { // the local host's; the Functions host sends none
+		md.Set("Authorization", "Bearer "+token)
+	}
 	return &Client{
 		hub:        client.NewTaskHubGrpcClient(conn, backend.DefaultLogger()),
 		endpoint:   u.Host,
-		metadata:   md,
-		timeout:    timeSpan(b.GRPCHTTPClientTimeout, 100*time.Second),
+		metadata:   func() metadata.MD { return md },
+		timeout:    callTimeout(b.GRPCHTTPClientTimeout),
 		maxPayload: min(maxPayload, MaxPayload),
 
 		reusePolicy: b.UseForwardedHost != nil,
@@ -131,20 +134,12 @@ func connect(host string) (*grpc.ClientConn, error) {
 	return c, nil
 }
 
-var timeSpanText = regexp.MustCompile(`^(?:(\d{1,4})\.)?(\d{1,2}):(\d{1,2}):(\d{1,2}(?:\.\d{1,7})?)$`)
-
-// timeSpan reads .NET's "00:01:40" or "1.00:00:00" (a day), which the host sends as a JSON string inside a JSON string.
-// .NET's infinite time span is negative: it is answered with otherwise too, so that each call has an end.
-func timeSpan(s string, otherwise time.Duration) time.Duration {
-	m := timeSpanText.FindStringSubmatch(strings.Trim(s, `"`))
-	if m == nil {
-		return otherwise
-	}
-	days, _ := strconv.Atoi("0" + m[1])
-	d, err := time.ParseDuration(m[2] + "h" + m[3] + "m" + m[4] + "s")
-	d += time.Duration(days) * 24 * time.Hour
+// callTimeout reads how long the host lets a call take: a JSON string inside a JSON string. .NET's infinite time span is
+// negative; like one that cannot be read it gives the default, so that each call has an end.
+func callTimeout(text string) time.Duration {
+	d, err := dotnet.ParseTimeSpan(strings.Trim(text, `"`))
 	if err != nil || d <= 0 {
-		return otherwise
+		return 100 * time.Second
 	}
 	return d
 }
@@ -221,13 +216,14 @@ func (c *Client) isThere(ctx context.Context, id string) (bool, error) {
 	return err == nil && !slices.Contains(replaceable.OperationStatus, m.RuntimeStatus), err
 }
 
-// Query returns the state of an instance. SerializedOutput is the result's JSON, or plain text if the instance failed
-// or was terminated.
+// Query returns the state of an instance. SerializedOutput is JSON if the instance completed or was terminated (what was
+// given to Terminate), plain text if it failed, and the reason that was given if it was suspended, or resumed and has not
+// ended since. SerializedCustomStatus is empty if there is none.
 func (c *Client) Query(ctx context.Context, id string) (*api.OrchestrationMetadata, error) {
 	return c.query(ctx, id, true)
 }
 
-// query leaves out the payloads, which may be many megabytes, where nobody reads them.
+// query leaves out the payloads, which may be many megabytes, unless the caller reads them.
 func (c *Client) query(ctx context.Context, id string, payloads bool) (*api.OrchestrationMetadata, error) {
 	if err := CheckID(id); err != nil {
 		return nil, err
@@ -237,6 +233,9 @@ func (c *Client) query(ctx context.Context, id string, payloads bool) (*api.Orch
 	m, err := c.hub.FetchOrchestrationMetadata(ctx, api.InstanceID(id), api.WithFetchPayloads(payloads))
 	if err != nil {
 		return nil, explain("querying", id, err)
+	}
+	if m.SerializedCustomStatus == "null" { // the host's word for none
+		m.SerializedCustomStatus = ""
 	}
 	return m, nil
 }
@@ -266,8 +265,12 @@ func hasEnded(ctx context.Context) bool {
 	return ctx.Err() != nil || ok && time.Until(deadline) <= 0
 }
 
-// Raise sends an external event to a running instance; v is its payload.
+// Raise sends an external event to an instance that has not ended; v is its payload. An event for a suspended instance
+// waits until it is resumed. An event that no code of the orchestrator waits for is kept until it does or the instance ends.
 func (c *Client) Raise(ctx context.Context, id, event string, v any) error {
+	if event == "" {
+		return fmt.Errorf("raising an event for %q: the event has no name", id)
+	}
 	text, err := c.marshal(v)
 	if err != nil {
 		return fmt.Errorf("raising %s: %w", event, err)
@@ -277,7 +280,8 @@ func (c *Client) Raise(ctx context.Context, id, event string, v any) error {
 	})
 }
 
-// Terminate ends an instance and its children at once; v becomes its output.
+// Terminate ends an instance; v becomes its output. Its children end with it, each at its next turn; an activity that is
+// running finishes, and its result is dropped. A child that another SDK's orchestrator started goes on.
 func (c *Client) Terminate(ctx context.Context, id string, v any) error {
 	text, err := c.marshal(v)
 	if err != nil {
@@ -288,7 +292,7 @@ func (c *Client) Terminate(ctx context.Context, id string, v any) error {
 	})
 }
 
-// Suspend halts an instance until Resume.
+// Suspend halts an instance until Resume: it takes no turns. Activities that are running finish, and its children go on.
 func (c *Client) Suspend(ctx context.Context, id, reason string) error {
 	return c.call(ctx, "suspending", id, func(ctx context.Context, id api.InstanceID) error {
 		return c.hub.SuspendOrchestration(ctx, id, reason)
@@ -319,7 +323,7 @@ func (c *Client) call(ctx context.Context, doing, id string, f func(context.Cont
 	if answer, isAnswer := status.FromError(err); !isAnswer || answer.Code() != codes.Unknown {
 		return explain(doing, id, err)
 	}
-	// The host answers "Exception was thrown by handler." to a suspend or a resume that cannot be, and says no more.
+	// Extensions before 3.19 answer a suspend or a resume that cannot be with "Exception was thrown by handler." and no more.
 	m, queryErr := c.Query(ctx, id)
 	switch {
 	case queryErr != nil:
@@ -331,7 +335,7 @@ func (c *Client) call(ctx context.Context, doing, id string, f func(context.Cont
 }
 
 func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(metadata.NewOutgoingContext(ctx, c.metadata), c.timeout)
+	return context.WithTimeout(metadata.NewOutgoingContext(ctx, c.metadata()), c.timeout)
 }
 
 // marshal makes JSON of v: the host takes nothing else, and an absent value is null.

@@ -248,6 +248,116 @@ func finishedOrUnknown(more ...api.OrchestrationStatus) map[api.OrchestrationSta
 	return m
 }
 
+// TestRecordedAnswers plays answers of the real host, with the extension's version that gave them, and checks what the
+// caller gets.
+func TestRecordedAnswers(t *testing.T) {
+	t.Parallel()
+	ops := map[string]func(context.Context, *Client, string) error{}
+	for _, op := range operations {
+		ops[op.name] = op.call
+	}
+	const thrown = "Exception was thrown by handler."
+	running, suspended, completed := api.RUNTIME_STATUS_RUNNING, api.RUNTIME_STATUS_SUSPENDED, api.RUNTIME_STATUS_COMPLETED
+	host := testkit.StartSidecar(t)
+	var answer error
+	host.Answer = before(func(_ context.Context, method string) error {
+		if method == "GetInstance" || method == "QueryInstances" {
+			return nil
+		}
+		return answer
+	})
+	c := newTestClient(t, host.Address)
+	for _, test := range []struct {
+		extension, operation, id string
+		code                     codes.Code
+		details                  string
+		state                    api.OrchestrationStatus // for the client that asks, where the answer says too little
+		want                     error
+	}{
+		{"3.14", "suspend", "nobody", codes.Unknown, thrown, unknown, ErrNotFound},
+		{"3.14", "resume", "nobody", codes.Unknown, thrown, unknown, ErrNotFound},
+		{"3.14", "suspend", "l-done", codes.Unknown, thrown, completed, ErrNotValid},
+		{"3.14", "suspend", "l-susp", codes.Unknown, thrown, suspended, ErrNotValid},
+		{"3.14", "resume", "l-done", codes.Unknown, thrown, completed, ErrNotValid},
+		{"3.14", "terminate", "nobody", codes.NotFound, "ArgumentException: No instance with ID 'nobody' was found. (Parameter 'instanceId')", unknown, ErrNotFound},
+		{"3.14", "terminate", "l-done", codes.FailedPrecondition, "InvalidOperationException: Cannot terminate the orchestration instance l-done because instance is in the Completed state.", completed, ErrNotValid},
+		{"3.14", "raise", "nobody", codes.NotFound, "No instance with ID 'nobody' was found. (Parameter 'instanceId')", unknown, ErrNotFound},
+		{"3.14", "start", "l-event", codes.AlreadyExists, "An Orchestration instance with the ID l-event already exists.", running, ErrExists},
+		{"3.19", "start", "wait1", codes.AlreadyExists, "An Orchestration instance with the ID wait1 already exists.", running, ErrExists},
+		{"3.19", "start once", "done2", codes.AlreadyExists, "An Orchestration instance with the ID done2 already exists.", completed, nil},
+		{"3.19", "raise", "unknownX", codes.NotFound, "No instance with ID 'unknownX' was found. (Parameter 'instanceId')", unknown, ErrNotFound},
+		{"3.19", "raise", "fin1", codes.FailedPrecondition, "The orchestration instance with the provided instance id is not running.", completed, ErrNotValid},
+		{"3.19", "suspend", "l2", codes.FailedPrecondition, "InvalidOperationException: Cannot suspend the orchestration instance l2 because instance is in the Suspended state.", suspended, ErrNotValid},
+		{"3.19", "suspend", "unknownX", codes.NotFound, "ArgumentException: No instance with ID 'unknownX' was found. (Parameter 'instanceId')", unknown, ErrNotFound},
+		{"3.19", "suspend", "fin1", codes.FailedPrecondition, "InvalidOperationException: Cannot suspend the orchestration instance fin1 because instance is in the Completed state.", completed, ErrNotValid},
+		{"3.19", "resume", "l2", codes.FailedPrecondition, "InvalidOperationException: Cannot resume the orchestration instance l2 because instance is in the Running state.", running, ErrNotValid},
+		{"3.19", "resume", "unknownX", codes.NotFound, "ArgumentException: No instance with ID 'unknownX' was found. (Parameter 'instanceId')", unknown, ErrNotFound},
+		{"3.19", "resume", "fin1", codes.FailedPrecondition, "InvalidOperationException: Cannot resume the orchestration instance fin1 because instance is in the Completed state.", completed, ErrNotValid},
+		{"3.19", "terminate", "l3", codes.FailedPrecondition, "InvalidOperationException: Cannot terminate the orchestration instance l3 because instance is in the Terminated state.", completed, ErrNotValid},
+		{"3.19", "terminate", "unknownX", codes.NotFound, "ArgumentException: No instance with ID 'unknownX' was found. (Parameter 'instanceId')", unknown, ErrNotFound},
+		{"3.19", "purge", "l5", codes.FailedPrecondition, "Only orchestrations in a terminal state can be purged, but the orchestration with instance ID l5 has status Running", running, ErrNotValid},
+		{"3.19", "purge", "unknownX", codes.OK, "", unknown, ErrNotFound},
+	} {
+		if test.state != unknown {
+			host.Set(test.id, test.state)
+		}
+		answer = status.Error(test.code, test.details)
+		what := fmt.Sprintf("%s: %s %s", test.extension, test.operation, test.id)
+		err := ops[test.operation](t.Context(), c, test.id)
+		expectError(t, what, err, test.want)
+		if err != nil && !strings.Contains(err.Error(), test.id) {
+			t.Errorf("%s: %v does not name the instance", what, err)
+		}
+	}
+}
+
+// TestRecordedStates plays states of instances as the real host answers them.
+func TestRecordedStates(t *testing.T) {
+	t.Parallel()
+	host := testkit.StartSidecar(t)
+	states := map[string]string{
+		"wait1": `"name":"Orch","input":"{}","customStatus":"null"`, // running, which is protobuf's zero
+		"fin1":  `"name":"Orch","orchestrationStatus":"ORCHESTRATION_STATUS_COMPLETED","output":"\"done\"","customStatus":"null"`,
+		"l2":    `"name":"Orch","orchestrationStatus":"ORCHESTRATION_STATUS_SUSPENDED","output":"because","customStatus":"null"`,
+		"l2b":   `"name":"Orch","output":"go on","customStatus":"{\"entityExists\":true}"`,
+		"sched": `"name":"Orch","orchestrationStatus":"ORCHESTRATION_STATUS_PENDING"`,
+	}
+	host.Answer = func(_ context.Context, c testkit.Call) (string, bool, error) {
+		id := c.Fields["instanceId"]
+		if states[id] == "" {
+			return `{}`, true, nil
+		}
+		return `{"exists":true,"orchestrationState":{"instanceId":"` + id + `",` + states[id] + `}}`, true, nil
+	}
+	c := newTestClient(t, host.Address)
+	for id, want := range map[string]api.OrchestrationMetadata{
+		"wait1": {RuntimeStatus: api.RUNTIME_STATUS_RUNNING, SerializedInput: "{}"},
+		"fin1":  {RuntimeStatus: api.RUNTIME_STATUS_COMPLETED, SerializedOutput: `"done"`},
+		"l2":    {RuntimeStatus: api.RUNTIME_STATUS_SUSPENDED, SerializedOutput: "because"},
+		"l2b":   {RuntimeStatus: api.RUNTIME_STATUS_RUNNING, SerializedOutput: "go on", SerializedCustomStatus: `{"entityExists":true}`},
+		"sched": {RuntimeStatus: api.RUNTIME_STATUS_PENDING},
+	} {
+		want.InstanceID, want.Name = api.InstanceID(id), "Orch"
+		got, err := c.Query(t.Context(), id)
+		if err != nil || *got != want {
+			t.Errorf("%s: got %+v, %v, want %+v", id, got, err, want)
+		}
+	}
+	_, err := c.Query(t.Context(), "unknown1")
+	expectError(t, "an unknown instance", err, ErrNotFound)
+}
+
+// TestRaiseWithoutName: the host answers "Value cannot be null. (Parameter 'eventName')", which would be taken for a bad id.
+func TestRaiseWithoutName(t *testing.T) {
+	t.Parallel()
+	host := testkit.StartSidecar(t)
+	err := newTestClient(t, host.Address).Raise(t.Context(), "x", "", 1)
+	if err == nil || !strings.Contains(err.Error(), "has no name") || len(host.Calls()) > 0 {
+		t.Errorf("got %v after the calls %v", err, methods(host))
+	}
+	expectError(t, "an event without a name", err, err)
+}
+
 // TestClientErrorsKeepTheAnswer: the host's own words and code are there for who wants them.
 func TestClientErrorsKeepTheAnswer(t *testing.T) {
 	t.Parallel()
