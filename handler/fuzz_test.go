@@ -13,13 +13,14 @@ import (
 
 	"example.com/durablefunctions/handler"
 	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // FuzzInvocation sends any body to a function of each kind: every one gets an answer that the host can end.
 func FuzzInvocation(f *testing.F) {
-	f.Add(activityBody(`{"RecordId":"7"}`))
+	f.Add(testkit.ActivityBody(`{"RecordId":"7"}`))
 	f.Add(`{"Data":{"item":"\"hello\"","starter":"\"{\\\"rpcBaseUrl\\\":\\\"http://127.0.0.1:1\\\"}\""},"Metadata":{"sys":"\"True\"","MessageId":"\"evil\""}}`)
-	f.Add(`{"Data":{"context":` + twice(firstTurn) + `,"input":"null","item":[1]},"Metadata":{"SYS":null}}`)
+	f.Add(`{"Data":{"context":` + testkit.Twice(firstTurn) + `,"input":"null","item":[1]},"Metadata":{"SYS":null}}`)
 	f.Add(`{"data":{"INPUT":1},"Data":null}`)
 	f.Add(`{"Data":{"input":"\"\\ud800\""}}`)
 	f.Add(``)

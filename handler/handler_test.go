@@ -7,10 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -23,6 +21,7 @@ import (
 
 	"example.com/durablefunctions/handler"
 	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 const (
@@ -39,40 +38,16 @@ func appRoot(t testing.TB, files map[string]string) string {
 		files["host.json"] = `{"version":"2.0","customHandler":{"description":{"defaultExecutablePath":"app"}}}`
 	}
 	for name, text := range files {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		testkit.WriteFile(t, filepath.Join(root, name), text)
 	}
 	return root
 }
 
-// syncBuffer is a bytes.Buffer that a server may write to while a test reads.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
-// host is the host's side: a server of the app, and what it wrote.
+// host is the Functions host before a server of the app, and what that wrote.
 type host struct {
+	testkit.Host
 	t              *testing.T
-	url            string
-	stdout, stderr syncBuffer
+	stdout, stderr testkit.Buffer
 }
 
 func start(t *testing.T, app *handler.App, files map[string]string, settings map[string]string) *host {
@@ -90,66 +65,19 @@ func start(t *testing.T, app *handler.App, files map[string]string, settings map
 	server.Config = handler.NewServer(handle)
 	server.Start()
 	t.Cleanup(server.Close)
-	h.url = server.URL
+	t.Cleanup(testkit.CloseIdleConnections)
+	h.URL = server.URL
 	return h
 }
 
-// answer is what the host reads of an answer.
-type answer struct {
-	status      int
-	phrase      string
-	contentType string
-	body        string
-	Outputs     map[string]json.RawMessage
-	Logs        []string
-	ReturnValue json.RawMessage
-}
-
-func (h *host) post(function, body string) answer {
+// post invokes a function. A good answer must be one that the host can read.
+func (h *host) post(function, body string) testkit.Answer {
 	h.t.Helper()
-	// The host sends chunks: a reader of unknown length makes net/http do so too.
-	req, err := http.NewRequest("POST", h.url+"/"+function, io.MultiReader(strings.NewReader(body)))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json; charset=utf-8")
-	req.Header.Set("X-Azure-Functions-InvocationId", "inv-1")
-	return h.do(req)
-}
-
-func (h *host) do(req *http.Request) answer {
-	h.t.Helper()
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	_, phrase, _ := strings.Cut(res.Status, " ")
-	a := answer{status: res.StatusCode, phrase: phrase, contentType: res.Header.Get("Content-Type"), body: string(body)}
-	if res.StatusCode == http.StatusOK && req.Method == "POST" {
-		if err := json.Unmarshal(body, &a); err != nil {
-			h.t.Fatalf("answer %q: %v", body, err)
-		}
-		if a.contentType != "application/json" {
-			h.t.Errorf("Content-Type %q: the host takes application/json only", a.contentType)
-		}
+	a := h.Post(h.t, function, body)
+	if a.Status == http.StatusOK && (a.ContentType != "application/json" || !json.Valid([]byte(a.Body))) {
+		h.t.Errorf("Content-Type %q, answer %q: the host takes application/json only", a.ContentType, a.Body)
 	}
 	return a
-}
-
-// twice encodes a string as the host does.
-func twice(s string) string {
-	once, _ := json.Marshal(s)
-	again, _ := json.Marshal(string(once))
-	return string(again)
-}
-
-func activityBody(input string) string {
-	return fmt.Sprintf(`{"Data":{"input":%s},"Metadata":{"instanceId":"\"i-1\"","sys":{"MethodName":"Work"}}}`, twice(input))
 }
 
 func activityApp(f task.Activity) *handler.App {
@@ -161,12 +89,12 @@ func activityApp(f task.Activity) *handler.App {
 func TestDecodingByWhatIsThere(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ data, want string }{
-		"string":             {twice("hello"), "hello"},
-		"empty string":       {twice(""), ""},
-		"JSON in a string":   {twice(`{"a":1}`), `{"a":1}`},
-		"number in a string": {twice("42"), "42"},
-		"quoted string":      {twice(`"x"`), `"x"`},
-		"unicode, escapes":   {twice("ü\n\"\\\u2028😀"), "ü\n\"\\\u2028😀"},
+		"string":             {testkit.Twice("hello"), "hello"},
+		"empty string":       {testkit.Twice(""), ""},
+		"JSON in a string":   {testkit.Twice(`{"a":1}`), `{"a":1}`},
+		"number in a string": {testkit.Twice("42"), "42"},
+		"quoted string":      {testkit.Twice(`"x"`), `"x"`},
+		"unicode, escapes":   {testkit.Twice("ü\n\"\\\u2028😀"), "ü\n\"\\\u2028😀"},
 		"bytes":              {`"aGVsbG8="`, "aGVsbG8="},
 		"absent blob":        {`"null"`, "null"},
 		"object":             {`{"a": [1]}`, `{"a": [1]}`},
@@ -184,7 +112,7 @@ func TestDecodingByWhatIsThere(t *testing.T) {
 				return nil
 			})
 			h := start(t, app, map[string]string{"T/function.json": triggerJSON}, nil)
-			if a := h.post("T", `{"Data":{"item":`+c.data+`},"Metadata":{}}`); a.status != 200 {
+			if a := h.post("T", `{"Data":{"item":`+c.data+`},"Metadata":{}}`); a.Status != 200 {
 				t.Fatalf("answer %+v", a)
 			}
 			if text := <-got; text != c.want {
@@ -200,7 +128,7 @@ func TestForgedMetadata(t *testing.T) {
 	app := handler.New()
 	app.Trigger("T", func(_ context.Context, in *handler.Invocation) error {
 		id, _ := in.Metadata("messageid")
-		if in.Function != "T" || in.ID != "inv-1" || id != "evil" {
+		if in.Function != "T" || in.ID != testkit.InvocationID || id != "evil" {
 			return fmt.Errorf("function %q, id %q, message %q", in.Function, in.ID, id)
 		}
 		return nil
@@ -208,9 +136,9 @@ func TestForgedMetadata(t *testing.T) {
 	app.Activity("Work", durable.Activity(func(context.Context, any) (any, error) { return nil, errors.New("the wrong function") }))
 	h := start(t, app, map[string]string{"T/function.json": triggerJSON, "Work/function.json": activityJSON}, nil)
 	for _, sys := range []string{`"\"True\""`, `{"MethodName":"Work"}`, `null`, `[1]`} {
-		body := `{"Data":{"item":` + twice("x") + `},"Metadata":{"sys":` + sys + `,"SYS":` + sys + `,"MethodName":"\"Work\"","MessageId":"\"evil\"","instanceId":{"a":1},"Id":"\"evil\"","DequeueCount":"\"99\""}}`
-		if a := h.post("T", body); a.status != 200 {
-			t.Errorf("sys %s: %d %s", sys, a.status, a.phrase)
+		body := `{"Data":{"item":` + testkit.Twice("x") + `},"Metadata":{"sys":` + sys + `,"SYS":` + sys + `,"MethodName":"\"Work\"","MessageId":"\"evil\"","instanceId":{"a":1},"Id":"\"evil\"","DequeueCount":"\"99\""}}`
+		if a := h.post("T", body); a.Status != 200 {
+			t.Errorf("sys %s: %d %s", sys, a.Status, a.Phrase)
 		}
 	}
 }
@@ -264,9 +192,9 @@ func TestActivity(t *testing.T) {
 			t.Parallel()
 			h := start(t, activityApp(c.f), map[string]string{"Work/function.json": activityJSON}, nil)
 			for range 2 { // the process lives on
-				a := h.post("Work", activityBody(c.input))
-				if a.status != c.status || string(a.ReturnValue) != c.value || !strings.Contains(a.phrase, c.phrase) {
-					t.Errorf("answer %d %.200q %s, want %d %q %s", a.status, a.phrase, a.ReturnValue, c.status, c.phrase, c.value)
+				a := h.post("Work", testkit.ActivityBody(c.input))
+				if a.Status != c.status || string(a.ReturnValue) != c.value || !strings.Contains(a.Phrase, c.phrase) {
+					t.Errorf("answer %d %.200q %s, want %d %q %s", a.Status, a.Phrase, a.ReturnValue, c.status, c.phrase, c.value)
 				}
 			}
 		})
@@ -276,9 +204,9 @@ func TestActivity(t *testing.T) {
 func TestPanicIsLoggedOnceWithItsStack(t *testing.T) {
 	t.Parallel()
 	h := start(t, activityApp(func(task.ActivityContext) (any, error) { panic("boom") }), map[string]string{"Work/function.json": activityJSON}, nil)
-	h.post("Work", activityBody("1"))
+	h.post("Work", testkit.ActivityBody("1"))
 	if log := h.stderr.String(); strings.Count(log, "function panicked") != 1 || !strings.Contains(log, "handler_test.go") ||
-		!strings.Contains(log, "function=Work") || !strings.Contains(log, "invocation=inv-1") {
+		!strings.Contains(log, "function=Work") || !strings.Contains(log, "invocation="+testkit.InvocationID) {
 		t.Errorf("stderr: %s", log)
 	}
 }
@@ -288,7 +216,7 @@ func TestResultIsNoOutput(t *testing.T) {
 	t.Parallel()
 	h := start(t, activityApp(func(task.ActivityContext) (any, error) { return map[string]int{"side": 1}, nil }),
 		map[string]string{"Work/function.json": activityJSON}, nil)
-	if a := h.post("Work", activityBody("1")); !bytes.HasPrefix(a.ReturnValue, []byte(`"`)) {
+	if a := h.post("Work", testkit.ActivityBody("1")); !bytes.HasPrefix(a.ReturnValue, []byte(`"`)) {
 		t.Errorf("ReturnValue %s is an object with an output's name", a.ReturnValue)
 	}
 }
@@ -327,7 +255,7 @@ func TestLogs(t *testing.T) {
 	if want := `level=INFO msg="an info" k=v g.n=1`; len(a.Logs) != 1 || a.Logs[0] != want {
 		t.Errorf("Logs %q, want %q", a.Logs, want)
 	}
-	if log := h.stderr.String(); strings.Count(log, `msg="an error" function=T invocation=inv-1 k=v g.n=2`) != 1 || strings.Contains(log, "an info") {
+	if log := h.stderr.String(); strings.Count(log, `msg="an error" function=T invocation=`+testkit.InvocationID+` k=v g.n=2`) != 1 || strings.Contains(log, "an info") {
 		t.Errorf("stderr %q", log)
 	}
 	if h.stdout.String() != "" {
@@ -336,7 +264,7 @@ func TestLogs(t *testing.T) {
 	// The host does not read the Logs of a bad answer: they go to stdout instead.
 	fail = true
 	h.post("T", `{"Data":{},"Metadata":{}}`)
-	if log := h.stdout.String(); strings.Count(log, `msg="an info"`) != 1 || !strings.Contains(log, "invocation=inv-1") {
+	if log := h.stdout.String(); strings.Count(log, `msg="an info"`) != 1 || !strings.Contains(log, "invocation="+testkit.InvocationID) {
 		t.Errorf("stdout %q", log)
 	}
 }
@@ -361,11 +289,11 @@ func TestBadRequests(t *testing.T) {
 		"array":          {"POST", "/Work", `[]`, 400, "no invocation"},
 		"empty":          {"POST", "/Work", ``, 400, "no invocation"},
 		"too large":      {"POST", "/Work", strings.Repeat(" ", 1001), 413, "limit is 1000"},
-		"largest":        {"POST", "/Work", activityBody("1") + strings.Repeat(" ", 1000-len(activityBody("1"))), 200, ""},
+		"largest":        {"POST", "/Work", testkit.ActivityBody("1") + strings.Repeat(" ", 1000-len(testkit.ActivityBody("1"))), 200, ""},
 		"injection":      {"POST", "/a%0d%0aX-Evil:1", "{}", 404, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			req, err := http.NewRequest(c.method, h.url+c.path, strings.NewReader(c.body))
+			req, err := http.NewRequest(c.method, h.URL+c.path, strings.NewReader(c.body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -401,19 +329,19 @@ func TestDeadline(t *testing.T) {
 	h := start(t, app, map[string]string{"Work/function.json": activityJSON, "Orch/function.json": orchJSON,
 		"host.json": `{"version":"2.0","functionTimeout":"00:00:04"}`}, map[string]string{"HANDLER_DEADLINE_MARGIN": "2s"})
 
-	slow := make(chan answer, 1)
-	go func() { slow <- h.post("Work", activityBody(`"sleep"`)) }()
+	slow := make(chan testkit.Answer, 1)
+	go func() { slow <- h.post("Work", testkit.ActivityBody(`"sleep"`)) }()
 	if left := time.Until(<-asleep); left <= 0 || left > 2*time.Second {
 		t.Errorf("the context's deadline is in %s, want at most 2s", left)
 	}
-	if a := h.post("Work", activityBody(`"quick"`)); a.status != 200 {
-		t.Errorf("an invocation beside the sleeping one: %d %s", a.status, a.phrase)
+	if a := h.post("Work", testkit.ActivityBody(`"quick"`)); a.Status != 200 {
+		t.Errorf("an invocation beside the sleeping one: %d %s", a.Status, a.Phrase)
 	}
-	if a := <-slow; a.status != 500 || !strings.Contains(a.phrase, "ran for 2s, the limit") {
-		t.Errorf("the sleeping one: %d %s", a.status, a.phrase)
+	if a := <-slow; a.Status != 500 || !strings.Contains(a.Phrase, "ran for 2s, the limit") {
+		t.Errorf("the sleeping one: %d %s", a.Status, a.Phrase)
 	}
-	if a := h.post("Orch", `{"Data":{"context":`+twice(firstTurn)+`},"Metadata":{}}`); a.status != 200 || len(a.ReturnValue) < 10 {
-		t.Errorf("a sleeping orchestrator: %d %s %s", a.status, a.phrase, a.ReturnValue)
+	if a := h.post("Orch", `{"Data":{"context":`+testkit.Twice(firstTurn)+`},"Metadata":{}}`); a.Status != 200 || len(a.ReturnValue) < 10 {
+		t.Errorf("a sleeping orchestrator: %d %s %s", a.Status, a.Phrase, a.ReturnValue)
 	}
 }
 
@@ -426,8 +354,8 @@ func TestTriggerErrorWhoseTextPanics(t *testing.T) {
 	app := handler.New()
 	app.Trigger("T", func(context.Context, *handler.Invocation) error { return (*badError)(nil) })
 	h := start(t, app, map[string]string{"T/function.json": triggerJSON}, nil)
-	if a := h.post("T", `{"Data":{},"Metadata":{}}`); a.status != 500 || !strings.Contains(a.phrase, "whose Error method panicked") {
-		t.Errorf("%d %s", a.status, a.phrase)
+	if a := h.post("T", `{"Data":{},"Metadata":{}}`); a.Status != 500 || !strings.Contains(a.Phrase, "whose Error method panicked") {
+		t.Errorf("%d %s", a.Status, a.Phrase)
 	}
 }
 
@@ -451,9 +379,9 @@ func TestTurnsThatGoWrong(t *testing.T) {
 			app := handler.New()
 			app.Orchestrator("Orch", o)
 			h := start(t, app, map[string]string{"Orch/function.json": orchJSON}, nil)
-			a := h.post("Orch", `{"Data":{"context":`+twice(firstTurn)+`},"Metadata":{}}`)
-			if raw, err := base64.StdEncoding.DecodeString(strings.Trim(string(a.ReturnValue), `"`)); a.status != 200 || err != nil || len(raw) == 0 || len(a.Outputs) != 0 {
-				t.Errorf("%d %s %+v", a.status, a.phrase, a)
+			a := h.post("Orch", `{"Data":{"context":`+testkit.Twice(firstTurn)+`},"Metadata":{}}`)
+			if raw, err := base64.StdEncoding.DecodeString(strings.Trim(string(a.ReturnValue), `"`)); a.Status != 200 || err != nil || len(raw) == 0 || len(a.Outputs) != 0 {
+				t.Errorf("%d %s %+v", a.Status, a.Phrase, a)
 			}
 		})
 	}
@@ -471,7 +399,7 @@ func TestDisabledFunction(t *testing.T) {
 	}
 	for function, want := range map[string]int{"Work": 200, "Off": 404} {
 		w := httptest.NewRecorder()
-		handle.ServeHTTP(w, httptest.NewRequest("POST", "http://127.0.0.1/"+function, strings.NewReader(activityBody("1"))))
+		handle.ServeHTTP(w, httptest.NewRequest("POST", "http://127.0.0.1/"+function, strings.NewReader(testkit.ActivityBody("1"))))
 		if w.Code != want {
 			t.Errorf("%s: %d, want %d", function, w.Code, want)
 		}
@@ -494,8 +422,8 @@ func TestStartThatWouldNotFit(t *testing.T) {
 		return nil
 	})
 	h := start(t, app, map[string]string{"T/function.json": triggerJSON}, map[string]string{"HANDLER_MAX_BODY_BYTES": "10000"})
-	if a := h.post("T", `{"Data":{"starter":`+twice(`{"rpcBaseUrl":"http://127.0.0.1:1"}`)+`},"Metadata":{}}`); a.status != 200 {
-		t.Errorf("%d %s", a.status, a.phrase)
+	if a := h.post("T", `{"Data":{"starter":`+testkit.Twice(`{"rpcBaseUrl":"http://127.0.0.1:1"}`)+`},"Metadata":{}}`); a.Status != 200 {
+		t.Errorf("%d %s", a.Status, a.Phrase)
 	}
 }
 
@@ -528,9 +456,11 @@ func TestTraceparentIsTheParent(t *testing.T) {
 		got <- trace.SpanContextFromContext(ctx.Context())
 		return nil, nil
 	}), map[string]string{"Work/function.json": activityJSON}, nil)
-	req, _ := http.NewRequest("POST", h.url+"/Work", strings.NewReader(activityBody("1")))
+	req, _ := http.NewRequest("POST", h.URL+"/Work", strings.NewReader(testkit.ActivityBody("1")))
 	req.Header.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-	h.do(req)
+	if _, err := h.Do(req); err != nil {
+		t.Fatal(err)
+	}
 	if sc := <-got; sc.TraceID().String() != "0af7651916cd43dd8448eb211c80319c" || sc.SpanID().String() != "b7ad6b7169203331" || !sc.IsSampled() {
 		t.Errorf("span context %+v", sc)
 	}
@@ -542,12 +472,12 @@ func TestBadTurns(t *testing.T) {
 	app.Orchestrator("Orch", func(*task.OrchestrationContext) (any, error) { return nil, nil })
 	h := start(t, app, map[string]string{"Orch/function.json": orchJSON}, nil)
 	for name, value := range map[string]string{
-		"absent": `null`, "not base64": twice("a?b"), "bad byte": twice(firstTurn[:40] + "*" + firstTurn[41:]),
-		"truncated": twice(firstTurn[:60]), "no instance": twice(""),
+		"absent": `null`, "not base64": testkit.Twice("a?b"), "bad byte": testkit.Twice(firstTurn[:40] + "*" + firstTurn[41:]),
+		"truncated": testkit.Twice(firstTurn[:60]), "no instance": testkit.Twice(""),
 	} {
 		a := h.post("Orch", `{"Data":{"context":`+value+`},"Metadata":{}}`)
-		if a.status != 400 || a.phrase == "Bad Request" {
-			t.Errorf("%s: %d %q, want a 400 that says why", name, a.status, a.phrase)
+		if a.Status != 400 || a.Phrase == "Bad Request" {
+			t.Errorf("%s: %d %q, want a 400 that says why", name, a.Status, a.Phrase)
 		}
 	}
 }
@@ -615,7 +545,7 @@ func TestUnderLoad(t *testing.T) {
 			if i%4 == 0 {
 				ctx = hung
 			}
-			req, _ := http.NewRequestWithContext(ctx, "POST", h.url+"/Work", strings.NewReader(activityBody("1")))
+			req, _ := http.NewRequestWithContext(ctx, "POST", h.URL+"/Work", strings.NewReader(testkit.ActivityBody("1")))
 			res, err := http.DefaultClient.Do(req)
 			if err != nil {
 				if ctx == hung {

@@ -21,8 +21,8 @@ func bytesOf(t *testing.T, binding, value string) (got []byte) {
 		return nil
 	})
 	h := start(t, app, map[string]string{"T/function.json": `{"bindings":[` + binding + `]}`}, nil)
-	if a := h.post("T", `{"Data":{"value":`+value+`},"Metadata":{}}`); a.status != 200 {
-		t.Errorf("status %d (%s)", a.status, a.phrase)
+	if a := h.post("T", `{"Data":{"value":`+value+`},"Metadata":{}}`); a.Status != 200 {
+		t.Errorf("status %d (%s)", a.Status, a.Phrase)
 	}
 	return got
 }
@@ -92,10 +92,10 @@ func TestHandlerOfTwoRoots(t *testing.T) {
 	on := start(t, app, map[string]string{"T/function.json": `{` + bindings}, nil)
 	off := start(t, app, map[string]string{"T/function.json": `{"disabled":true,` + bindings}, nil)
 	const body = `{"Data":{"item":"\"x\""},"Metadata":{}}`
-	if a := on.post("T", body); a.status != 200 {
-		t.Errorf("enabled: %d (%s)", a.status, a.phrase)
+	if a := on.post("T", body); a.Status != 200 {
+		t.Errorf("enabled: %d (%s)", a.Status, a.Phrase)
 	}
-	if a := off.post("T", body); a.status != 404 {
-		t.Errorf("disabled: %d (%s)", a.status, a.phrase)
+	if a := off.post("T", body); a.Status != 404 {
+		t.Errorf("disabled: %d (%s)", a.Status, a.Phrase)
 	}
 }
