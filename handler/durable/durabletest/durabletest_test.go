@@ -157,28 +157,31 @@ func TestLoseAndExpire(t *testing.T) {
 	}
 }
 
-// A child of the same id replaces the one before. What that one waited for does not reach it.
+// A child may have the id of one that has ended, and replaces it. It may not have that of one that runs.
 func TestReplacedChild(t *testing.T) {
 	t.Parallel()
 	sleeper := durable.OrchestratorName[time.Duration, string]("Sleeper")
-	env := durabletest.New(t)
-	env.Orchestrator("Sleeper", durable.Orchestrator(func(ctx *task.OrchestrationContext, d time.Duration) (string, error) {
-		_, err := durable.Timer(ctx, d).Await()
-		return d.String(), err
-	}))
-	r := env.Run(func(ctx *task.OrchestrationContext) (any, error) {
-		first := sleeper.Call(ctx, 2*time.Hour, durable.WithInstanceID("child"))
-		if _, err := durable.Timer(ctx, time.Hour).Await(); err != nil {
-			return nil, err
+	for _, await := range []bool{true, false} {
+		env := durabletest.New(t)
+		env.Orchestrator("Sleeper", durable.Orchestrator(func(ctx *task.OrchestrationContext, d time.Duration) (string, error) {
+			_, err := durable.Timer(ctx, d).Await()
+			return d.String(), err
+		}))
+		r := env.Run(func(ctx *task.OrchestrationContext) (any, error) {
+			first := sleeper.Call(ctx, 2*time.Hour, durable.WithInstanceID("child"))
+			if await {
+				if _, err := first.Await(); err != nil {
+					return nil, err
+				}
+			}
+			return sleeper.Call(ctx, 3*time.Hour, durable.WithInstanceID("child")).Await()
+		}, nil)
+		if await && (r.Output != `"3h0m0s"` || r.Elapsed != 5*time.Hour) {
+			t.Errorf("after it has ended: %+v", r)
 		}
-		second := sleeper.Call(ctx, 3*time.Hour, durable.WithInstanceID("child"))
-		if durable.WhenAny(first, second) != 1 {
-			return "the first one was not replaced", nil
+		if !await && !strings.Contains(r.Failure, `cannot have the id "child"`) {
+			t.Errorf("while it runs: %+v", r)
 		}
-		return second.Await()
-	}, nil)
-	if r.Output != `"3h0m0s"` || r.Elapsed != 4*time.Hour {
-		t.Errorf("%+v", r)
 	}
 }
 

@@ -3,83 +3,148 @@ package replay
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
 // history is what the host sent, sorted into what the SDK needs for a replay and what we need to check it.
 type history struct {
-	past, new []*backend.HistoryEvent // for the SDK: what completes something, and the times
-	scheduled []*backend.HistoryEvent // what earlier turns scheduled, in order
-	outcomes  []outcome               // what completes a task or raises an event, in order
-	names     map[int32]string        // for nameOf
+	instanceID string
+	name       string                  // of the orchestrator
+	past, new  []*backend.HistoryEvent // for the SDK: what completes something, and the times
+	scheduled  []scheduled             // what earlier turns scheduled, in order
+	outcomes   []outcome               // what completes a task or raises an event, in order
+	names      map[int32]string        // for nameOf: of the first named ones of scheduled
+	named      int
+	now        time.Time // the time of this turn
 
 	executionID string
+	parentID    string // the parent's instance id, if there is one
 	suspended   bool
+	terminated  bool
+	reason      *wrapperspb.StringValue // of the termination
+	rewind      rewind
+}
+
+// scheduled is an event of the history by which an earlier turn scheduled something.
+type scheduled struct {
+	*backend.HistoryEvent
+	at   int // its place in the history
+	turn int // the number of its turn
 }
 
 // outcome is an event of the history that completes a task (by id) or brings an external event (by name).
 type outcome struct {
 	event   *backend.HistoryEvent
 	failure *Failure
+	turn    int // the number of the turn that takes it up
+}
+
+// sorter goes through the events of a history.
+type sorter struct {
+	*history
+	turn int
+	out  *[]*backend.HistoryEvent // the past or the new events
+	held []*backend.HistoryEvent  // what arrived while the orchestration was suspended
 }
 
 // sortHistory prepares a turn's events. It leaves out what carries nothing for a replay (the SDK would fail on some of
 // it), keeps what was scheduled for our own check of determinism, which also compares names, and holds back what
-// arrived while the orchestration was suspended until it is resumed, all but a termination.
+// arrived while the orchestration was suspended until it is resumed. It ends at a termination: the SDK sees nothing of
+// that nor of what comes later.
 func sortHistory(turn *wire.Turn) *history {
 	n := len(turn.Past) + len(turn.New)
-	h := &history{
-		past:      make([]*backend.HistoryEvent, 0, len(turn.Past)),
-		new:       make([]*backend.HistoryEvent, 0, len(turn.New)),
-		scheduled: make([]*backend.HistoryEvent, 0, n/2),
-		outcomes:  make([]outcome, 0, n/2),
-	}
-	var held []*backend.HistoryEvent
-	started := false
+	s := sorter{history: &history{
+		instanceID: turn.InstanceID,
+		past:       make([]*backend.HistoryEvent, 0, len(turn.Past)),
+		new:        make([]*backend.HistoryEvent, 0, len(turn.New)+1),
+		scheduled:  make([]scheduled, 0, n/2),
+		outcomes:   make([]outcome, 0, n/2),
+		rewind:     rewind{at: -1},
+	}}
 	for i, e := range append(turn.Past[:len(turn.Past):len(turn.Past)], turn.New...) {
-		out := &h.past
+		s.out = &s.past
 		if i >= len(turn.Past) {
-			out = &h.new
+			s.out = &s.new
 		}
-		switch { // the commonest first
-		case e.GetTaskScheduled() != nil:
-			h.scheduled = append(h.scheduled, e)
-		case matters(e):
-			if h.suspended {
-				held = append(held, e)
-			} else {
-				*out = append(*out, e)
-			}
-		case e.GetExecutionSuspended() != nil:
-			h.suspended = true
-		case e.GetExecutionResumed() != nil:
-			h.suspended = false
-			*out = append(*out, held...)
-			held = nil
-		case e.GetExecutionStarted() != nil:
-			h.executionID = executionID(turn.InstanceID, e) // the newest start's
-			if started {
-				continue // v0.6.0 would enter the orchestrator a second time
-			}
-			started = true
-			*out = append(*out, e)
-		case e.GetSubOrchestrationInstanceCreated() != nil:
-			h.scheduled = append(h.scheduled, e)
-		case e.GetTimerCreated() != nil:
-			h.scheduled = append(h.scheduled, e)
-		case e.GetExecutionTerminated() != nil:
-			*out = append(*out, e)
+		s.sort(i, e)
+	}
+	if s.rewind.at >= 0 {
+		s.findLost(append(turn.Past[:len(turn.Past):len(turn.Past)], turn.New...))
+	}
+	return s.history
+}
+
+func (s *sorter) sort(i int, e *backend.HistoryEvent) {
+	switch { // the commonest first
+	case isScheduled(e):
+		s.scheduled = append(s.scheduled, scheduled{e, i, s.turn})
+	case s.terminated:
+	case matters(e):
+		if isTermination(e) {
+			s.terminated, s.reason = true, e.GetEventRaised().GetInput()
+		} else if s.suspended {
+			s.held = append(s.held, e)
+		} else {
+			s.feed(e)
+		}
+	case e.GetExecutionSuspended() != nil:
+		s.suspended = true
+	case e.GetExecutionResumed() != nil:
+		s.suspended = false
+		for _, e := range s.held {
+			s.feed(e)
+		}
+		s.held = nil
+	case e.GetExecutionStarted() != nil:
+		s.start(e)
+	case e.GetExecutionTerminated() != nil:
+		s.terminated, s.reason = true, e.GetExecutionTerminated().GetInput()
+	case e.GetGenericEvent() != nil:
+		s.rewind.add(i, e)
+	}
+}
+
+// start takes up the start of the orchestration. A second one has the newer execution id; the SDK would enter the
+// orchestrator a second time.
+func (s *sorter) start(e *backend.HistoryEvent) {
+	first := s.executionID == ""
+	s.executionID = executionID(s.instanceID, e)
+	if !first {
+		return
+	}
+	s.name = e.GetExecutionStarted().GetName()
+	s.parentID = e.GetExecutionStarted().GetParentInstance().GetOrchestrationInstance().GetInstanceId()
+	*s.out = append(*s.out, e)
+}
+
+// feed gives the event to the SDK, and sees to it that the orchestrator's time never goes back and is not before the
+// time of a timer that has fired: the host fires timers up to a second early.
+func (s *sorter) feed(e *backend.HistoryEvent) {
+	switch {
+	case e.GetOrchestratorStarted() != nil:
+		s.turn++
+		if t := e.GetTimestamp().AsTime(); t.Before(s.now) {
+			e = wire.NewEvent("orchestratorStarted", s.now)
+		} else {
+			s.now = t
+		}
+	case e.GetTimerFired() != nil:
+		if t := e.GetTimerFired().GetFireAt().AsTime(); t.After(s.now) {
+			s.now = t
+			*s.out = append(*s.out, wire.NewEvent("orchestratorStarted", t))
 		}
 	}
-	for _, events := range [][]*backend.HistoryEvent{h.past, h.new} {
-		for _, e := range events {
-			h.addOutcome(e)
-		}
-	}
-	return h
+	*s.out = append(*s.out, e)
+	s.addOutcome(e)
+}
+
+func isScheduled(e *backend.HistoryEvent) bool {
+	return e.GetTaskScheduled() != nil || e.GetSubOrchestrationInstanceCreated() != nil || e.GetTimerCreated() != nil
 }
 
 // matters says whether the SDK needs the event for a replay. What is not listed (orchestratorCompleted, eventSent,
@@ -92,8 +157,8 @@ func matters(e *backend.HistoryEvent) bool {
 
 // addOutcome lists the event if it completes something. Markers come off results, and a failure gets details that say
 // in the author's terms what happened: v0.6.0 takes a failure without details for a success.
-func (h *history) addOutcome(e *backend.HistoryEvent) {
-	o := outcome{event: e}
+func (s *sorter) addOutcome(e *backend.HistoryEvent) {
+	o := outcome{event: e, turn: s.turn}
 	switch {
 	case e.GetTaskCompleted() != nil:
 		if r := e.GetTaskCompleted().Result; r != nil && strings.Contains(r.Value, wire.Marker) {
@@ -101,19 +166,23 @@ func (h *history) addOutcome(e *backend.HistoryEvent) {
 		}
 	case e.GetTaskFailed() != nil:
 		f := e.GetTaskFailed()
-		o.failure, f.FailureDetails = explainActivity(h.nameOf(f.TaskScheduledId), f.FailureDetails)
+		o.failure, f.FailureDetails = explainActivity(s.nameOf(f.TaskScheduledId), f.FailureDetails)
 	case e.GetSubOrchestrationInstanceFailed() != nil:
 		f := e.GetSubOrchestrationInstanceFailed()
-		o.failure, f.FailureDetails = explainSubOrchestration(h.nameOf(f.TaskScheduledId), f.FailureDetails)
+		o.failure, f.FailureDetails = explainSubOrchestration(s.nameOf(f.TaskScheduledId), f.FailureDetails)
 	case e.GetSubOrchestrationInstanceCompleted() != nil, e.GetTimerFired() != nil, e.GetEventRaised() != nil:
 	default:
 		return
 	}
-	h.outcomes = append(h.outcomes, o)
+	s.outcomes = append(s.outcomes, o)
 }
 
-// earlier says by id what earlier turns scheduled. The ids count up from 0; one out of line is left out.
+// earlier says by id what earlier turns scheduled and nobody schedules again. The ids count up from 0; one out of line is
+// left out.
 func (h *history) earlier() []bool {
+	if h.rewind.at >= 0 {
+		return nil
+	}
 	earlier := make([]bool, len(h.scheduled))
 	for _, e := range h.scheduled {
 		if e.EventId >= 0 && int(e.EventId) < len(earlier) {
@@ -123,13 +192,15 @@ func (h *history) earlier() []bool {
 	return earlier
 }
 
-// nameOf returns the name of the function that was scheduled under the id. Only failures ask for it.
+// nameOf returns the name of the function that was scheduled under the id. Only failures ask for it, which come later in
+// the history than what failed.
 func (h *history) nameOf(id int32) string {
 	if h.names == nil {
-		h.names = make(map[int32]string, len(h.scheduled))
-		for _, e := range h.scheduled {
-			h.names[e.EventId] = ofEvent(e).name
-		}
+		h.names = map[int32]string{}
+	}
+	for ; h.named < len(h.scheduled); h.named++ {
+		e := h.scheduled[h.named].HistoryEvent
+		h.names[e.EventId] = ofEvent(e).name
 	}
 	return h.names[id]
 }

@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -28,12 +26,20 @@ import (
 // host.
 const MaxCustomStatus = 16384
 
+// maxTimer is how far ahead of its turn a timer may fire: one of more than seven days has the host try to store the turn
+// again and again, and hold up all other orchestrations meanwhile.
+const maxTimer = 7 * 24 * time.Hour
+
 // Failure types of our own, as they stand in FailureDetails.ErrorType.
 const (
 	PanicType    = "OrchestratorPanic"
 	DeadlineType = "OrchestratorDeadlineExceeded"
 	nondetType   = "NonDeterministic"
+	invalidAct   = "InvalidAction"
 )
+
+// failure is why a turn fails the orchestration.
+type failure struct{ kind, message string }
 
 // Result is the answer to a turn.
 type Result struct {
@@ -51,92 +57,86 @@ func Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger) R
 // before.
 func Observe(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger, all func(*backend.ExecutionResults)) Result {
 	h := sortHistory(turn)
-	t := &Turn{
-		Logger:      logger,
-		ExecutionID: h.executionID,
-		Outputs:     map[string]json.RawMessage{},
-		outcomes:    h.outcomes,
-		ops:         make([]*Op, 0, len(h.scheduled)),
-		waits:       map[string][]*Op{},
-		buffered:    map[string][]string{},
-	}
+	t := newTurn(h, logger)
 	if all == nil {
 		t.earlier = h.earlier()
 	}
-	results, err := t.execute(turn.InstanceID, h, orchestrator)
-	if err != nil {
-		return Result{ExecutionResults: Fail(turn.InstanceID, PanicType, err.Error())}
-	}
-	if all != nil {
+	results, failed := t.execute(h, orchestrator)
+	if all != nil && failed == nil {
 		all(results)
 	}
-	if err := checkDeterminism(h.scheduled, results); err != nil {
-		logger.Error(err.Error())
-		return Result{ExecutionResults: Fail(turn.InstanceID, nondetType, err.Error())}
-	}
-	completed, err := h.tidy(results)
-	if err != nil {
-		logger.Error(err.Error())
-		return Result{ExecutionResults: Fail(turn.InstanceID, fmt.Sprintf("%T", err), err.Error())}
-	}
-	if t.Status != nil {
-		results.Response.CustomStatus = wrapperspb.String(t.Status())
-	}
-	setCustomStatus(results, logger)
 	r := Result{ExecutionResults: results}
+	completed := false
+	terminates := h.terminated && (h.suspended || failed != nil || !ends(results))
+	if failed == nil && !terminates {
+		completed, failed = h.finish(results, t)
+	}
+	switch {
+	case terminates, h.terminated && failed != nil:
+		r.ExecutionResults = h.terminate(t.nextID())
+	case failed != nil:
+		r.ExecutionResults = Fail(turn.InstanceID, failed.kind, failed.message)
+		if failed.kind != PanicType { // which is in the log with its stack
+			logger.Error(failed.message)
+		}
+	}
+	setCustomStatus(r.ExecutionResults, t.customStatus(), logger)
 	if completed {
 		r.Outputs = t.Outputs
 	}
 	return r
 }
 
-// execute runs the SDK's executor. A panic that is not the SDK's own signal is contained here, and with it whatever
-// state the SDK was left in.
-func (t *Turn) execute(instanceID string, h *history, orchestrator task.Orchestrator) (results *backend.ExecutionResults, err error) {
-	registry := task.NewTaskRegistry()
-	_ = registry.AddOrchestratorN("*", func(ctx *task.OrchestrationContext) (any, error) {
-		t.Context = ctx
-		t.sequence = reflect.ValueOf(ctx).Elem().FieldByIndex(sequenceNumber)
-		turns.Store(ctx, t)
-		result, err := orchestrator(ctx)
-		if t.blocked {
-			panic(task.ErrTaskBlocked) // the orchestrator recovered the signal that it must let pass
+// ends says whether the orchestrator has ended, other than to start anew.
+func ends(results *backend.ExecutionResults) bool {
+	for _, a := range results.Response.Actions {
+		if c := a.GetCompleteOrchestration(); c != nil && c.OrchestrationStatus != api.RUNTIME_STATUS_CONTINUED_AS_NEW {
+			return true
 		}
-		return result, err
-	})
-	defer func() {
-		turns.Delete(t.Context)
-		if p := recover(); p != nil {
-			t.Logger.Error("orchestrator panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	return task.NewTaskExecutor(registry).ExecuteOrchestrator(context.Background(), api.InstanceID(instanceID), h.past, h.new)
+	}
+	return false
+}
+
+// finish makes of what the orchestrator scheduled what this turn adds, in a form that is fit for the host. It says
+// whether the orchestration completed well.
+func (h *history) finish(results *backend.ExecutionResults, t *Turn) (completed bool, failed *failure) {
+	if err := h.checkDeterminism(results, t); err != nil {
+		return false, &failure{nondetType, err.Error()}
+	}
+	completed, err := h.tidy(results)
+	if err != nil {
+		return false, &failure{invalidAct, err.Error()}
+	}
+	return completed, nil
 }
 
 // checkDeterminism compares what earlier turns scheduled with what the orchestrator scheduled now, takes it off the
 // actions and sorts these. The events were kept from the SDK, which compares no names and panics at some differences.
-func checkDeterminism(scheduled []*backend.HistoryEvent, results *backend.ExecutionResults) error {
+//
+// After a rewind the orchestrator may take another course than before, because what had failed runs again: what it does
+// not schedule any more, or only later than it did, is let be.
+func (h *history) checkDeterminism(results *backend.ExecutionResults, t *Turn) error {
 	actions := byID(results.Response.Actions)
-	for _, e := range scheduled {
-		was, now := ofEvent(e), step{}
-		if int(e.EventId) < len(actions) && e.EventId >= 0 {
-			switch a := actions[e.EventId]; {
-			case a.GetScheduleTask() != nil:
-				now = step{"activity", a.GetScheduleTask().Name}
-			case a.GetCreateSubOrchestration() != nil:
-				now = step{"sub-orchestration", a.GetCreateSubOrchestration().Name}
-			case a.GetCreateTimer() != nil:
-				now = step{"timer", ""}
-			case a.GetCompleteOrchestration() != nil:
-				now = step{"the orchestration's end", a.GetCompleteOrchestration().GetFailureDetails().GetErrorMessage()}
-			}
+	results.Response.Actions = slices.Clone(actions)
+	done := make([]bool, len(actions))
+	for _, e := range h.scheduled {
+		was, now := ofEvent(e.HistoryEvent), step{}
+		known := int(e.EventId) < len(actions) && e.EventId >= 0
+		if known && (!done[e.EventId] || h.rewind.at >= 0) {
+			now = ofAction(results, e.EventId)
 		}
-		if was != now {
+		switch {
+		case was == now && e.turn >= t.scheduledIn(e.EventId):
+			done[e.EventId] = !h.rewind.lost[e.EventId]
+		case e.at > h.rewind.at:
 			return fmt.Errorf("nondeterministic orchestrator: action %d was %s in an earlier turn and is %s now; "+
 				"an orchestration in flight must be replayed by code that schedules the same, in the same order", e.EventId, was, now)
 		}
-		actions[e.EventId] = nil
+	}
+	for id := range actions {
+		if done[id] {
+			actions[id] = nil
+		}
 	}
 	results.Response.Actions = slices.DeleteFunc(actions, isNil)
 	return nil
@@ -170,6 +170,21 @@ func (s step) String() string {
 	return fmt.Sprintf("%s %q", s.kind, s.name)
 }
 
+// ofAction is the step that action number i of the answer is.
+func ofAction(results *backend.ExecutionResults, i int32) step {
+	switch a := results.Response.Actions[i]; {
+	case a.GetScheduleTask() != nil:
+		return step{"activity", a.GetScheduleTask().Name}
+	case a.GetCreateSubOrchestration() != nil:
+		return step{"sub-orchestration", a.GetCreateSubOrchestration().Name}
+	case a.GetCreateTimer() != nil:
+		return step{"timer", ""}
+	case a.GetCompleteOrchestration() != nil:
+		return step{"the orchestration's end", a.GetCompleteOrchestration().GetFailureDetails().GetErrorMessage()}
+	}
+	return step{}
+}
+
 func ofEvent(e *backend.HistoryEvent) step {
 	if s := e.GetTaskScheduled(); s != nil {
 		return step{"activity", s.Name}
@@ -180,12 +195,12 @@ func ofEvent(e *backend.HistoryEvent) step {
 	return step{"timer", ""}
 }
 
-// tidy makes the actions fit for the host: nothing behind the first completion, ids for children, inputs that are JSON and that the host does not alter. It says whether the orchestration completed.
+// tidy makes the actions fit for the host: nothing behind the first completion, ids for children, inputs that are JSON
+// and that the host does not alter. It says whether the orchestration completed well.
 func (h *history) tidy(results *backend.ExecutionResults) (completed bool, err error) {
 	resp := results.Response
 	if h.suspended {
-		// A suspended orchestration ends or does nothing; what it wants now comes again when it is resumed.
-		resp.Actions = slices.DeleteFunc(resp.Actions, isNoTermination)
+		resp.Actions = nil // what a suspended orchestration wants now comes again when it is resumed
 	}
 	for i, a := range resp.Actions {
 		if c := a.GetCompleteOrchestration(); c != nil {
@@ -195,33 +210,48 @@ func (h *history) tidy(results *backend.ExecutionResults) (completed bool, err e
 			break
 		}
 	}
-	for _, a := range resp.Actions {
-		if d := a.GetCompleteOrchestration().GetFailureDetails(); d != nil {
-			d.ErrorMessage = strings.ToValidUTF8(d.ErrorMessage, "\uFFFD") // protobuf refuses anything else
-		}
-		if s := a.GetScheduleTask(); s != nil {
-			if s.Input, err = activityInput(s.Input); err != nil {
-				return false, fmt.Errorf("the input of activity %q cannot be sent: %w", s.Name, err)
-			}
-		}
-		if c := a.GetCreateSubOrchestration(); c != nil {
-			if c.InstanceId == "" {
-				c.InstanceId = fmt.Sprintf("%s:%x", h.executionID, a.Id)
-			} else if err := wire.CheckInstanceID(c.InstanceId); err != nil {
-				return false, fmt.Errorf("the id of sub-orchestration %q: %w", c.Name, err)
-			}
-			if c.Input.GetValue() == "" {
-				c.Input = wrapperspb.String("null")
-			}
+	open := map[string]bool{}
+	for _, id := range h.openChildren(h.rewind.at) {
+		open[id] = true
+	}
+	for i := range resp.Actions {
+		if err := h.prepare(results, i, open); err != nil {
+			return false, err
 		}
 	}
 	return completed, nil
 }
 
-func isNoTermination[A interface{ GetCompleteOrchestration() C }, C interface {
-	GetOrchestrationStatus() api.OrchestrationStatus
-}](a A) bool {
-	return a.GetCompleteOrchestration().GetOrchestrationStatus() != api.RUNTIME_STATUS_TERMINATED
+// prepare makes an action fit for the host. The ids in open are those of children that have not ended.
+func (h *history) prepare(results *backend.ExecutionResults, i int, open map[string]bool) (err error) {
+	a := results.Response.Actions[i]
+	if d := a.GetCompleteOrchestration().GetFailureDetails(); d != nil {
+		d.ErrorMessage = strings.ToValidUTF8(d.ErrorMessage, "\uFFFD") // protobuf refuses anything else
+	}
+	if s := a.GetScheduleTask(); s != nil {
+		if s.Input, err = activityInput(s.Input); err != nil {
+			return fmt.Errorf("the input of activity %q cannot be sent: %w", s.Name, err)
+		}
+	}
+	if timer := a.GetCreateTimer(); timer != nil && timer.FireAt.AsTime().Sub(h.now) > maxTimer {
+		return fmt.Errorf("a timer until %s is longer than the seven days that the host takes: "+
+			"use durable.Timer or durable.WaitForEvent, which make several of a long one", timer.FireAt.AsTime().Format(time.RFC3339))
+	}
+	c := a.GetCreateSubOrchestration()
+	if c == nil {
+		return nil
+	}
+	if c.Input.GetValue() == "" {
+		c.Input = wrapperspb.String("null")
+	}
+	if id := h.again(a.Id); id != "" {
+		c.InstanceId = id
+	} else if c.InstanceId == "" {
+		c.InstanceId = h.childID(a.Id)
+	} else {
+		return h.checkChild(c.Name, c.InstanceId, open)
+	}
+	return nil
 }
 
 // sortCarryover puts the events that go along with a continue-as-new in the order in which they came: the SDK keeps
@@ -245,11 +275,10 @@ func activityInput(in *wrapperspb.StringValue) (*wrapperspb.StringValue, error) 
 	return wrapperspb.String(string(safe)), err
 }
 
-// setCustomStatus makes the status one that the host takes: none when none was set (the SDK always sends one, and the
-// empty string would show), JSON, and not too long.
-func setCustomStatus(results *backend.ExecutionResults, logger *slog.Logger) {
+// setCustomStatus sends the status as the host takes it: none when none was set (the empty string would show), JSON, and
+// not too long. Every turn sends it, for one that does not erases it.
+func setCustomStatus(results *backend.ExecutionResults, status string, logger *slog.Logger) {
 	resp := results.Response
-	status := resp.CustomStatus.GetValue()
 	if status == "" {
 		resp.CustomStatus = nil
 		return

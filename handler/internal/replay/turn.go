@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"reflect"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/microsoft/durabletask-go/task"
@@ -27,14 +27,35 @@ type Turn struct {
 	// Status makes the custom status when the turn ends, in place of the one that was set; nil: there is none to make.
 	Status func() string
 
-	outcomes []outcome
+	history  *history
+	outcomes []outcome           // of the history
 	next     int                 // index into outcomes
-	blocked  bool                // the history ended before what the orchestrator waits for
 	sequence reflect.Value       // the SDK's number of what is scheduled next
-	ops      []*Op               // by that number; nil: the SDK's own, or done
+	status   reflect.Value       // the custom status that the SDK has
+	index    reflect.Value       // of the SDK's next event
+	ops      []*Op               // by the number of what was scheduled; nil: the SDK's own, or done
+	made     []int               // by that number: in which turn it was scheduled
 	earlier  []bool              // by that number: what an earlier turn scheduled
 	waits    map[string][]*Op    // waits for an external event by upper-case name, oldest first
 	buffered map[string][]string // events that nobody waits for yet
+
+	returned bool        // the orchestrator has returned
+	blocked  bool        // the history ended before what the orchestrator waits for
+	frozen   int32       // the number that was next when it was
+	strayed  atomic.Bool // another goroutine than the turn's has used it
+}
+
+func newTurn(h *history, logger *slog.Logger) *Turn {
+	return &Turn{
+		Logger:      logger,
+		ExecutionID: h.executionID,
+		Outputs:     map[string]json.RawMessage{},
+		history:     h,
+		outcomes:    h.outcomes,
+		ops:         make([]*Op, 0, len(h.scheduled)),
+		waits:       map[string][]*Op{},
+		buffered:    map[string][]string{},
+	}
 }
 
 // Op is one durable operation: an activity, a sub-orchestration, a timer or the wait for an external event.
@@ -57,21 +78,9 @@ const (
 	event
 )
 
-var turns sync.Map // *task.OrchestrationContext → *Turn
-
-// Of returns the state of the turn that ctx belongs to. It panics where there is none: the toolkit only works for
-// orchestrators that the handler or the test kit runs.
-func Of(ctx *task.OrchestrationContext) *Turn {
-	t, ok := turns.Load(ctx)
-	if !ok {
-		panic("durable: this orchestrator does not run under the custom handler or durabletest")
-	}
-	return t.(*Turn)
-}
-
 // Activity schedules an activity. An empty input means none.
 func (t *Turn) Activity(name string, input []byte) *Op {
-	id := t.sequence.Int()
+	id := t.nextID()
 	if t.scheduledEarlier(id) {
 		return t.add(id, activity, t.Context.CallActivity(name))
 	}
@@ -80,7 +89,7 @@ func (t *Turn) Activity(name string, input []byte) *Op {
 
 // SubOrchestration schedules a child. An empty id is filled in after the turn.
 func (t *Turn) SubOrchestration(name, instanceID string, input []byte) *Op {
-	id := t.sequence.Int()
+	id := t.nextID()
 	if t.scheduledEarlier(id) {
 		return t.add(id, subOrchestration, t.Context.CallSubOrchestrator(name))
 	}
@@ -89,22 +98,38 @@ func (t *Turn) SubOrchestration(name, instanceID string, input []byte) *Op {
 
 // scheduledEarlier says whether the action is surely taken off in the end because an earlier turn had it done. Most of a
 // long turn's actions are, so that nobody reads their inputs.
-func (t *Turn) scheduledEarlier(id int64) bool { return id < int64(len(t.earlier)) && t.earlier[id] }
+func (t *Turn) scheduledEarlier(id int32) bool { return int(id) < len(t.earlier) && t.earlier[id] }
 
 // Timer schedules a timer.
 func (t *Turn) Timer(d time.Duration) *Op {
-	id := t.sequence.Int()
+	id := t.nextID()
 	return t.add(id, timer, t.Context.CreateTimer(d))
 }
 
 // add remembers what the SDK has scheduled under the number.
-func (t *Turn) add(id int64, kind opKind, raw task.Task) *Op {
+func (t *Turn) add(id int32, kind opKind, raw task.Task) *Op {
 	op := &Op{kind: kind, raw: raw}
-	for int64(len(t.ops)) < id {
-		t.ops = append(t.ops, nil)
+	for len(t.ops) < int(id) {
+		t.ops, t.made = append(t.ops, nil), append(t.made, 0)
 	}
-	t.ops = append(t.ops, op)
+	t.ops, t.made = append(t.ops, op), append(t.made, t.number())
 	return op
+}
+
+// number is the number of the turn that the replay has reached.
+func (t *Turn) number() int {
+	if t.next == 0 {
+		return 0
+	}
+	return t.outcomes[t.next-1].turn
+}
+
+// scheduledIn is the number of the turn in which the operation was scheduled; 0: one of the SDK's own, or in the first.
+func (t *Turn) scheduledIn(id int32) int {
+	if id < 0 || int(id) >= len(t.made) {
+		return 0
+	}
+	return t.made[id]
 }
 
 // Event waits for the next external event of that name (its case does not matter) that no older wait takes.
@@ -130,11 +155,10 @@ func (t *Turn) take(name string) { _ = t.Context.WaitForSingleEvent(name, -1).Aw
 // Until steps through the history until done says so. If the history ends before, the turn ends here: the SDK's
 // task.ErrTaskBlocked goes up through the orchestrator as a panic, which nothing may recover.
 func (t *Turn) Until(done func() bool) {
+	t.mustOwn()
 	for !done() {
 		if !t.step() {
-			// An event that never comes: the SDK takes up the rest of the history (a termination above all) and blocks.
-			t.blocked = true
-			t.take("\x00")
+			t.take("\x00") // an event that never comes: the SDK takes up the rest of the history, and the turn ends
 		}
 	}
 }
@@ -212,13 +236,3 @@ func completion(o outcome) (id int32, kind opKind, result string) {
 	}
 	return e.GetTimerFired().GetTimerId(), timer, ""
 }
-
-// The SDK numbers what an orchestrator schedules and tells nobody the number. Reading it is what lets the toolkit find
-// an operation's outcome in the history, beside operations that the orchestrator called on the SDK directly.
-var sequenceNumber = func() []int {
-	f, ok := reflect.TypeFor[task.OrchestrationContext]().FieldByName("sequenceNumber")
-	if !ok {
-		panic("durabletask-go's OrchestrationContext has no sequenceNumber any more")
-	}
-	return f.Index
-}()

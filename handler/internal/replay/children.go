@@ -1,0 +1,116 @@
+package replay
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/durablefunctions/handler/internal/wire"
+)
+
+// TerminateEvent is the name of the external event by which a terminated orchestration has its children terminate, for
+// the host does not tell them. It ends an orchestration as a termination does, with its payload as the reason.
+const TerminateEvent = "durable.terminate"
+
+func isTermination(e *backend.HistoryEvent) bool {
+	r := e.GetEventRaised()
+	return r != nil && len(r.Name) == len(TerminateEvent) && strings.EqualFold(r.Name, TerminateEvent)
+}
+
+// maxID is how many characters an instance id has at most.
+const maxID = 100
+
+// childID is the id of the child that action number n starts: the parent's, so that whoever looks for an instance finds
+// its tree by the prefix; the execution, as the numbers come again after a continue-as-new and when a finished instance
+// is started anew, and the host silently replaces a child of the same id; and the number.
+func (h *history) childID(n int32) string {
+	return fitID(h.instanceID, fmt.Sprintf(":%s:%d", digest(h.executionID, 8), n))
+}
+
+// fitID joins the two within maxID characters. Where there is no room for all of id it is cut, and a digest of all of it
+// stands for the rest.
+func fitID(id, end string) string {
+	if utf8.RuneCountInString(id)+len(end) <= maxID {
+		return id + end
+	}
+	end = "~" + digest(id, 12) + end
+	return string([]rune(id)[:maxID-len(end)]) + end
+}
+
+// digest is n characters, of 5 bits each, that stand for the text.
+func digest(text string, n int) string {
+	sum := sha256.Sum256([]byte(text))
+	return strings.ToLower(base32.HexEncoding.EncodeToString(sum[:]))[:n]
+}
+
+// openChildren returns the ids of the children that were started behind that place in the history and have not ended, in
+// order.
+func (h *history) openChildren(behind int) []string {
+	ended := map[int32]bool{}
+	for _, o := range h.outcomes {
+		if id, kind, _ := completion(o); kind == subOrchestration {
+			ended[id] = true
+		}
+	}
+	var open []string
+	for _, e := range h.scheduled {
+		if c := e.GetSubOrchestrationInstanceCreated(); c != nil && e.at > behind && !ended[e.EventId] && c.InstanceId != "" {
+			open = append(open, c.InstanceId)
+		}
+	}
+	return open
+}
+
+// checkChild refuses a child whose start would replace a running instance.
+func (h *history) checkChild(name, id string, open map[string]bool) error {
+	if err := wire.CheckInstanceID(id); err != nil {
+		return fmt.Errorf("the id of sub-orchestration %q: %w", name, err)
+	}
+	switch {
+	case id == h.instanceID:
+		return fmt.Errorf("sub-orchestration %q cannot have the id %q, which is that of the orchestration that starts it", name, id)
+	case id == h.parentID:
+		return fmt.Errorf("sub-orchestration %q cannot have the id %q, which is that of the parent of the orchestration that starts it", name, id)
+	case open[id]:
+		return fmt.Errorf("sub-orchestration %q cannot have the id %q, which a sub-orchestration has that has not ended: "+
+			"give each an id of its own, or none (in a fan-out, leave WithInstanceID out)", name, id)
+	}
+	open[id] = true
+	return nil
+}
+
+// terminate is the answer that ends the orchestration, and its children with it. Nothing else is scheduled any more; the
+// activities that run are left to end.
+func (h *history) terminate(next int32) *backend.ExecutionResults {
+	results := Fail(h.instanceID, "", "")
+	results.Response.Actions = nil
+	for _, id := range h.openChildren(-1) {
+		addAction(results, next, "sendEvent")
+		event := last(results.Response.Actions).GetSendEvent()
+		fields := event.ProtoReflect()
+		fields.Mutable(fields.Descriptor().Fields().ByName("instance"))
+		event.Instance.InstanceId, event.Name, event.Data = id, TerminateEvent, h.reason
+		next++
+	}
+	addAction(results, next, "completeOrchestration")
+	end := last(results.Response.Actions).GetCompleteOrchestration()
+	end.OrchestrationStatus, end.Result = api.RUNTIME_STATUS_TERMINATED, h.reason
+	return results
+}
+
+// addAction adds an action of the named kind to the answer. durabletask-go does not export the Go types of actions; once
+// made, their fields can be set through the getters.
+func addAction(results *backend.ExecutionResults, id int32, kind protoreflect.Name) {
+	m := results.Response.ProtoReflect()
+	action := m.Mutable(m.Descriptor().Fields().ByName("actions")).List().AppendMutable().Message()
+	action.Mutable(action.Descriptor().Fields().ByName(kind))
+	last(results.Response.Actions).Id = id
+}
+
+func last[T any](list []T) T { return list[len(list)-1] }

@@ -1,0 +1,194 @@
+package replay
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+	"unsafe"
+	"weak"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler/internal/wire"
+)
+
+// turns holds the state of each turn that is running, by its context, and a tombstone of each that has ended for as long
+// as somebody holds its context.
+var turns sync.Map // weak.Pointer[task.OrchestrationContext] → *Turn or tombstone
+
+type tombstone struct{ logger *slog.Logger }
+
+// Of returns the state of the turn that ctx belongs to. It panics where there is none: the toolkit only works for
+// orchestrators that the handler or the test kit runs.
+func Of(ctx *task.OrchestrationContext) *Turn {
+	found, _ := turns.Load(weak.Make(ctx))
+	switch t := found.(type) {
+	case *Turn:
+		t.mustOwn()
+		return t
+	case tombstone:
+		leave(t.logger, "a goroutine that an orchestrator started has outlived its turn and is ended: an orchestrator starts no goroutines")
+	}
+	panic("durable: this orchestrator does not run under the custom handler or durabletest")
+}
+
+// execute runs the SDK's executor. A panic that is not the SDK's own signal is contained here, and with it whatever
+// state the SDK was left in.
+func (t *Turn) execute(h *history, orchestrator task.Orchestrator) (results *backend.ExecutionResults, failed *failure) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // see isTurns
+	registry := task.NewTaskRegistry()
+	_ = registry.AddOrchestratorN("*", func(ctx *task.OrchestrationContext) (any, error) {
+		if t.Context != nil {
+			t.historyEnds()
+		}
+		t.enter(ctx)
+		defer t.exit()
+		return orchestrator(ctx)
+	})
+	defer func() {
+		t.end()
+		if p := recover(); p != nil {
+			t.Logger.Error("orchestrator panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			failed = &failure{PanicType, fmt.Sprintf("panic: %v", p)}
+		} else if t.strayed.Load() {
+			failed = &failure{PanicType, strayMessage}
+		}
+	}()
+	if h.executionID != "" {
+		// A second start behind the last event: by it the SDK calls us when somebody waits for more.
+		again := wire.NewEvent("executionStarted", time.Time{})
+		again.GetExecutionStarted().Name = h.name
+		h.new = append(h.new, again)
+	}
+	results, _ = task.NewTaskExecutor(registry).ExecuteOrchestrator(context.Background(), api.InstanceID(h.instanceID), h.past, h.new)
+	t.dropLate(results)
+	return results, nil
+}
+
+func (t *Turn) enter(ctx *task.OrchestrationContext) {
+	t.Context = ctx
+	state := reflect.ValueOf(ctx).Elem()
+	t.sequence, t.status, t.index = state.FieldByIndex(sequenceNumber), state.FieldByIndex(customStatus), state.FieldByIndex(historyIndex)
+	turns.Store(weak.Make(ctx), t)
+}
+
+// exit runs when the orchestrator returns or panics. If it was left because it has to wait, it is left now, whatever it
+// made of that.
+func (t *Turn) exit() {
+	t.returned = true
+	if !t.blocked {
+		return
+	}
+	if p := recover(); p != task.ErrTaskBlocked {
+		t.Logger.Warn("the orchestrator recovered the panic of task.ErrTaskBlocked, by which it is left while it has to wait; " +
+			"what it did after that does not count: let this panic pass")
+	}
+	panic(task.ErrTaskBlocked)
+}
+
+// end leaves a tombstone for goroutines that outlive the turn: if they found nothing they would panic, and a panic in a
+// goroutine of its own ends the process.
+func (t *Turn) end() {
+	if t.Context == nil {
+		return
+	}
+	key := weak.Make(t.Context)
+	turns.Store(key, tombstone{t.Logger})
+	runtime.AddCleanup(t.Context, func(key weak.Pointer[task.OrchestrationContext]) { turns.Delete(key) }, key)
+}
+
+// historyEnds leaves the orchestrator, which waits for more than there is in the history.
+func (t *Turn) historyEnds() {
+	// The SDK goes one event back, so that it calls us the next time, too.
+	reflect.NewAt(t.index.Type(), unsafe.Pointer(t.index.UnsafeAddr())).Elem().SetInt(t.index.Int() - 1)
+	t.mustOwn()
+	if !t.returned && !t.blocked {
+		t.blocked, t.frozen = true, t.nextID()
+	}
+	panic(task.ErrTaskBlocked)
+}
+
+// dropLate drops what the orchestrator scheduled after it should have been left, unless an earlier version let that pass.
+func (t *Turn) dropLate(results *backend.ExecutionResults) {
+	if !t.blocked || t.nextID() == t.frozen {
+		return
+	}
+	recorded := map[int32]bool{}
+	for _, e := range t.history.scheduled {
+		recorded[e.EventId] = true
+	}
+	kept := results.Response.Actions[:0]
+	for _, a := range results.Response.Actions {
+		if a.Id < t.frozen || recorded[a.Id] {
+			kept = append(kept, a)
+		}
+	}
+	results.Response.Actions = kept
+}
+
+const strayMessage = "the orchestrator called or awaited something in another goroutine than its own, which cannot be replayed: " +
+	"start no goroutines in it; call everything first and await it then, with durable.FanOut say"
+
+// mustOwn ends the goroutine if it is not the one that the orchestrator runs in: the SDK leaves an orchestrator by a
+// panic, which in a goroutine of its own would end the process.
+func (t *Turn) mustOwn() {
+	if !isTurns() {
+		t.strayed.Store(true)
+		leave(t.Logger, strayMessage)
+	}
+}
+
+func leave(logger *slog.Logger, message string) {
+	logger.Error(message, "stack", string(debug.Stack()))
+	runtime.Goexit()
+}
+
+// isTurns says whether the goroutine is one that a turn runs in. Go tells no goroutine from another, but keeps this
+// setting for each: it is on for the goroutine of a turn, and off for those that it starts.
+func isTurns() bool {
+	on := debug.SetPanicOnFault(true)
+	debug.SetPanicOnFault(on)
+	return on
+}
+
+// nextID is the number of what is scheduled next.
+func (t *Turn) nextID() int32 {
+	if t.Context == nil {
+		return 0
+	}
+	return int32(t.sequence.Int())
+}
+
+// customStatus is the status that the orchestrator has set, or empty.
+func (t *Turn) customStatus() string {
+	switch {
+	case t.Status != nil:
+		return t.Status()
+	case t.Context == nil:
+		return ""
+	}
+	return t.status.String()
+}
+
+// What the SDK keeps to itself. Its number of what an orchestrator schedules is what lets the toolkit find an operation's
+// outcome in the history, beside operations that the orchestrator called on the SDK directly.
+var (
+	sequenceNumber = fieldOfContext("sequenceNumber")
+	customStatus   = fieldOfContext("customStatus")
+	historyIndex   = fieldOfContext("historyIndex")
+)
+
+func fieldOfContext(name string) []int {
+	f, ok := reflect.TypeFor[task.OrchestrationContext]().FieldByName(name)
+	if !ok {
+		panic("durabletask-go's OrchestrationContext has no " + name + " any more")
+	}
+	return f.Index
+}
