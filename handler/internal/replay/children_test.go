@@ -147,7 +147,7 @@ func TestTerminationReachesTheChildren(t *testing.T) {
 			"ignored by old version": {waitForFamily, family + "\n" + begin + terminate + "\n" + `"eventId":4,"taskScheduled":{"name":"Next"}` + "\n" + end, begin + done, all},
 			"at its start":           {waitForFamily, "", first + terminate, `4 TERMINATED "why"`},
 			"broken":                 {broken, family, begin + terminate, `0 event durable.terminate to a "why"; 1 event durable.terminate to b "why"; 2 TERMINATED "why"`},
-			"another orchestrator":   {other, family, begin + terminate, `1 event durable.terminate to a "why"; 2 event durable.terminate to b "why"; 3 TERMINATED "why"`},
+			"another orchestrator":   {other, family, begin + terminate, `2 event durable.terminate to a "why"; 3 event durable.terminate to b "why"; 4 TERMINATED "why"`},
 		} {
 			t.Run(from+"/"+name, func(t *testing.T) {
 				t.Parallel()
