@@ -155,6 +155,7 @@ func scriptOf(r record) (s script, reason string) {
 	if err != nil {
 		return s, "the turn was not recorded whole"
 	}
+	s.instance = turn.InstanceID
 	for _, e := range turn.History() {
 		s.follow(e)
 	}
@@ -261,6 +262,7 @@ func scriptedFields(fields map[string]string) map[string]string {
 
 // script is what an orchestrator must have done to come to a history.
 type script struct {
+	instance   string
 	steps      []step
 	scheduled  int
 	foreign    string // why no orchestrator of ours comes to it
@@ -280,8 +282,6 @@ func (s *script) schedule(id int32, next step) {
 		s.foreign = "ids that are not ours"
 	case !s.rewound:
 		s.foreign = "an id twice"
-	default: // TODO remove with the rewind
-		s.foreign = "scheduled again after a rewind"
 	}
 }
 
@@ -327,7 +327,7 @@ func (s *script) follow(e *backend.HistoryEvent) {
 }
 
 func (s *script) child(id int32, name, instance string) {
-	if instance == "" || len(instance) > 100 || slices.ContainsFunc(s.steps, func(o step) bool { return o.kind == "child" && o.id == instance }) {
+	if instance == "" || instance == s.instance || len(instance) > 100 || slices.ContainsFunc(s.steps, func(o step) bool { return o.kind == "child" && o.id == instance }) {
 		s.foreign = "a child's id that is refused"
 		return
 	}
