@@ -3,7 +3,6 @@ package myorchestration_test
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -23,7 +22,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/microsoft/durabletask-go/task"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	myclientfunction "example.com/durablefunctions/MyClientFunction"
@@ -32,6 +30,7 @@ import (
 	"example.com/durablefunctions/handler"
 	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/local"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // record makes new files: go test ./MyOrchestration -run TestHistories -record NAME runs each scenario on the local host
@@ -141,7 +140,7 @@ type decoded struct {
 	outputs map[string]bool
 }
 
-// decode reads the actions that an orchestrator's answer holds, in a message whose type durabletask-go only registers.
+// decode reads the actions and the names of the outputs in an orchestrator's answer.
 func decode(t *testing.T, body []byte) decoded {
 	t.Helper()
 	var a answer
@@ -149,23 +148,15 @@ func decode(t *testing.T, body []byte) decoded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := base64.StdEncoding.DecodeString(a.ReturnValue)
+	m, err := testkit.DecodeMessage("OrchestratorResponse", a.ReturnValue)
 	if err != nil {
-		t.Fatal(err)
-	}
-	kind, err := protoregistry.GlobalTypes.FindMessageByName("OrchestratorResponse")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := kind.New()
-	if err := proto.Unmarshal(raw, m.Interface()); err != nil {
 		t.Fatal(err)
 	}
 	d := decoded{outputs: map[string]bool{}}
 	for name := range a.Outputs {
 		d.outputs[name] = true
 	}
-	list := m.Get(kind.Descriptor().Fields().ByName("actions")).List()
+	list := m.Get(m.Descriptor().Fields().ByName("actions")).List()
 	for i := range list.Len() {
 		d.actions = append(d.actions, list.Get(i).Message().Interface())
 	}
