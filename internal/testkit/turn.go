@@ -133,10 +133,7 @@ type Conversation struct {
 // What it schedules becomes part of the history.
 func (c *Conversation) Turn(t testing.TB, h Host, news ...string) (Answer, *backend.ExecutionResults) {
 	t.Helper()
-	c.turns++
-	event := func(id int32, format string, args ...any) *backend.HistoryEvent {
-		return Event(t, fmt.Sprintf(`{"eventId":%d,"timestamp":"2026-11-23T01:02:%02dZ",%s}`, id, c.turns, fmt.Sprintf(format, args...)))
-	}
+	event := c.nextTurn(t)
 	turn := Turn{InstanceID: c.ID, Past: c.past, New: []*backend.HistoryEvent{event(-1, `"orchestratorStarted":{}`)}}
 	if c.turns == 1 {
 		input, _ := json.Marshal(c.Input)
@@ -161,6 +158,41 @@ func (c *Conversation) Turn(t testing.TB, h Host, news ...string) (Answer, *back
 	}
 	c.past = append(c.past, event(-1, `"orchestratorCompleted":{}`))
 	return answer, results
+}
+
+// nextTurn returns what makes the events of the next turn.
+func (c *Conversation) nextTurn(t testing.TB) func(id int32, format string, args ...any) *backend.HistoryEvent {
+	c.turns++
+	turn := c.turns
+	return func(id int32, format string, args ...any) *backend.HistoryEvent {
+		t.Helper()
+		return Event(t, fmt.Sprintf(`{"eventId":%d,"timestamp":"2026-11-23T01:02:%02dZ",%s}`, id, turn, fmt.Sprintf(format, args...)))
+	}
+}
+
+// Lose is a turn that got no answer: the orchestration has failed, and a rewind made its failure a genericEvent. The
+// next turn is the rewound one, with the event Rewound.
+func (c *Conversation) Lose(t testing.TB, news ...string) {
+	t.Helper()
+	event := c.nextTurn(t)
+	c.past = append(c.past, event(-1, `"orchestratorStarted":{}`))
+	for _, n := range news {
+		c.past = append(c.past, event(-1, "%s", n))
+	}
+	c.past = append(c.past, event(0, `"genericEvent":{}`), event(-1, `"orchestratorCompleted":{}`))
+}
+
+// Rewound is the event of a rewound turn, for Conversation.Turn.
+const Rewound = `"genericEvent":{"data":"rewound"}`
+
+// RequiresHistory says that the answer to a turn asks the host to ask again.
+func RequiresHistory(t testing.TB, a Answer) bool {
+	t.Helper()
+	m, err := DecodeResponse(a.ReturnValue)
+	if err != nil {
+		t.Fatalf("answer %s: %v", a, err)
+	}
+	return Fields(m)["unknown fields"] == "3801" // field 7 of a newer OrchestratorResponse: true
 }
 
 // TaskCompleted is the event of an activity's result, for Conversation.Turn.

@@ -1,0 +1,188 @@
+package tests
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/microsoft/durabletask-go/api"
+
+	"example.com/durablefunctions/internal/testkit"
+)
+
+// Turns as the real host sends them, to the built binary: what it was recorded to do with the answers is in the
+// recordings of tests/conformance.
+
+// records is a message's input of MyOrchestration with so many records.
+func recordsInput(n int) string {
+	ids, _ := json.Marshal(recordIDs(n))
+	return seedInput(`{"RecordIds":` + string(ids) + `}`)
+}
+
+// A termination reaches the children, theirs too, and nothing more is scheduled.
+func TestTerminationReachesTheChildren(t *testing.T) {
+	t.Parallel()
+	h := startHandler(t)
+	parent := &testkit.Conversation{Name: "MyOrchestration", ID: "job-1", Input: seedInput(`{"RecordIds":["a","b","c","d","e"],"BatchSize":2}`)}
+	_, results := parent.Turn(t, h.Host)
+	children := map[string]string{} // the inputs, by instance id
+	for _, a := range results.Response.Actions {
+		c := a.GetCreateSubOrchestration()
+		if c == nil || !strings.HasPrefix(c.InstanceId, "job-1:") {
+			t.Fatalf("the first turn does %v, want children whose ids begin with their parent's", a)
+		}
+		children[c.InstanceId] = c.Input.GetValue()
+	}
+	if len(children) < 2 {
+		t.Fatalf("%d children, want more", len(children))
+	}
+
+	_, results = parent.Turn(t, h.Host, `"executionTerminated":{"input":"\"enough\""}`)
+	event := ""
+	for _, a := range results.Response.Actions {
+		switch e, c := a.GetSendEvent(), a.GetCompleteOrchestration(); {
+		case e != nil && children[e.GetInstance().GetInstanceId()] != "":
+			data, _ := json.Marshal(e.Data.GetValue())
+			event = fmt.Sprintf(`"eventRaised":{"name":%q,"input":%s}`, e.Name, data)
+			child := &testkit.Conversation{Name: "MyOrchestration", ID: e.Instance.InstanceId, Input: children[e.Instance.InstanceId]}
+			delete(children, child.ID)
+			if _, first := child.Turn(t, h.Host); len(first.Response.Actions) == 0 || first.Response.Actions[0].GetScheduleTask() == nil {
+				t.Fatalf("a child does %v", first.Response.Actions)
+			}
+			_, end := child.Turn(t, h.Host, event)
+			if a := end.Response.Actions; len(a) != 1 || a[0].GetCompleteOrchestration().GetOrchestrationStatus() != api.RUNTIME_STATUS_TERMINATED {
+				t.Errorf("a child that is told answers %v, want TERMINATED", a)
+			}
+		case c.GetOrchestrationStatus() == api.RUNTIME_STATUS_TERMINATED && c != nil:
+		default:
+			t.Errorf("the turn that terminates does %v", a)
+		}
+	}
+	if len(children) > 0 {
+		t.Errorf("these children were not told: %v", children)
+	}
+}
+
+// A rewound orchestration schedules again, under the old ids, what was in flight when it failed, and ends rightly.
+func TestRewindSchedulesAgain(t *testing.T) {
+	t.Parallel()
+	h := startHandler(t)
+	c := &testkit.Conversation{Name: "MyOrchestration", ID: "job-1", Input: recordsInput(4)}
+	c.Turn(t, h.Host)
+	c.Lose(t, testkit.TaskCompleted(1, `{"Success":true}`))
+	_, results := c.Turn(t, h.Host, testkit.Rewound)
+	var again []int32
+	for _, a := range results.Response.Actions {
+		if a.GetScheduleTask().GetName() != "ProcessActivity" {
+			t.Fatalf("the rewound turn does %v", a)
+		}
+		again = append(again, a.Id)
+	}
+	slices.Sort(again)
+	if !slices.Equal(again, []int32{0, 2, 3}) {
+		t.Fatalf("scheduled again are %v, want 0, 2 and 3", again)
+	}
+	_, results = c.Turn(t, h.Host, testkit.TaskCompleted(0, `{"Success":true}`), testkit.TaskCompleted(3, `{"Success":true}`))
+	if a := results.Response.Actions; len(a) != 0 {
+		t.Fatalf("with one record to come it does %v", a)
+	}
+	_, results = c.Turn(t, h.Host, testkit.TaskCompleted(2, `{"Success":true}`))
+	if a := results.Response.Actions; len(a) != 1 || !strings.Contains(a[0].GetCompleteOrchestration().GetResult().GetValue(), `"Succeeded":4`) {
+		t.Errorf("the end is %v", a)
+	}
+}
+
+// A handler that is told to stop refuses turns, so that the host asks again, and loses none. A first turn may not be
+// refused: it is answered by an event to itself.
+func TestTurnsAreRefusedWhileStopping(t *testing.T) {
+	t.Parallel()
+	h := startHandler(t)
+	c := &testkit.Conversation{Name: "MyOrchestration", ID: "job-1", Input: recordsInput(2)}
+	if a, _ := c.Turn(t, h.Host); testkit.RequiresHistory(t, a) {
+		t.Fatalf("a turn is refused before there is a reason: %s", a)
+	}
+	h.signal(t, syscall.SIGTERM)
+	waitUntil(t, "a turn is refused", func() bool {
+		again := *c
+		a, results := again.Turn(t, h.Host, testkit.TaskCompleted(0, `{"Success":true}`))
+		refused := testkit.RequiresHistory(t, a)
+		if refused && (len(results.Response.Actions) > 0 || len(a.Outputs) > 0) {
+			t.Fatalf("a refused turn does something: %s", a)
+		}
+		return refused
+	})
+	first := &testkit.Conversation{Name: "MyOrchestration", ID: "job-2", Input: recordsInput(2)}
+	a, results := first.Turn(t, h.Host)
+	if actions := results.Response.Actions; testkit.RequiresHistory(t, a) || len(actions) != 1 || actions[0].GetSendEvent().GetInstance().GetInstanceId() != "job-2" {
+		t.Fatalf("a first turn is answered by %v, want an event to itself", actions)
+	}
+	// The next process does what this one did not.
+	h.kill()
+	next := startHandler(t)
+	_, results = first.Turn(t, next.Host, fmt.Sprintf(`"eventRaised":{"name":%q}`, results.Response.Actions[0].GetSendEvent().Name))
+	if n := len(results.Response.Actions); n != 2 {
+		t.Errorf("after its event, %d actions, want 2 activities", n)
+	}
+	if _, results = c.Turn(t, next.Host, testkit.TaskCompleted(0, `{"Success":true}`)); len(results.Response.Actions) > 0 {
+		t.Errorf("the refused turn does %v", results.Response.Actions)
+	}
+}
+
+// A turn for which there is no room in memory is refused as well, and done when there is.
+func TestTurnsAreRefusedWithoutMemory(t *testing.T) {
+	t.Parallel()
+	// Room for one large body, and half a second's wait for it.
+	h := startHandler(t, "HANDLER_MAX_BODY_BYTES=4000000", "GOMEMLIMIT=24MiB", "AzureFunctionsJobHost__functionTimeout=00:00:02", "HANDLER_DEADLINE_MARGIN=1s")
+	c := &testkit.Conversation{Name: "MyOrchestration", ID: "job-1", Input: recordsInput(2)}
+	c.Turn(t, h.Host)
+	large := testkit.TaskCompleted(0, `{"Success":false,"ErrorMessage":"`+strings.Repeat("x", 1_500_000)+`"}`)
+
+	body, hold := io.Pipe()
+	holder, err := http.NewRequest(http.MethodPost, h.URL+"/ProcessActivity", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		response, err := http.DefaultClient.Do(holder)
+		if err == nil {
+			response.Body.Close()
+		}
+		done <- err
+	}()
+	if _, err := hold.Write(bytes.Repeat([]byte(" "), 2_000_000)); err != nil { // when it returns, the handler has taken the room
+		t.Fatal(err)
+	}
+	again := *c
+	if a, _ := again.Turn(t, h.Host, large); !testkit.RequiresHistory(t, a) {
+		t.Errorf("without room the answer is %s", a)
+	}
+	small := *c
+	if a, _ := small.Turn(t, h.Host, testkit.TaskCompleted(0, `{"Success":true}`)); testkit.RequiresHistory(t, a) {
+		t.Errorf("a small turn is refused: %s", a)
+	}
+	_ = hold.Close()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if a, _ := c.Turn(t, h.Host, large); testkit.RequiresHistory(t, a) {
+		t.Errorf("with room the answer is %s", a)
+	}
+}
+
+// waitUntil asks again and again, for ten seconds.
+func waitUntil(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after ten seconds it is not so that %s", what)
+		}
+	}
+}
