@@ -26,48 +26,52 @@ func recordsInput(n int) string {
 	return seedInput(`{"RecordIds":` + string(ids) + `}`)
 }
 
-// A termination reaches the children, theirs too, and nothing more is scheduled.
+// A termination reaches the children, and theirs, and nothing more is scheduled.
 func TestTerminationReachesTheChildren(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	parent := &testkit.Conversation{Name: "MyOrchestration", ID: "job-1", Input: seedInput(`{"RecordIds":["a","b","c","d","e"],"BatchSize":2}`)}
-	_, results := parent.Turn(t, h.Host)
+	root := &testkit.Conversation{Name: "MyOrchestration", ID: "job-1", Input: seedInput(`{"RecordIds":["a","b","c","d","e"],"BatchSize":2}`)}
+	if n := terminate(t, h, root, `"executionTerminated":{"input":"\"enough\""}`); n != 5 {
+		t.Errorf("%d orchestrations were terminated, want the root, three batches, and one between", n)
+	}
+}
+
+// terminate runs an orchestration's first turn, terminates it by an event, and its children by the events that it sends
+// them. It returns how many it terminated.
+func terminate(t *testing.T, h *process, c *testkit.Conversation, event string) (n int) {
+	t.Helper()
+	_, results := c.Turn(t, h.Host)
 	children := map[string]string{} // the inputs, by instance id
 	for _, a := range results.Response.Actions {
-		c := a.GetCreateSubOrchestration()
-		if c == nil || !strings.HasPrefix(c.InstanceId, "job-1:") {
-			t.Fatalf("the first turn does %v, want children whose ids begin with their parent's", a)
+		if sub := a.GetCreateSubOrchestration(); sub != nil {
+			children[sub.InstanceId] = sub.Input.GetValue()
+			if !strings.HasPrefix(sub.InstanceId, c.ID+":") {
+				t.Errorf("a child of %s is %s", c.ID, sub.InstanceId)
+			}
 		}
-		children[c.InstanceId] = c.Input.GetValue()
 	}
-	if len(children) < 2 {
-		t.Fatalf("%d children, want more", len(children))
-	}
-
-	_, results = parent.Turn(t, h.Host, `"executionTerminated":{"input":"\"enough\""}`)
-	event := ""
+	n = 1
+	_, results = c.Turn(t, h.Host, event)
+	ended := false
 	for _, a := range results.Response.Actions {
-		switch e, c := a.GetSendEvent(), a.GetCompleteOrchestration(); {
-		case e != nil && children[e.GetInstance().GetInstanceId()] != "":
-			data, _ := json.Marshal(e.Data.GetValue())
-			event = fmt.Sprintf(`"eventRaised":{"name":%q,"input":%s}`, e.Name, data)
-			child := &testkit.Conversation{Name: "MyOrchestration", ID: e.Instance.InstanceId, Input: children[e.Instance.InstanceId]}
+		e := a.GetSendEvent()
+		input, isChild := children[e.GetInstance().GetInstanceId()]
+		switch {
+		case isChild:
+			child := &testkit.Conversation{Name: "MyOrchestration", ID: e.Instance.InstanceId, Input: input}
 			delete(children, child.ID)
-			if _, first := child.Turn(t, h.Host); len(first.Response.Actions) == 0 || first.Response.Actions[0].GetScheduleTask() == nil {
-				t.Fatalf("a child does %v", first.Response.Actions)
-			}
-			_, end := child.Turn(t, h.Host, event)
-			if a := end.Response.Actions; len(a) != 1 || a[0].GetCompleteOrchestration().GetOrchestrationStatus() != api.RUNTIME_STATUS_TERMINATED {
-				t.Errorf("a child that is told answers %v, want TERMINATED", a)
-			}
-		case c.GetOrchestrationStatus() == api.RUNTIME_STATUS_TERMINATED && c != nil:
+			data, _ := json.Marshal(e.Data.GetValue())
+			n += terminate(t, h, child, fmt.Sprintf(`"eventRaised":{"name":%q,"input":%s}`, e.Name, data))
+		case a.GetCompleteOrchestration() != nil:
+			ended = a.GetCompleteOrchestration().OrchestrationStatus == api.RUNTIME_STATUS_TERMINATED
 		default:
-			t.Errorf("the turn that terminates does %v", a)
+			t.Errorf("%s, when it is terminated, does %v", c.ID, a)
 		}
 	}
-	if len(children) > 0 {
-		t.Errorf("these children were not told: %v", children)
+	if len(children) > 0 || !ended {
+		t.Errorf("%s is terminated: %t; these children are not told: %v", c.ID, ended, children)
 	}
+	return n
 }
 
 // A rewound orchestration schedules again, under the old ids, what was in flight when it failed, and ends rightly.

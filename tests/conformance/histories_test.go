@@ -155,7 +155,7 @@ func scriptOf(r record) (s script, reason string) {
 	if err != nil {
 		return s, "the turn was not recorded whole"
 	}
-	s.instance = turn.InstanceID
+	s.id = turn.InstanceID
 	for _, e := range turn.History() {
 		s.follow(e)
 	}
@@ -262,7 +262,7 @@ func scriptedFields(fields map[string]string) map[string]string {
 
 // script is what an orchestrator must have done to come to a history.
 type script struct {
-	instance   string
+	id         string
 	steps      []step
 	scheduled  int
 	foreign    string // why no orchestrator of ours comes to it
@@ -272,7 +272,8 @@ type script struct {
 	rewound    bool
 }
 
-// schedule notes what was scheduled under an id: ours are numbered from 0, and a rewind schedules one again.
+// schedule notes what was scheduled under an id: ours are numbered from 0. After a rewind one comes again, without the
+// orchestrator's doing.
 func (s *script) schedule(id int32, next step) {
 	switch {
 	case int(id) == s.scheduled:
@@ -316,7 +317,7 @@ func (s *script) follow(e *backend.HistoryEvent) {
 	case e.GetEventSent() != nil:
 		s.foreign = "an event sent"
 	case e.GetGenericEvent() != nil:
-		s.steered, s.rewound = true, true
+		s.rewound = true
 	case e.GetExecutionSuspended() != nil:
 		s.steered = true
 	case e.GetExecutionTerminated() != nil:
@@ -327,7 +328,7 @@ func (s *script) follow(e *backend.HistoryEvent) {
 }
 
 func (s *script) child(id int32, name, instance string) {
-	if instance == "" || instance == s.instance || len(instance) > 100 || slices.ContainsFunc(s.steps, func(o step) bool { return o.kind == "child" && o.id == instance }) {
+	if instance == "" || instance == s.id || len(instance) > 100 || slices.ContainsFunc(s.steps, func(o step) bool { return o.kind == "child" && o.id == instance }) {
 		s.foreign = "a child's id that is refused"
 		return
 	}
