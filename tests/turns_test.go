@@ -8,9 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/microsoft/durabletask-go/api"
 
@@ -103,42 +101,6 @@ func TestRewindSchedulesAgain(t *testing.T) {
 	}
 }
 
-// A handler that is told to stop refuses turns, so that the host asks again, and loses none. A first turn may not be
-// refused: it is answered by an event to itself.
-func TestTurnsAreRefusedWhileStopping(t *testing.T) {
-	t.Parallel()
-	h := startHandler(t)
-	c := &testkit.Conversation{Name: "MyOrchestration", ID: "job-1", Input: recordsInput(2)}
-	if a, _ := c.Turn(t, h.Host); testkit.RequiresHistory(t, a) {
-		t.Fatalf("a turn is refused before there is a reason: %s", a)
-	}
-	h.signal(t, syscall.SIGTERM)
-	waitUntil(t, "a turn is refused", func() bool {
-		again := *c
-		a, results := again.Turn(t, h.Host, testkit.TaskCompleted(0, `{"Success":true}`))
-		refused := testkit.RequiresHistory(t, a)
-		if refused && (len(results.Response.Actions) > 0 || len(a.Outputs) > 0) {
-			t.Fatalf("a refused turn does something: %s", a)
-		}
-		return refused
-	})
-	first := &testkit.Conversation{Name: "MyOrchestration", ID: "job-2", Input: recordsInput(2)}
-	a, results := first.Turn(t, h.Host)
-	if actions := results.Response.Actions; testkit.RequiresHistory(t, a) || len(actions) != 1 || actions[0].GetSendEvent().GetInstance().GetInstanceId() != "job-2" {
-		t.Fatalf("a first turn is answered by %v, want an event to itself", actions)
-	}
-	// The next process does what this one did not.
-	h.kill()
-	next := startHandler(t)
-	_, results = first.Turn(t, next.Host, fmt.Sprintf(`"eventRaised":{"name":%q}`, results.Response.Actions[0].GetSendEvent().Name))
-	if n := len(results.Response.Actions); n != 2 {
-		t.Errorf("after its event, %d actions, want 2 activities", n)
-	}
-	if _, results = c.Turn(t, next.Host, testkit.TaskCompleted(0, `{"Success":true}`)); len(results.Response.Actions) > 0 {
-		t.Errorf("the refused turn does %v", results.Response.Actions)
-	}
-}
-
 // A turn for which there is no room in memory is refused as well, and done when there is.
 func TestTurnsAreRefusedWithoutMemory(t *testing.T) {
 	t.Parallel()
@@ -178,15 +140,5 @@ func TestTurnsAreRefusedWithoutMemory(t *testing.T) {
 	}
 	if a, _ := c.Turn(t, h.Host, large); testkit.RequiresHistory(t, a) {
 		t.Errorf("with room the answer is %s", a)
-	}
-}
-
-// waitUntil asks again and again, for ten seconds.
-func waitUntil(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("after ten seconds it is not so that %s", what)
-		}
 	}
 }
