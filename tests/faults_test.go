@@ -476,7 +476,7 @@ func TestProcessingThatNeverReturns(t *testing.T) {
 		t.Fatal(err)
 	}
 	i, err := host.Wait(t.Context(), "the-job")
-	want := `["a","deadline: function ProcessActivity ran for 2s, the limit, and was left behind","c"]`
+	want := `["a","deadline: function ProcessActivity ran for 2.5s, the limit, and was left behind","c"]`
 	if err != nil || i.Output != want {
 		t.Errorf("%+v, %v; want %s", i, err, want)
 	}

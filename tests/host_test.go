@@ -203,7 +203,7 @@ func TestSettingsInFlight(t *testing.T) {
 	}
 	_, results = c.Turn(t, other.Host, testkit.TaskCompleted(3, `{"Success":true}`))
 	sub := results.Response.Actions[0].GetCreateSubOrchestration()
-	if sub.GetName() != "MyOrchestration" || !strings.HasPrefix(sub.GetInstanceId(), "exec-1:") || !strings.Contains(sub.Input.GetValue(), "first@example.com") {
+	if sub.GetName() != "MyOrchestration" || !strings.HasPrefix(sub.GetInstanceId(), "job-1:") || !strings.Contains(sub.Input.GetValue(), "first@example.com") {
 		t.Fatalf("after the last record: %v, want the mail's sub-orchestration", results.Response.Actions)
 	}
 	if !other.out.Has("1 tasks failed.") || strings.Count(other.out.String(), "1 tasks failed.") != 1 {
