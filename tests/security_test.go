@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // start takes messages from this machine only, and not from web pages that a browser on it shows.
@@ -60,6 +62,48 @@ func TestOnlyFromThisMachine(t *testing.T) {
 	}
 	if n := query(t, filepath.Join(s.data, "taskhub.db"), "SELECT (SELECT COUNT(*) FROM messages) + (SELECT COUNT(*) FROM instances)"); n != 0 {
 		t.Error("a message was taken")
+	}
+}
+
+// The handler's port is for the host: a web page that a browser on this machine shows can run no activity.
+func TestHandlerIsForTheHostOnly(t *testing.T) {
+	t.Parallel()
+	crm := testkit.StartCRM(t, nil)
+	h := startHandler(t, "CRM_BASE_URL="+crm.URL)
+	body := testkit.ActivityBody(`{"RecordId":"a","JobId":"j"}`)
+	invoke := func(change func(*http.Request)) testkit.Answer {
+		t.Helper()
+		r, err := h.NewRequest("ProcessActivity", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(r)
+		a, err := h.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	for name, change := range map[string]func(*http.Request){
+		"rebound name":   func(r *http.Request) { r.Host = "rebound.example.com" },
+		"page elsewhere": func(r *http.Request) { r.Header.Set("Origin", "https://evil.example.com") },
+		"page of a file": func(r *http.Request) { r.Header.Set("Origin", "null") },
+		"cross-site":     func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
+		"simple, text": func(r *http.Request) {
+			r.Header.Set("Content-Type", "text/plain")
+			r.Header.Set("Sec-Fetch-Site", "none")
+		},
+		"address elsewhere": func(r *http.Request) { r.Host = "192.0.2.1:7071" },
+	} {
+		if a := invoke(change); a.Status != http.StatusForbidden {
+			t.Errorf("%s: %s", name, a)
+		}
+	}
+	if n := crm.AllCalls(); n != 0 {
+		t.Errorf("%d records were processed", n)
+	}
+	if a := invoke(func(*http.Request) {}); a.Status != 200 || crm.AllCalls() != 1 {
+		t.Errorf("the host itself: %s", a)
 	}
 }
 
