@@ -9,50 +9,33 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 const testToken = "t0ken-of-the-test"
 
-// server is a CRM that records what it is asked.
+// server is a CRM, and how long the store would have waited between attempts.
 type server struct {
-	*httptest.Server
-	mu       sync.Mutex
-	requests []request
-	waits    []time.Duration // what the store would have waited between attempts
+	*testkit.CRM
+	waits []time.Duration
 }
 
-type request struct{ Method, Path, Key, Token, Body string }
-
-func (s *server) seen() []request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.requests
-}
+type request = testkit.CRMRequest
 
 // newREST starts a CRM that answers with handler, which is told which attempt, from 1, it answers. The store's waits
 // between attempts are noted, and cut short.
 func newREST(t *testing.T, handler func(w http.ResponseWriter, r *http.Request, attempt int)) (*REST, *server) {
 	t.Helper()
 	s := &server{}
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		s.mu.Lock()
-		s.requests = append(s.requests, request{
-			r.Method, r.URL.EscapedPath(), r.Header.Get("Idempotency-Key"), r.Header.Get("Authorization"), string(body),
-		})
-		attempt := len(s.requests)
-		s.mu.Unlock()
-		handler(w, r, attempt)
-	}))
-	t.Cleanup(s.Close)
+	s.CRM = testkit.StartCRM(t, func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		handler(w, r, len(s.Requests()))
+		return true
+	})
 	store, err := NewREST(s.URL+"/api/", testToken)
 	if err != nil {
 		t.Fatal(err)
@@ -121,8 +104,8 @@ func TestRESTRecords(t *testing.T) {
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			wantRequests := []request{{Method: "GET", Path: "/api/batches/2026-10/records", Token: "Bearer " + testToken}}
-			if diff := cmp.Diff(wantRequests, server.seen()); diff != "" {
+			wantRequests := []request{{Method: "GET", Path: "/api/batches/2026-10/records", Authorization: "Bearer " + testToken}}
+			if diff := cmp.Diff(wantRequests, server.Requests()); diff != "" {
 				t.Errorf("requests (-want +got):\n%s", diff)
 			}
 			checkError(t, err, server)
@@ -182,9 +165,9 @@ func TestRESTProcess(t *testing.T) {
 				t.Error(err)
 			}
 			wantRequests := []request{{
-				Method: "POST", Path: "/api/records/C-1/process", Key: "job-1/C-1", Token: "Bearer " + testToken, Body: `{"JobId":"job-1"}`,
+				Method: "POST", Path: "/api/records/C-1/process", Key: "job-1/C-1", Authorization: "Bearer " + testToken, Body: `{"JobId":"job-1"}`,
 			}}
-			if diff := cmp.Diff(wantRequests, server.seen()); diff != "" {
+			if diff := cmp.Diff(wantRequests, server.Requests()); diff != "" {
 				t.Errorf("requests (-want +got):\n%s", diff)
 			}
 			checkError(t, err, server)
@@ -209,10 +192,10 @@ func TestRESTEscapes(t *testing.T) {
 		t.Error(err)
 	}
 	want := []request{
-		{Method: "GET", Path: "/api/batches/a%2Fb%20%3F%23%25%C3%A9/records", Token: "Bearer " + testToken},
-		{Method: "POST", Path: "/api/records/..%2Fx%3By/process", Key: "job:ä/../x;y", Token: "Bearer " + testToken, Body: `{"JobId":"job:ä"}`},
+		{Method: "GET", Path: "/api/batches/a%2Fb%20%3F%23%25%C3%A9/records", Authorization: "Bearer " + testToken},
+		{Method: "POST", Path: "/api/records/..%2Fx%3By/process", Key: "job:ä/../x;y", Authorization: "Bearer " + testToken, Body: `{"JobId":"job:ä"}`},
 	}
-	if diff := cmp.Diff(want, server.seen()); diff != "" {
+	if diff := cmp.Diff(want, server.Requests()); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 }
@@ -229,8 +212,8 @@ func TestRESTIDsThatNoURLCarries(t *testing.T) {
 		}
 		wantSurroundings(t, store.Process(t.Context(), id, "C-1"), "job id")
 	}
-	if len(server.seen()) != 0 {
-		t.Errorf("requests: %v", server.seen())
+	if len(server.Requests()) != 0 {
+		t.Errorf("requests: %v", server.Requests())
 	}
 }
 
@@ -294,10 +277,10 @@ func TestRESTRetries(t *testing.T) {
 			if diff := cmp.Diff(test.waits, server.waits); diff != "" {
 				t.Errorf("waits (-want +got):\n%s", diff)
 			}
-			if len(server.seen()) != test.attempts {
-				t.Errorf("%d attempts, want %d", len(server.seen()), test.attempts)
+			if len(server.Requests()) != test.attempts {
+				t.Errorf("%d attempts, want %d", len(server.Requests()), test.attempts)
 			}
-			for _, request := range server.seen() {
+			for _, request := range server.Requests() {
 				if request.Key != "job-1/C-1" || request.Body != `{"JobId":"job-1"}` {
 					t.Errorf("an attempt differs: %+v", request)
 				}
@@ -355,8 +338,8 @@ func TestRESTSlow(t *testing.T) {
 			return time.Hour
 		}
 		err := store.Process(ctx, "job", "C-1")
-		if !errors.Is(err, context.Canceled) || len(server.seen()) != 1 {
-			t.Errorf("after %d requests: %v", len(server.seen()), err)
+		if !errors.Is(err, context.Canceled) || len(server.Requests()) != 1 {
+			t.Errorf("after %d requests: %v", len(server.Requests()), err)
 		}
 		checkError(t, err, server)
 	})
@@ -393,7 +376,7 @@ func TestRESTWithoutToken(t *testing.T) {
 	if err := store.Process(t.Context(), "job", "C-1"); err != nil {
 		t.Fatal(err)
 	}
-	if got := server.seen()[0]; got.Token != "" || got.Path != "/records/C-1/process" {
+	if got := server.Requests()[0]; got.Authorization != "" || got.Path != "/records/C-1/process" {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -3,6 +3,7 @@ package testkit
 import (
 	"encoding/json"
 	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -19,10 +20,16 @@ type CRM struct {
 	// Answer, unless nil, sees each request first, the nth of its path (from 1), and has answered it when it returns true.
 	Answer Fault
 
-	mu    sync.Mutex
-	calls map[string]int             // by path
-	keys  map[string]map[string]bool // by record: the keys under which it was processed
+	server *http.Server
+
+	mu       sync.Mutex
+	requests []CRMRequest
+	calls    map[string]int             // by path
+	keys     map[string]map[string]bool // by record: the keys under which it was processed
 }
+
+// CRMRequest is what reached a CRM. Path is as it was escaped.
+type CRMRequest struct{ Method, Path, Key, Authorization, Body string }
 
 // Fault answers a request, the nth of its path, in place of a CRM, or returns false.
 type Fault func(w http.ResponseWriter, r *http.Request, n int) bool
@@ -41,15 +48,19 @@ func StartCRMAt(t testing.TB, port string, answer Fault) *CRM {
 		t.Fatal(err)
 	}
 	c := &CRM{URL: "http://" + listener.Addr().String(), Records: []string{"a", "b", "c"}, Answer: answer, calls: map[string]int{}, keys: map[string]map[string]bool{}}
-	server := &http.Server{Handler: c}
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(func() { _ = server.Close() })
+	c.server = &http.Server{Handler: c, ErrorLog: log.New(io.Discard, "", 0)}
+	go func() { _ = c.server.Serve(listener) }()
+	t.Cleanup(c.Close)
 	return c
 }
 
+// Close ends the service.
+func (c *CRM) Close() { _ = c.server.Close() }
+
 func (c *CRM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body)
+	body, _ := io.ReadAll(r.Body)
 	c.mu.Lock()
+	c.requests = append(c.requests, CRMRequest{r.Method, r.URL.EscapedPath(), r.Header.Get("Idempotency-Key"), r.Header.Get("Authorization"), string(body)})
 	c.calls[r.URL.Path]++
 	n := c.calls[r.URL.Path]
 	c.mu.Unlock()
@@ -84,14 +95,11 @@ func (c *CRM) Calls(path string) int {
 	return c.calls[path]
 }
 
-// AllCalls is how often the CRM was called.
-func (c *CRM) AllCalls() (n int) {
+// Requests returns what has reached the CRM so far.
+func (c *CRM) Requests() []CRMRequest {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, calls := range c.calls {
-		n += calls
-	}
-	return n
+	return slices.Clone(c.requests)
 }
 
 // Effects is how often something was done: once for each key.
