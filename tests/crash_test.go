@@ -54,7 +54,7 @@ func startSlowCRM(t *testing.T, records int, delay time.Duration) *slowCRM {
 }
 
 // life starts the command, lets it run until it has asked for a record and a random moment longer, and kills it. It
-// returns how long the process took to take the work up, or false if it came to its end before.
+// returns how long it took until the process resumed the work, or false if the process ended before.
 func (c *slowCRM) life(t *testing.T, env []string, args ...string) (time.Duration, bool) {
 	t.Helper()
 	for len(c.arrived) > 0 {

@@ -25,8 +25,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// The handler dies, the host lives: what is in flight in the handler gets no answer, which fails an activity once and an
-// orchestration for good. (That a killed host goes on where it was is the matter of TestCrash.)
+// The handler dies while the host lives: invocations in flight get no answer, which fails an activity once and an
+// orchestration for good. (TestCrash kills the host.)
 
 // moment is when in an invocation the handler is killed.
 type moment int
@@ -468,7 +468,7 @@ func TestRPC(t *testing.T) {
 			t.Cleanup(s.Close)
 			return s.URL
 		},
-		"is no address": func(*testing.T) string { return "nowhere" },
+		"is not an address": func(*testing.T) string { return "nowhere" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -480,7 +480,7 @@ func TestRPC(t *testing.T) {
 				altered := rpcBaseURL.ReplaceAll(body, []byte("${1}"+url))
 				altered = bytes.Replace(altered, []byte("00:01:40"), []byte("00:00:01"), 1)
 				if !bytes.Contains(altered, []byte(url)) || !bytes.Contains(altered, []byte("00:00:01")) {
-					t.Errorf("this is no durable client: %s", body)
+					t.Errorf("this is not a durable client binding: %s", body)
 				}
 				return altered
 			}}

@@ -29,8 +29,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// Faulty surroundings: each fault ends in bounded time with one clear line, no record, message or mail is lost, and the
-// rest goes on.
+// What the app depends on fails: each fault ends in bounded time with one clear line, no record, message or mail is
+// lost, and everything else continues.
 
 // slowFaults adds the faults that take minutes: a CRM that is down for one, a SendGrid that never answers.
 var slowFaults = flag.Bool("slow-faults", false, "run the tests of faults that last for minutes")

@@ -31,7 +31,7 @@ func decodeInput(t *testing.T, s testkit.Start) map[string]any {
 	t.Helper()
 	var compressed string
 	if err := json.Unmarshal([]byte(s.Input), &compressed); err != nil {
-		t.Fatalf("input %.80s is no JSON string", s.Input)
+		t.Fatalf("input %.80s is not a JSON string", s.Input)
 	}
 	raw, err := base64.StdEncoding.DecodeString(compressed)
 	if err != nil {
@@ -296,7 +296,7 @@ func TestRecordedRequests(t *testing.T) {
 			if r := h.Post(t, "ProcessActivity", line.Request); r.Status != 200 && r.Status != 500 {
 				t.Errorf("answer %s", r)
 			}
-		case "QueueStart": // there is no myQueueItem
+		case "QueueStart": // the binding has another name
 			if r := h.Post(t, clientFunction, line.Request); r.Status != 500 {
 				t.Errorf("answer %s", r)
 			}

@@ -46,7 +46,7 @@ func command(ctx context.Context, env []string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// result is what a command came to.
+// result is how a command ended.
 type result struct {
 	code           int
 	stdout, stderr string
@@ -93,7 +93,7 @@ func parseReport(t *testing.T, r result) report {
 	d := json.NewDecoder(strings.NewReader(r.stdout))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&rep); err != nil {
-		t.Fatalf("stdout %q is no report: %v (stderr %s)", r.stdout, err, r.stderr)
+		t.Fatalf("stdout %q is not a report: %v (stderr %s)", r.stdout, err, r.stderr)
 	}
 	if d.More() {
 		t.Errorf("stdout holds more than the report: %q", r.stdout)

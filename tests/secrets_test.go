@@ -26,7 +26,7 @@ var secrets = []string{
 	"HANDLER_LOG_LEVEL=debug",
 }
 
-// hidden looks for secrets in a text.
+// hidden fails the test when a text shows a secret.
 func hidden(t *testing.T, where, text string) {
 	t.Helper()
 	if i := strings.Index(text, planted); i >= 0 {
@@ -34,7 +34,7 @@ func hidden(t *testing.T, where, text string) {
 	}
 }
 
-// hiddenInFiles looks for secrets in all files below a directory.
+// hiddenInFiles fails the test when a file below a directory shows a secret.
 func hiddenInFiles(t *testing.T, dir string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -50,7 +50,7 @@ func hiddenInFiles(t *testing.T, dir string) {
 	}
 }
 
-// repeats answers with a status and all secrets that it was sent, as careless servers do.
+// repeats answers with a status and the secrets that it was sent, as careless servers do.
 func repeats(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Request-Authorization", r.Header.Get("Authorization"))
@@ -95,9 +95,9 @@ func TestSecretsOfCommands(t *testing.T) {
 		"SendGrid says nonsense":    {crm: refuseB, sendGrid: repeatsBadly, code: 1},
 		"SendGrid hangs up":         {crm: refuseB, sendGrid: testkit.Sends(""), code: 1},
 		"SendGrid is not there":     {crm: refuseB, env: []string{"SENDGRID_BASE_URL=http://user:planted@127.0.0.1:1"}, code: 1},
-		"SendGrid's URL is none":    {crm: refuseB, env: []string{"SENDGRID_BASE_URL=planted:\x7f//"}, code: 1},
+		"SendGrid's URL is malformed":    {crm: refuseB, env: []string{"SENDGRID_BASE_URL=planted:\x7f//"}, code: 1},
 		"SendGrid's URL is open":    {crm: refuseB, env: []string{"SENDGRID_BASE_URL=http://user:planted@mail.example.com"}, code: 1},
-		"SendGrid's key is no key":  {crm: refuseB, sendGrid: testkit.Status(202), env: []string{"SendGridKey=planted\nkey"}, code: 1},
+		"SendGrid's key is malformed":  {crm: refuseB, sendGrid: testkit.Status(202), env: []string{"SendGridKey=planted\nkey"}, code: 1},
 		"records fail":              {crm: failsRecords, sendGrid: repeats(401), code: 1},
 		"batch refused":             {crm: testkit.Always("/batches/", repeats(401)), code: 2},
 		"batch fails":               {crm: testkit.Always("/batches/", repeats(503)), code: 2},
@@ -107,8 +107,8 @@ func TestSecretsOfCommands(t *testing.T) {
 		"CRM is not there":          {env: []string{"CRM_BASE_URL=http://127.0.0.1:1"}, code: 2},
 		"CRM's URL has a password":  {env: []string{"CRM_BASE_URL=https://user:planted@crm.example.com"}, code: 2},
 		"CRM's URL has a query":     {env: []string{"CRM_BASE_URL=https://crm.example.com?key=planted"}, code: 2},
-		"CRM's URL is none":         {env: []string{"CRM_BASE_URL=https://user:planted@crm.example.com:port"}, code: 2},
-		"CRM's token is no token":   {env: []string{"CRM_TOKEN=planted\ntoken"}, code: 2},
+		"CRM's URL is malformed":         {env: []string{"CRM_BASE_URL=https://user:planted@crm.example.com:port"}, code: 2},
+		"CRM's token is malformed":   {env: []string{"CRM_TOKEN=planted\ntoken"}, code: 2},
 		"a setting is wrong":        {env: []string{"MAIL_ATTEMPTS=many"}, code: 2},
 		"host.json is overridden":   {env: []string{"AzureFunctionsJobHost__functionTimeout=soon"}, code: 2},
 		"the message is too large":  {env: []string{"MESSAGE_MAX_BYTES=3"}, code: 2},

@@ -122,7 +122,7 @@ func ParseInvocation(body string) (Invocation, error) {
 	var i Invocation
 	err := json.Unmarshal([]byte(body), &i)
 	if err != nil {
-		err = fmt.Errorf("the request is no invocation: %w", err)
+		err = fmt.Errorf("the request is not an invocation: %w", err)
 	}
 	return i, err
 }

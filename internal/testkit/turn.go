@@ -90,7 +90,7 @@ func DecodeMessage(name protoreflect.FullName, text string) (protoreflect.Messag
 	}
 	m := t.New()
 	if err := proto.Unmarshal(raw, m.Interface()); err != nil {
-		return nil, fmt.Errorf("no %s: %w", name, err)
+		return nil, fmt.Errorf("not an %s: %w", name, err)
 	}
 	return m, nil
 }
@@ -99,7 +99,7 @@ func DecodeMessage(name protoreflect.FullName, text string) (protoreflect.Messag
 func DecodeResponse(returnValue json.RawMessage) (protoreflect.Message, error) {
 	var s string
 	if err := json.Unmarshal(returnValue, &s); err != nil {
-		return nil, fmt.Errorf("no JSON string: %w", err)
+		return nil, fmt.Errorf("not a JSON string: %w", err)
 	}
 	return DecodeMessage("OrchestratorResponse", s)
 }

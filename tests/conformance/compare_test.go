@@ -67,7 +67,7 @@ func compareBare(r record, a answer) (differences []string) {
 	var request struct{ Data map[string]json.RawMessage }
 	var want string
 	if json.Unmarshal([]byte(r.Request), &request) != nil || json.Unmarshal([]byte(testkit.Text(request.Data["input"])), &want) != nil {
-		return append(differences, "the recorded input is no string")
+		return append(differences, "the recorded input is not a string")
 	}
 	if got := decodePhrase(a.Phrase); got != want && !isCut(got, want) {
 		differences = append(differences, fmt.Sprintf("the reason phrase says %s, want %s", short(got), short(want)))

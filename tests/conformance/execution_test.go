@@ -181,7 +181,7 @@ func (h *localHost) compareExecutions(t *testing.T, recorded []record) {
 	ours, want := executions(t, h.conversation(), nil), executions(t, recorded, h.ids)
 	for id := range ours {
 		if want[id] == nil && !slices.Contains(slices.Collect(maps.Values(h.ids)), id) {
-			t.Errorf("%s: there are turns, recorded are none", id)
+			t.Errorf("%s: there are turns, none is recorded", id)
 		}
 	}
 	for id, recorded := range want {

@@ -22,7 +22,7 @@ import (
 )
 
 // TestRecordedHistories plays turns that were recorded with a scripted handler: every history that our orchestrators
-// could have, however the host came to it, is accepted, and the answer is what the recorded handler answered.
+// could have is accepted, and the answer is that of the recorded handler.
 func TestRecordedHistories(t *testing.T) {
 	t.Parallel()
 	h := startScripted(t)
@@ -55,7 +55,7 @@ func TestRecordedHistories(t *testing.T) {
 	}
 }
 
-// What becomes of a line.
+// The kinds of lines.
 const (
 	compared = "turns compared"
 	accepted = "turns accepted whose recorded answer cannot be ours"
@@ -126,7 +126,7 @@ func (h *scripted) orchestrate(ctx *task.OrchestrationContext) (any, error) {
 	return nil, ctx.WaitForSingleEvent("never", -1).Await(nil)
 }
 
-// check plays a line, and says what became of it and how the answer differs from the recorded one.
+// check plays a line. It returns what kind of line that is, and how the answer differs from the recorded one.
 func (h *scripted) check(t *testing.T, r record) (string, []string) {
 	s, reason := scriptOf(r)
 	if reason != "" {
@@ -153,7 +153,7 @@ func scriptOf(r record) (s script, reason string) {
 	}
 	turn, err := testkit.DecodeTurn(r.Request)
 	if err != nil {
-		return s, "the turn was not recorded whole"
+		return s, "the turn was cut short"
 	}
 	s.id = turn.InstanceID
 	for _, e := range turn.History() {
@@ -182,7 +182,7 @@ func (s script) compare(answer testkit.Answer, r record) []string {
 	case answer.Status != 200 || err != nil:
 		return []string{fmt.Sprintf("the turn is not accepted: %s (%v)", answer, err)}
 	case s.terminated:
-		return compareTermination(actionsOf(ours))
+		return compareTermination(r, actionsOf(ours))
 	case !s.comparable:
 		return refusals(actionsOf(ours))
 	}
@@ -199,6 +199,7 @@ type action struct {
 	ScheduleTask           *struct{ Name string }
 	CreateSubOrchestration *struct{ Name, InstanceID string }
 	CreateTimer            *struct{}
+	SendEvent              *struct{ Instance struct{ InstanceID string } }
 	CompleteOrchestration  *struct {
 		OrchestrationStatus, Result string
 		FailureDetails              struct{ ErrorMessage string }
@@ -227,14 +228,29 @@ func refusals(actions []action) (differences []string) {
 	return differences
 }
 
-// compareTermination wants an end, without which a parent would never be told.
-func compareTermination(actions []action) []string {
+// compareTermination wants an end, without which a parent would never be told, and the events that the recorded handler
+// sent to its children.
+func compareTermination(r record, actions []action) (differences []string) {
+	told, ended := map[string]bool{}, false
 	for _, a := range actions {
-		if c := a.CompleteOrchestration; c != nil && c.OrchestrationStatus == "ORCHESTRATION_STATUS_TERMINATED" {
-			return nil
+		if a.SendEvent != nil {
+			told[a.SendEvent.Instance.InstanceID] = true
+		}
+		ended = ended || a.CompleteOrchestration != nil && a.CompleteOrchestration.OrchestrationStatus == "ORCHESTRATION_STATUS_TERMINATED"
+	}
+	if !ended {
+		differences = append(differences, fmt.Sprintf("the turn that terminates is answered with %+v", actions))
+	}
+	want, err := recordedResponse(r)
+	if err != nil {
+		return differences // it got no answer
+	}
+	for _, a := range actionsOf(want) {
+		if a.SendEvent != nil && !told[a.SendEvent.Instance.InstanceID] {
+			differences = append(differences, fmt.Sprintf("%s is not told of the termination", a.SendEvent.Instance.InstanceID))
 		}
 	}
-	return []string{fmt.Sprintf("the turn that terminates is answered with %+v", actions)}
+	return differences
 }
 
 // scriptedFields leaves what both answers have to have in common: what is done, under which id, and the end.

@@ -38,7 +38,7 @@ func TestChangedRecordings(t *testing.T) {
 			}
 			r, ok, err := readRecord(files[m.file][m.line-1])
 			if !ok || err != nil {
-				t.Fatalf("%s:%d is no recording: %v", m.file, m.line, err)
+				t.Fatalf("%s:%d is not a recording: %v", m.file, m.line, err)
 			}
 			a, err := p.play(r)
 			if err != nil {
@@ -82,7 +82,7 @@ var mutations = []mutation{
 	{"a date as the host would write it", "values", 66, body(`2026-11-22T10:11:12+02:00`, `2026-11-22T08:11:12+00:00`)},
 	{"a key of another case", "values", 98, body(`"A":1`, `"a":1`)},
 	{"an output of an activity", "conversations", 4, body(`"Outputs":null`, `"Outputs":{"mail":1}`)},
-	{"an answer that is no object", "conversations", 4, body(`{"Logs"`, `[{"Logs"`)},
+	{"an answer that is not an object", "conversations", 4, body(`{"Logs"`, `[{"Logs"`)},
 	{"no answer", "conversations", 4, func(_ *testing.T, r record) record { r.Response = ""; return r }},
 	{"output's value", "conversations", 9, body(`"n":3`, `"n":4`)},
 	{"output gone", "conversations", 9, body(`{"mail":`, `{"male":`)},

@@ -39,7 +39,7 @@ type command struct {
 func planOf(r record) (plan, error) {
 	var request struct{ Data map[string]json.RawMessage }
 	if err := json.Unmarshal([]byte(r.Request), &request); err != nil {
-		return plan{}, fmt.Errorf("the recorded request is no invocation: %w", err)
+		return plan{}, fmt.Errorf("the recorded request is not an invocation: %w", err)
 	}
 	var starter struct{ TaskHubName string }
 	if err := json.Unmarshal([]byte(testkit.Text(request.Data["starter"])), &starter); err != nil {
@@ -56,7 +56,7 @@ func planOf(r record) (plan, error) {
 	var c command
 	if json.Unmarshal([]byte(message), &c) != nil || c.incomplete() {
 		if seen != "not a command: "+message || failure != "<nil>" {
-			return plan{}, fmt.Errorf("the message is no command, but the note says %q", r.Note)
+			return plan{}, fmt.Errorf("the message is not a command, but the note says %q", r.Note)
 		}
 		return plan{}, nil
 	}

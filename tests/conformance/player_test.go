@@ -28,7 +28,7 @@ type player struct {
 	plan plan // of the call that the app is to make
 }
 
-// answer is what came of a request.
+// answer is the lab app's answer to a request.
 type answer struct {
 	testkit.Answer
 	Calls []testkit.Call // that the app made to the sidecar meanwhile
@@ -156,7 +156,7 @@ var rpcBaseURL = regexp.MustCompile(`(rpcBaseUrl[\\":]+http://)[^/"\\]+`)
 func redirect(request, address string) (string, error) {
 	var envelope struct{ Data map[string]json.RawMessage }
 	if err := json.Unmarshal([]byte(request), &envelope); err != nil {
-		return "", fmt.Errorf("the recorded request is no invocation: %w", err)
+		return "", fmt.Errorf("the recorded request is not an invocation: %w", err)
 	}
 	was := envelope.Data["starter"]
 	if !rpcBaseURL.Match(was) {

@@ -115,7 +115,7 @@ func TestRecordings(t *testing.T) {
 				continue
 			}
 			counted["requests compared"]++
-			differences := []string{fmt.Sprint("the line is no recording: ", err)}
+			differences := []string{fmt.Sprint("the line is not a recording: ", err)}
 			if err == nil {
 				differences = p.check(r)
 			}
