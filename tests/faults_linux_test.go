@@ -117,13 +117,12 @@ func TestReadOnlyFiles(t *testing.T) {
 	t.Parallel()
 	const nobody = 65534
 	app := openTempDir(t)
-	for _, name := range []string{"host.json", "MyClientFunction/function.json", "MyOrchestration/function.json", "ProcessActivity/function.json", "samples/ids.json"} {
-		text, err := os.ReadFile(filepath.Join(root, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		testkit.WriteFile(t, filepath.Join(app, name), string(text))
+	copyRoot(t, app)
+	sample, err := os.ReadFile(filepath.Join(root, "samples", "ids.json"))
+	if err != nil {
+		t.Fatal(err)
 	}
+	testkit.WriteFile(t, filepath.Join(app, "samples", "ids.json"), string(sample))
 	binary, err := os.ReadFile(executable)
 	if err != nil {
 		t.Fatal(err)

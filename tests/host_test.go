@@ -20,13 +20,28 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// message is the request that a Service Bus message makes; address is that of the durable endpoint.
-func message(address, text, metadata string) string {
+// message is the request that a Service Bus message makes; address is that of the durable endpoint. The value is encoded
+// as MyClientFunction's function.json asks for.
+func message(address, body, metadata string) string {
+	var f struct {
+		Bindings []struct{ Type, DataType string }
+	}
+	text, err := os.ReadFile(filepath.Join(root, clientFunction, "function.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &f)
+	}
+	if err != nil {
+		panic(err) // the binary would not have started
+	}
+	value := testkit.Twice(body)
+	if f.Bindings[0].DataType == "binary" {
+		value = `"` + base64.StdEncoding.EncodeToString([]byte(body)) + `"`
+	}
 	starter := testkit.ClientBinding(address, "LabHub", "MyTaskHub")
-	return `{"Data":{"myQueueItem":` + testkit.Twice(text) + `,"starter":` + testkit.Twice(starter) + `},"Metadata":{` + metadata + `"sys":{"MethodName":"MyClientFunction","UtcNow":"2026-11-23T01:02:03Z","RandGuid":"b0d9d43b-9160-4248-a208-c0c985db1be9"}}}`
+	return `{"Data":{"myQueueItem":` + value + `,"starter":` + testkit.Twice(starter) + `},"Metadata":{` + metadata + `"sys":{"MethodName":"MyClientFunction","UtcNow":"2026-11-23T01:02:03Z","RandGuid":"b0d9d43b-9160-4248-a208-c0c985db1be9"}}}`
 }
 
-// input is the start's input, decompressed as the seed does.
+// decodeInput is the input of a start, decompressed as the seed does.
 func decodeInput(t *testing.T, s testkit.Start) map[string]any {
 	t.Helper()
 	var compressed string
@@ -328,13 +343,7 @@ func TestWrongSetUpEndsBeforeListening(t *testing.T) {
 func TestHostModeCreatesNothing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for _, name := range []string{"host.json", "MyClientFunction/function.json", "MyOrchestration/function.json", "ProcessActivity/function.json"} {
-		text, err := os.ReadFile(filepath.Join(root, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		testkit.WriteFile(t, filepath.Join(dir, name), string(text))
-	}
+	copyRoot(t, dir)
 	startHandler(t, "FUNCTIONS_APP_ROOT_PATH="+dir, "CRM_DATABASE=")
 	if _, err := os.Stat(filepath.Join(dir, ".local")); !os.IsNotExist(err) {
 		t.Errorf(".local: %v, want none", err)

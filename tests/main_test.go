@@ -135,3 +135,15 @@ func recordIDs(n int) []string {
 	}
 	return ids
 }
+
+// copyRoot copies what the host reads of the app root.
+func copyRoot(t *testing.T, dir string) {
+	t.Helper()
+	for _, name := range []string{"host.json", "MyClientFunction/function.json", "MyOrchestration/function.json", "ProcessActivity/function.json"} {
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		testkit.WriteFile(t, filepath.Join(dir, name), string(text))
+	}
+}
