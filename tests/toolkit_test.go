@@ -98,9 +98,14 @@ func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
 	return app, names
 }
 
-// The toolkit at work through the handler and the engine, with all that lies between.
-func TestToolkitThroughTheEngine(t *testing.T) {
-	t.Parallel()
+// toolkitHost is a local host on the toolkit's app.
+type toolkitHost struct {
+	*local.Host
+	console *testkit.Buffer
+}
+
+func openToolkit(t *testing.T) *toolkitHost {
+	t.Helper()
 	var failures atomic.Int32
 	failures.Store(7)
 	app, names := toolkitApp(&failures)
@@ -112,14 +117,14 @@ func TestToolkitThroughTheEngine(t *testing.T) {
 		testkit.WriteFile(t, filepath.Join(dir, name, "function.json"), `{"bindings":[{"name":"context","type":"orchestrationTrigger","direction":"in"}]}`)
 	}
 	none := func(string) string { return "" }
-	h, err := app.Handler(handler.Options{Root: dir, Getenv: none, Environ: []string{}, Stdout: io.Discard, Stderr: io.Discard})
+	functions, err := app.Handler(handler.Options{Root: dir, Getenv: none, Environ: []string{}, Stdout: io.Discard, Stderr: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}
-	console := &testkit.Buffer{}
-	host, err := local.Open(t.Context(), local.Options{
-		Root: dir, DataDir: filepath.Join(dir, ".local"), Handler: h, Settings: none, Environ: []string{}, Logger: slog.New(slog.DiscardHandler),
-		OnConsole: func(_, line string) { fmt.Fprintln(console, line) },
+	h := &toolkitHost{console: &testkit.Buffer{}}
+	h.Host, err = local.Open(t.Context(), local.Options{
+		Root: dir, DataDir: t.TempDir(), Handler: functions, Settings: none, Environ: []string{}, Logger: slog.New(slog.DiscardHandler),
+		OnConsole: func(_, line string) { fmt.Fprintln(h.console, line) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -127,55 +132,64 @@ func TestToolkitThroughTheEngine(t *testing.T) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		_ = host.Close(ctx)
+		_ = h.Close(ctx)
 	})
-	send := func(text string) {
-		t.Helper()
-		if err := host.Invoke(t.Context(), "Start", local.Message{Body: []byte(text)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	wait := func(id, want string) local.Instance {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		i, err := host.Wait(ctx, id)
-		if err != nil || i.Status != api.RUNTIME_STATUS_COMPLETED || i.Output != want {
-			t.Errorf("%s: %s %s %v, want %s", id, i.Status, i.Output, err, want)
-		}
-		return i
-	}
+	return h
+}
 
+func (h *toolkitHost) send(t *testing.T, text string) {
+	t.Helper()
+	if err := h.Invoke(t.Context(), "Start", local.Message{Body: []byte(text)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// completes waits for an instance's end, and wants it to have completed with an output.
+func (h *toolkitHost) completes(t *testing.T, id, output string) local.Instance {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	i, err := h.Wait(ctx, id)
+	if err != nil || i.Status != api.RUNTIME_STATUS_COMPLETED || i.Output != output {
+		t.Errorf("%s: %s %s %v, want %s", id, i.Status, i.Output, err, output)
+	}
+	return i
+}
+
+// The toolkit at work through the handler and the engine, with all that lies between.
+func TestToolkitThroughTheEngine(t *testing.T) {
+	t.Parallel()
+	h := openToolkit(t)
 	for _, m := range []string{
 		`{"name":"FanOut","id":"fan","input":40}`, `{"name":"Race","id":"race"}`, `{"name":"Approval","id":"approval"}`,
 		`{"name":"Parent","id":"parent"}`, `{"name":"Again","id":"again","input":0}`,
 	} {
-		send(m)
+		h.send(t, m)
 	}
-	if fan := wait("fan", `"40 0"`); fan.CustomStatus != `{"Total":40,"Completed":40,"Failed":0}` {
+	if fan := h.completes(t, "fan", `"40 0"`); fan.CustomStatus != `{"Total":40,"Completed":40,"Failed":0}` {
 		t.Errorf("custom status %s", fan.CustomStatus)
 	}
-	wait("race", "1")
-	wait("parent", `"[2 0] child says no"`)
-	wait("again", "30")
+	h.completes(t, "race", "1")
+	h.completes(t, "parent", `"[2 0] child says no"`)
+	h.completes(t, "again", "30")
 
 	var status struct {
 		Waiting bool
 		ID      uuid.UUID
 	}
 	for deadline := time.Now().Add(10 * time.Second); !status.Waiting; time.Sleep(10 * time.Millisecond) {
-		i, err := host.Instance(t.Context(), "approval")
+		i, err := h.Instance(t.Context(), "approval")
 		if err != nil || time.Now().After(deadline) {
 			t.Fatal(err, i)
 		}
 		_ = json.Unmarshal([]byte(i.CustomStatus), &status)
 	}
-	send(`{"id":"approval","raise":"APPROVED","input":"the boss"}`)
-	i := wait("approval", `"the boss true"`)
+	h.send(t, `{"id":"approval","raise":"APPROVED","input":"the boss"}`)
+	i := h.completes(t, "approval", `"the boss true"`)
 	if want := fmt.Sprintf(`{"id":%q,"waiting":true}`, status.ID); i.CustomStatus != want || status.ID.Version() != 5 {
 		t.Errorf("custom status %s, was %s", i.CustomStatus, want)
 	}
-	if n := strings.Count(console.String(), "approval begins"); n != 1 {
-		t.Errorf("logged %d times: %s", n, console.String())
+	if n := strings.Count(h.console.String(), "approval begins"); n != 1 {
+		t.Errorf("logged %d times: %s", n, h.console.String())
 	}
 }
