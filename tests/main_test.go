@@ -147,3 +147,13 @@ func copyRoot(t *testing.T, dir string) {
 		testkit.WriteFile(t, filepath.Join(dir, name), string(text))
 	}
 }
+
+// waitUntil asks again and again, for ten seconds.
+func waitUntil(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after ten seconds it is not so that %s", what)
+		}
+	}
+}

@@ -28,6 +28,7 @@ func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
 	const flaky = durable.ActivityName[int, int]("Flaky")
 	child := durable.OrchestratorName[int, int]("Child")
 	again := durable.OrchestratorName[int, int]("Again")
+	tree := durable.OrchestratorName[int, string]("Tree")
 	orchestrators := map[string]task.Orchestrator{
 		"Child": durable.Orchestrator(func(ctx *task.OrchestrationContext, n int) (int, error) {
 			if n < 0 {
@@ -59,6 +60,12 @@ func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
 			results, err := durable.WhenAll(child.Call(ctx, 1), child.Call(ctx, -1))
 			return fmt.Sprint(results, " ", err), nil
 		}),
+		"Tree": durable.Orchestrator(func(ctx *task.OrchestrationContext, depth int) (string, error) {
+			if depth > 0 {
+				return tree.Call(ctx, depth-1, durable.WithInstanceID(fmt.Sprint("tree-", depth-1))).Await()
+			}
+			return durable.WaitForEvent[string](ctx, "Never", -1).Await()
+		}),
 		"Again": durable.Orchestrator(func(ctx *task.OrchestrationContext, n int) (int, error) {
 			if n < 30 { // more than the engine's own limit of 20 in a row
 				again.ContinueAsNew(ctx, n+1)
@@ -69,13 +76,16 @@ func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
 	app := handler.New()
 	app.Trigger("Start", func(ctx context.Context, in *handler.Invocation) error {
 		var m struct {
-			Name, ID, Raise string
-			Input           any
+			Name, ID, Raise, Terminate string
+			Input                      any
 		}
 		if err := json.Unmarshal([]byte(in.Text("item")), &m); err != nil {
 			return err
 		}
 		c, err := in.DurableClient("starter")
+		if err == nil && m.Terminate != "" {
+			return c.Terminate(ctx, m.ID, m.Terminate)
+		}
 		if err == nil && m.Raise != "" {
 			return c.Raise(ctx, m.ID, m.Raise, m.Input)
 		}
@@ -191,5 +201,24 @@ func TestToolkitThroughTheEngine(t *testing.T) {
 	}
 	if n := strings.Count(h.console.String(), "approval begins"); n != 1 {
 		t.Errorf("logged %d times: %s", n, h.console.String())
+	}
+}
+
+// A termination reaches the children and theirs, on the local host as on the real one.
+func TestTerminationThroughTheEngine(t *testing.T) {
+	t.Parallel()
+	h := openToolkit(t)
+	h.send(t, `{"name":"Tree","id":"tree-2","input":2}`)
+	waitUntil(t, "the leaf waits", func() bool {
+		i, err := h.Instance(t.Context(), "tree-0")
+		return err == nil && i.Status == api.RUNTIME_STATUS_RUNNING
+	})
+	h.send(t, `{"id":"tree-2","terminate":"enough"}`)
+	for _, id := range []string{"tree-2", "tree-1", "tree-0"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if i, err := h.Wait(ctx, id); err != nil || i.Status != api.RUNTIME_STATUS_TERMINATED || i.Output != `"enough"` {
+			t.Errorf("%s: %s %s %v", id, i.Status, i.Output, err)
+		}
 	}
 }
