@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -15,7 +16,12 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"github.com/microsoft/durabletask-go/client"
 	"github.com/microsoft/durabletask-go/task"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"example.com/durablefunctions/handler"
 	"example.com/durablefunctions/handler/durable"
@@ -84,7 +90,7 @@ func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
 		}
 		c, err := in.DurableClient("starter")
 		if err == nil && m.Terminate != "" {
-			return c.Terminate(ctx, m.ID, m.Terminate)
+			return terminateAlone(ctx, in.Text("starter"), m.ID, m.Terminate)
 		}
 		if err == nil && m.Raise != "" {
 			return c.Raise(ctx, m.ID, m.Raise, m.Input)
@@ -106,6 +112,27 @@ func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
 		names = append(names, name)
 	}
 	return app, names
+}
+
+// terminateAlone terminates an instance as the real host does: it takes "recursive" and does nothing about it, so that
+// what reaches the children is the handler's doing.
+func terminateAlone(ctx context.Context, binding, id, why string) error {
+	var b struct{ RPCBaseURL, TaskHubName string }
+	if err := json.Unmarshal([]byte(binding), &b); err != nil {
+		return err
+	}
+	u, err := url.Parse(b.RPCBaseURL)
+	if err != nil {
+		return err
+	}
+	conn, err := grpc.NewClient(u.Host, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx = metadata.AppendToOutgoingContext(ctx, "Durable-TaskHub", b.TaskHubName, "authorization", "Bearer "+u.User.Username())
+	return client.NewTaskHubGrpcClient(conn, backend.DefaultLogger()).
+		TerminateOrchestration(ctx, api.InstanceID(id), api.WithOutput(why), api.WithRecursiveTerminate(false))
 }
 
 // toolkitHost is a local host on the toolkit's app.
