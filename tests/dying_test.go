@@ -3,7 +3,6 @@ package tests
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,7 +18,6 @@ import (
 	"time"
 
 	"github.com/microsoft/durabletask-go/api"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"example.com/durablefunctions/handler/local"
 	"example.com/durablefunctions/internal/testkit"
@@ -28,59 +26,59 @@ import (
 // The handler dies while the host lives: invocations in flight get no answer, which fails an activity once and an
 // orchestration for good. (TestCrash kills the host.)
 
-// moment is when in an invocation the handler is killed.
-type moment int
+// killPoint is when in an invocation the handler is killed.
+type killPoint int
 
 const (
-	never   moment = iota
-	asked          // the request is on its way
-	answers        // all is done, but the answer never arrives
+	never        killPoint = iota
+	onRequest              // the request is on its way
+	beforeAnswer           // all is done, but the answer never arrives
 )
 
-// mortal is the built binary as the real host keeps it: when it dies, every invocation in flight ends without an answer,
-// and within a second there is another process. That happens twice; the third time the real host shuts down.
-type mortal struct {
+// killable is the built binary as the real host keeps it: when it is killed, every invocation in flight ends without an
+// answer, and within a second there is another process. That happens twice; the third time the real host shuts down.
+type killable struct {
 	t   *testing.T
 	env []string
-	// fate is asked of each turn and message; nil: never. n counts the turns of an instance, deliveries of messages.
-	fate func(function, instanceID string, n int) moment
+	// killAt is asked of each turn and message; nil: never. n counts the turns of an instance, deliveries of messages.
+	killAt func(function, instanceID string, n int) killPoint
 	// alter may change a message's request.
 	alter func(body []byte, n int) []byte
 
 	turn   sync.Mutex // held by a turn, or a message: who takes it kills none of them
 	counts map[string]int
 
-	mu     sync.Mutex
-	child  *process
-	deaths int
+	mu    sync.Mutex
+	child *process
+	kills int
 }
 
-func (m *mortal) url() string {
+func (m *killable) url() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.child.URL
 }
 
-func (m *mortal) die() {
+func (m *killable) kill() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.deaths++; m.deaths > 2 {
-		m.t.Error("the handler dies for the third time: the host shuts down")
+	if m.kills++; m.kills > 2 {
+		m.t.Error("the handler is killed for the third time: the host shuts down")
 	}
 	m.child.kill()
 	m.child = startHandler(m.t, m.env...)
 }
 
-// dieInActivity dies when no turn is in flight.
-func (m *mortal) dieInActivity() {
+// killInActivity kills it when no turn is in flight.
+func (m *killable) killInActivity() {
 	m.turn.Lock()
 	defer m.turn.Unlock()
-	m.die()
+	m.kill()
 }
 
-// ServeHTTP hands an invocation to the process of the moment. The connection is taken over for the sake of the status
+// ServeHTTP hands an invocation to the process that runs. The connection is taken over for the sake of the status
 // line, in which the handler's errors travel.
-func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (m *killable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
@@ -94,39 +92,43 @@ func (m *mortal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/ProcessActivity" {
 		m.turn.Lock()
 		defer m.turn.Unlock()
-		when, body = m.seal(r.URL.Path[1:], body)
+		when, body = m.decide(r.URL.Path[1:], body)
 	}
 	answer, err := m.forward(r, body, when)
-	if err != nil || when == answers {
+	if err != nil || when == beforeAnswer {
 		if err == nil {
-			m.die()
+			m.kill()
 		}
 		return
 	}
 	_ = answer.Write(conn)
 }
 
-// seal decides what becomes of a turn or message.
-func (m *mortal) seal(function string, body []byte) (moment, []byte) {
+// decide says when in a turn or message the handler is killed, and may alter the request.
+func (m *killable) decide(function string, body []byte) (killPoint, []byte) {
 	id := ""
 	if function == "MyOrchestration" {
-		id = instanceOf(m.t, body)
+		turn, err := testkit.DecodeTurn(string(body))
+		if err != nil {
+			m.t.Error(err)
+		}
+		id = turn.InstanceID
 	}
 	m.counts[id]++
 	if id == "" && m.alter != nil {
 		body = m.alter(body, m.counts[id])
 	}
-	if m.fate == nil {
+	if m.killAt == nil {
 		return never, body
 	}
-	return m.fate(function, id, m.counts[id]), body
+	return m.killAt(function, id, m.counts[id]), body
 }
 
 // forward sends an invocation on and reads its answer.
-func (m *mortal) forward(r *http.Request, body []byte, when moment) (*http.Response, error) {
+func (m *killable) forward(r *http.Request, body []byte, when killPoint) (*http.Response, error) {
 	var sent io.Reader = bytes.NewReader(body)
-	if when == asked {
-		sent = io.MultiReader(bytes.NewReader(body[:len(body)/2]), deathbed{m})
+	if when == onRequest {
+		sent = io.MultiReader(bytes.NewReader(body[:len(body)/2]), brokenBody{m})
 	}
 	request, err := http.NewRequest(r.Method, m.url()+r.URL.Path, io.MultiReader(sent))
 	if err != nil {
@@ -143,46 +145,28 @@ func (m *mortal) forward(r *http.Request, body []byte, when moment) (*http.Respo
 	return response, err
 }
 
-// deathbed is the half of a request that the handler does not live to read.
-type deathbed struct{ *mortal }
+// brokenBody is the half of a request that the handler never gets.
+type brokenBody struct{ *killable }
 
-func (d deathbed) Read([]byte) (int, error) {
-	d.die()
+func (d brokenBody) Read([]byte) (int, error) {
+	d.kill()
 	return 0, io.ErrUnexpectedEOF
 }
 
-// instanceOf reads the instance id of a turn.
-func instanceOf(t *testing.T, body []byte) string {
-	var request struct{ Data struct{ Context string } }
-	var turn string
-	if json.Unmarshal(body, &request) != nil || json.Unmarshal([]byte(request.Data.Context), &turn) != nil {
-		t.Errorf("the request of a turn: %.200s", body)
-		return ""
-	}
-	raw, err := base64.StdEncoding.DecodeString(turn)
-	if err != nil {
-		t.Error(err)
-		return ""
-	}
-	_, _, n := protowire.ConsumeTag(raw) // field 1, instanceId
-	id, _ := protowire.ConsumeString(raw[n:])
-	return id
-}
-
-// mortalHost is a local host before a handler that dies.
-type mortalHost struct {
+// killableHost is a local host whose handler is killed.
+type killableHost struct {
 	*local.Host
-	*mortal
+	*killable
 	mu        sync.Mutex
 	instances map[string]local.Instance // as last seen
 }
 
-func startMortal(t *testing.T, m *mortal, env ...string) *mortalHost {
+func startKillable(t *testing.T, m *killable, env ...string) *killableHost {
 	t.Helper()
 	m.t, m.counts = t, map[string]int{}
 	m.env = append([]string{"PROCESS_RETRY_INTERVAL=200ms", "AlertEmailTo=ops@example.com"}, env...)
 	m.child = startHandler(t, m.env...)
-	h := &mortalHost{mortal: m, instances: map[string]local.Instance{}}
+	h := &killableHost{killable: m, instances: map[string]local.Instance{}}
 	host, err := local.Open(t.Context(), local.Options{
 		Root: root, DataDir: t.TempDir(), Handler: m, Settings: func(string) string { return "" },
 		Environ: []string{}, Logger: slog.New(slog.DiscardHandler),
@@ -205,7 +189,7 @@ func startMortal(t *testing.T, m *mortal, env ...string) *mortalHost {
 	return h
 }
 
-func (h *mortalHost) count(is func(local.Instance) bool) (n int) {
+func (h *killableHost) count(is func(local.Instance) bool) (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, i := range h.instances {
@@ -217,7 +201,7 @@ func (h *mortalHost) count(is func(local.Instance) bool) (n int) {
 }
 
 // ended waits for the one root instance's end.
-func (h *mortalHost) ended(t *testing.T) (local.Instance, output) {
+func (h *killableHost) ended(t *testing.T) (local.Instance, output) {
 	t.Helper()
 	id := ""
 	for deadline := time.Now().Add(30 * time.Second); id == ""; time.Sleep(10 * time.Millisecond) {
@@ -252,7 +236,7 @@ func (h *mortalHost) ended(t *testing.T) (local.Instance, output) {
 
 const theJob = "the-message"
 
-func (h *mortalHost) deliver(t *testing.T, records, delivery int) {
+func (h *killableHost) deliver(t *testing.T, records, delivery int) {
 	t.Helper()
 	ids := make([]string, records)
 	for i := range ids {
@@ -269,7 +253,7 @@ func (h *mortalHost) deliver(t *testing.T, records, delivery int) {
 func TestActivityDies(t *testing.T) {
 	t.Parallel()
 	const records = 60
-	m := &mortal{}
+	m := &killable{}
 	var mu sync.Mutex
 	times := map[string][]time.Time{}
 	var crm *testkit.CRM
@@ -280,16 +264,16 @@ func TestActivityDies(t *testing.T) {
 		switch {
 		case n > 1:
 		case strings.HasPrefix(r.URL.Path, "/records/R-7/"): // before the effect
-			m.dieInActivity()
+			m.killInActivity()
 			return true
 		case strings.HasPrefix(r.URL.Path, "/records/R-40/"): // after it
 			crm.Process(r)
-			m.dieInActivity()
+			m.killInActivity()
 			return true
 		}
 		return false
 	})
-	h := startMortal(t, m, "CRM_BASE_URL="+crm.URL)
+	h := startKillable(t, m, "CRM_BASE_URL="+crm.URL)
 	h.deliver(t, records, 1)
 	if i, out := h.ended(t); out.Succeeded != records || out.Mail != "" && out.Mail != "none" {
 		t.Errorf("%+v", i)
@@ -302,17 +286,17 @@ func TestActivityDies(t *testing.T) {
 			t.Errorf("%s was called at %v: want a second time, after 200 ms", path, t0)
 		}
 	}
-	if m.deaths != 2 {
-		t.Errorf("%d deaths, want 2", m.deaths)
+	if m.kills != 2 {
+		t.Errorf("%d kills, want 2", m.kills)
 	}
 }
 
 // A record that kills the handler each time is given up after so many attempts; it is in the result and the mail.
 func TestDeadlyRecord(t *testing.T) {
 	t.Parallel()
-	m := &mortal{}
-	crm := testkit.StartCRM(t, func(http.ResponseWriter, *http.Request, int) bool { m.dieInActivity(); return true })
-	h := startMortal(t, m, "CRM_BASE_URL="+crm.URL, "PROCESS_ATTEMPTS=2")
+	m := &killable{}
+	crm := testkit.StartCRM(t, func(http.ResponseWriter, *http.Request, int) bool { m.killInActivity(); return true })
+	h := startKillable(t, m, "CRM_BASE_URL="+crm.URL, "PROCESS_ATTEMPTS=2")
 	h.deliver(t, 1, 1)
 	i, out := h.ended(t)
 	if out.Failed != 1 || out.Mail != "sent" {
@@ -330,7 +314,7 @@ func TestBatchDies(t *testing.T) {
 	const records = 100
 	var batches []string // in the order of their first turns
 	rootID := ""
-	m := &mortal{fate: func(function, id string, n int) moment {
+	m := &killable{killAt: func(function, id string, n int) killPoint {
 		switch {
 		case function != "MyOrchestration" || id == rootID:
 			return never
@@ -342,14 +326,14 @@ func TestBatchDies(t *testing.T) {
 		}
 		switch {
 		case id == batches[0] && n == 1:
-			return asked // before anything was scheduled
+			return onRequest // before anything was scheduled
 		case len(batches) > 1 && id == batches[1] && n == 2:
-			return answers // when some records are processed and others are waiting
+			return beforeAnswer // when some records are processed and others are waiting
 		}
 		return never
 	}}
 	crm := testkit.StartCRM(t, nil)
-	h := startMortal(t, m, "CRM_BASE_URL="+crm.URL, "BATCH_SIZE=30")
+	h := startKillable(t, m, "CRM_BASE_URL="+crm.URL, "BATCH_SIZE=30")
 	h.deliver(t, records, 1)
 	if i, out := h.ended(t); out.Succeeded != records {
 		t.Errorf("%+v", i)
@@ -357,8 +341,8 @@ func TestBatchDies(t *testing.T) {
 	crm.WantEffects(t, records)
 	children := h.count(func(i local.Instance) bool { return i.Parent != "" })
 	failed := h.count(func(i local.Instance) bool { return i.Status == api.RUNTIME_STATUS_FAILED })
-	if children != 4+2 || failed != 2 || m.deaths != 2 {
-		t.Errorf("%d batches, %d failed, %d deaths; want 6, 2 and 2", children, failed, m.deaths)
+	if children != 4+2 || failed != 2 || m.kills != 2 {
+		t.Errorf("%d batches, %d failed, %d kills; want 6, 2 and 2", children, failed, m.kills)
 	}
 }
 
@@ -368,18 +352,18 @@ func TestRootDies(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		batchSize, turn int
-		when            moment
+		when            killPoint
 	}{
-		"in its first turn":             {100, 1, asked},
-		"among its records":             {100, 3, answers},
-		"while its batches are running": {30, 2, asked},
+		"in its first turn":             {100, 1, onRequest},
+		"among its records":             {100, 3, beforeAnswer},
+		"while its batches are running": {30, 2, onRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const records = 100
 			killed := false
 			rootID := ""
-			m := &mortal{fate: func(function, id string, n int) moment {
+			m := &killable{killAt: func(function, id string, n int) killPoint {
 				if rootID == "" && function == "MyOrchestration" {
 					rootID = id
 				}
@@ -390,7 +374,7 @@ func TestRootDies(t *testing.T) {
 				return c.when
 			}}
 			crm := testkit.StartCRM(t, testkit.First(1<<30, "/records/R-17/", testkit.Status(422)))
-			h := startMortal(t, m, "CRM_BASE_URL="+crm.URL, fmt.Sprint("BATCH_SIZE=", c.batchSize))
+			h := startKillable(t, m, "CRM_BASE_URL="+crm.URL, fmt.Sprint("BATCH_SIZE=", c.batchSize))
 			h.deliver(t, records, 1)
 			i, _ := h.ended(t)
 			if i.Status != api.RUNTIME_STATUS_FAILED || !strings.Contains(i.Output, "ended prematurely") {
@@ -413,11 +397,11 @@ func TestRootDies(t *testing.T) {
 // A message that dies with the handler is delivered again, and one orchestration comes of it.
 func TestClientFunctionDies(t *testing.T) {
 	t.Parallel()
-	for name, when := range map[string]moment{"before it starts the orchestration": asked, "after": answers} {
+	for name, when := range map[string]killPoint{"before it starts the orchestration": onRequest, "after": beforeAnswer} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			deliveries := 0
-			m := &mortal{fate: func(function, _ string, n int) moment {
+			m := &killable{killAt: func(function, _ string, n int) killPoint {
 				if function != clientFunction {
 					return never
 				}
@@ -427,7 +411,7 @@ func TestClientFunctionDies(t *testing.T) {
 				return never
 			}}
 			crm := testkit.StartCRM(t, nil)
-			h := startMortal(t, m, "CRM_BASE_URL="+crm.URL)
+			h := startKillable(t, m, "CRM_BASE_URL="+crm.URL)
 			if err := h.Enqueue(t.Context(), clientFunction, local.Message{ID: theJob, Body: []byte(threeRecords)}); err != nil {
 				t.Fatal(err)
 			}
@@ -473,7 +457,7 @@ func TestRPC(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := endpoint(t)
-			m := &mortal{alter: func(body []byte, n int) []byte {
+			m := &killable{alter: func(body []byte, n int) []byte {
 				if n > 1 {
 					return body
 				}
@@ -485,7 +469,7 @@ func TestRPC(t *testing.T) {
 				return altered
 			}}
 			crm := testkit.StartCRM(t, nil)
-			h := startMortal(t, m, "CRM_BASE_URL="+crm.URL)
+			h := startKillable(t, m, "CRM_BASE_URL="+crm.URL)
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			message := local.Message{ID: theJob, Body: []byte(threeRecords)}
