@@ -115,17 +115,28 @@ func TestMessageStartsOneOrchestration(t *testing.T) {
 	}
 }
 
+// A message that several workers get at the same time starts one orchestration, by the host's own word.
 func TestSameMessageAtOnce(t *testing.T) {
 	t.Parallel()
-	h, s := startHandler(t), testkit.StartSidecar(t)
+	s := testkit.StartSidecar(t)
 	body := message(s.Address, `{"RecordIds":["C-001"]}`, `"MessageId":"\"m-1\"",`)
 	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() { h.Post(t, clientFunction, body) })
+	for range 3 {
+		worker := startHandler(t)
+		for range 10 {
+			wg.Go(func() {
+				if a := worker.Post(t, clientFunction, body); a.Status != 200 {
+					t.Errorf("answer %s", a)
+				}
+			})
+		}
 	}
 	wg.Wait()
 	if n := len(s.Started()); n != 1 {
 		t.Errorf("%d starts, want 1", n)
+	}
+	if other := s.Calls("GetInstance", "TerminateInstance", "PurgeInstances"); len(other) > 0 {
+		t.Errorf("it takes more than the start: %v", other)
 	}
 }
 
