@@ -1,0 +1,413 @@
+package conformance
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"example.com/durablefunctions/handler/local"
+	"example.com/durablefunctions/internal/testkit"
+)
+
+// scriptedFiles are the recordings of the scripted handler that the local host can play.
+var scriptedFiles = []string{"custom-status", "timers", "sub-orchestrations", "cascade-and-rewind", "continue-as-new", "orchestration", "ids", "actions"}
+
+// gaps are the orchestrations, by their root's id, for which the local host is known to differ, and in what.
+var gaps = map[string]string{
+	"R1":           "rewind",
+	"cs2":          hostFailure,
+	"cs3":          hostFailure,
+	"par4":         hostFailure,
+	"none":         hostFailure,
+	"rew":          hostFailure,
+	"cs5":          erased,
+	"cs7":          erased,
+	"can1":         erased,
+	"first2":       erased,
+	"can2":         "completions of an earlier generation",
+	"can3":         "completions of an earlier generation",
+	"par1":         "a termination whose turn is answered without an end",
+	"par2":         "a termination whose turn is answered without an end",
+	"par3":         "a termination whose turn is answered without an end",
+	"par5":         "a child that is started again while it runs",
+	"par5b":        "a child with its parent's own id",
+	"term1":        "an action that terminates others, which the host does not know",
+	"term2":        "an action that terminates others, which the host does not know",
+	"victim":       "an action that terminates others, which the host does not know",
+	"nofire":       "a timer without a time",
+	"http3":        "the host's own HTTP activity",
+	"http6":        "the host's own HTTP activity",
+	"http7":        "the host's own HTTP activity",
+	"http9":        "the host's own HTTP activity",
+	"control\x01x": "ids with control characters are refused here",
+}
+
+const (
+	hostFailure = "the output of an orchestration that failed in the host"
+	erased      = "a turn without a custom status keeps the one before"
+)
+
+func isGap(instance string) bool {
+	root, _, _ := strings.Cut(instance, ":")
+	return gaps[root] != ""
+}
+
+// TestLocalHostScripted makes the recorded calls to the local host's durable endpoint, with the scripted handler behind
+// it: each instance gets the turns that it got on the real host, and ends as it did there.
+func TestLocalHostScripted(t *testing.T) {
+	t.Parallel()
+	for _, file := range scriptedFiles {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			h := openScripted(t)
+			var lines []scriptedLine
+			made, skipped := 0, 0
+			for line := range bytes.Lines(readFile(t, "3.19/"+file)) {
+				var l scriptedLine
+				if err := json.Unmarshal(line, &l); err != nil {
+					t.Fatal(err)
+				}
+				lines = append(lines, l)
+			}
+			for i, l := range lines {
+				switch {
+				case l.RPC == "":
+				case l.root() == "" || isGap(l.root()):
+					skipped++
+				default:
+					h.settle(t, lines[:i])
+					h.compareCall(t, fmt.Sprintf("%s:%d", file, i+1), l)
+					made++
+				}
+			}
+			h.settle(t, lines)
+			h.compareTurns(t, lines)
+			t.Logf("%d calls made, %d skipped: of orchestrations that are known to differ", made, skipped)
+			if made == 0 {
+				t.Skip("all of it is known to differ")
+			}
+		})
+	}
+}
+
+// scriptedLine is a call of a client, or a request that reached the scripted handler.
+type scriptedLine struct {
+	RPC               string
+	Request, Response json.RawMessage
+	Error             struct{ Name, Details string }
+
+	Function string
+	Decoded  struct{ InstanceID string }
+}
+
+// instance is the orchestration that an orchestrator's request is for.
+func (l scriptedLine) instance() string {
+	if strings.HasPrefix(l.Function, "Orch") {
+		return l.Decoded.InstanceID
+	}
+	return ""
+}
+
+// root is the id that the root of the line's orchestration has.
+func (l scriptedLine) root() string {
+	id := l.instance()
+	if l.RPC != "" {
+		var request struct{ InstanceID string }
+		_ = json.Unmarshal(l.Request, &request)
+		id = request.InstanceID
+	}
+	root, _, _ := strings.Cut(id, ":")
+	return root
+}
+
+// scriptedHost is a local host before a handler that follows the scripts in the orchestrations' inputs.
+type scriptedHost struct {
+	*local.Host
+	endpoint string
+
+	mu    sync.Mutex
+	turns map[string][]string // by instance: the kinds of events of each request
+}
+
+func openScripted(t *testing.T) *scriptedHost {
+	t.Helper()
+	root := t.TempDir()
+	testkit.WriteFile(t, filepath.Join(root, "host.json"), `{"version":"2.0","extensions":{"durableTask":{"hubName":"ProtoA20"}}}`)
+	for name, binding := range map[string]string{
+		"Orch":       `{"type":"orchestrationTrigger","direction":"in","name":"context"},{"type":"queue","direction":"out","name":"mail","queueName":"mails"}`,
+		"Echo":       `{"type":"activityTrigger","direction":"in","name":"input"}`,
+		"QueueStart": `{"type":"serviceBusTrigger","direction":"in","name":"item","queueName":"q"},{"type":"durableClient","direction":"in","name":"starter"}`,
+	} {
+		testkit.WriteFile(t, filepath.Join(root, name, "function.json"), `{"bindings":[`+binding+`]}`)
+	}
+	h := &scriptedHost{turns: map[string][]string{}}
+	var err error
+	h.Host, err = local.Open(t.Context(), local.Options{Root: root, DataDir: t.TempDir(), Handler: h, Environ: []string{}, Settings: func(string) string { return "" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = h.Close(ctx)
+	})
+	if err := h.Invoke(t.Context(), "QueueStart", local.Message{Body: []byte("x")}); err != nil || h.endpoint == "" {
+		t.Fatalf("no durable endpoint: %v", err)
+	}
+	return h
+}
+
+// ServeHTTP is the scripted handler.
+func (h *scriptedHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the host was closed
+	}
+	invocation, err := testkit.ParseInvocation(string(body))
+	if err != nil {
+		panic(err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	switch function := r.URL.Path[1:]; function {
+	case "QueueStart":
+		var client struct{ RPCBaseURL string }
+		_ = json.Unmarshal([]byte(testkit.Text(invocation.Data["starter"])), &client)
+		h.endpoint = client.RPCBaseURL
+		_, _ = io.WriteString(w, `{}`)
+	case "Echo":
+		input := testkit.Text(invocation.Data["input"])
+		var order struct {
+			Answer *struct {
+				SleepMs     int
+				ReturnValue json.RawMessage
+			}
+		}
+		if json.Unmarshal([]byte(input), &order) == nil && order.Answer != nil {
+			time.Sleep(time.Duration(order.Answer.SleepMs) * time.Millisecond)
+			input = string(order.Answer.ReturnValue)
+		}
+		_, _ = io.WriteString(w, `{"ReturnValue":`+input+`}`)
+	default:
+		h.answerTurn(w, string(body))
+	}
+}
+
+// scriptedTurn is what a script says of a turn.
+type scriptedTurn struct {
+	Actions      []json.RawMessage
+	CustomStatus *string
+	Response     struct{ RequiresHistory bool }
+	Status       int
+	Outputs      json.RawMessage
+}
+
+var (
+	inSeconds = regexp.MustCompile(`\$NOW\+(\d+)s`)
+	letters   = regexp.MustCompile(`\$X(\d+)`)
+)
+
+func (h *scriptedHost) answerTurn(w http.ResponseWriter, body string) {
+	turn, err := testkit.DecodeTurn(body)
+	if err != nil {
+		panic(err)
+	}
+	var script struct {
+		Turns []json.RawMessage
+		Tries bool
+	}
+	begun := 0
+	for _, e := range turn.History() {
+		if start := e.GetExecutionStarted(); start != nil {
+			_ = json.Unmarshal([]byte(start.Input.GetValue()), &script)
+		}
+		if e.GetOrchestratorStarted() != nil {
+			begun++
+		}
+	}
+	h.mu.Lock()
+	h.turns[turn.InstanceID] = append(h.turns[turn.InstanceID], kindsOfTurn(turn))
+	tried := len(h.turns[turn.InstanceID])
+	h.mu.Unlock()
+	n := begun - 1
+	if script.Tries {
+		n = tried - 1
+	}
+	text := string(script.Turns[min(n, len(script.Turns)-1)])
+	text = inSeconds.ReplaceAllStringFunc(text, func(s string) string {
+		seconds, _ := strconv.Atoi(s[len("$NOW+") : len(s)-1])
+		return time.Now().Add(time.Duration(seconds) * time.Second).UTC().Format(time.RFC3339Nano)
+	})
+	text = letters.ReplaceAllStringFunc(text, func(s string) string {
+		count, _ := strconv.Atoi(s[len("$X"):])
+		return strings.Repeat("x", count)
+	})
+	var answer scriptedTurn
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		panic(err)
+	}
+	if answer.Status != 0 {
+		w.WriteHeader(answer.Status)
+		return
+	}
+	fmt.Fprintf(w, `{"Outputs":%s,"ReturnValue":"%s"}`, cmp.Or(string(answer.Outputs), "null"), answer.encode(turn.InstanceID))
+}
+
+// encode is the OrchestratorResponse, in base64.
+func (a scriptedTurn) encode(instance string) string {
+	fields := map[string]any{"instanceId": instance, "actions": a.Actions}
+	if a.CustomStatus != nil {
+		fields["customStatus"] = *a.CustomStatus
+	}
+	text, _ := json.Marshal(fields)
+	kind, err := protoregistry.GlobalTypes.FindMessageByName("OrchestratorResponse")
+	if err != nil {
+		panic(err)
+	}
+	m := kind.New().Interface()
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(text, m); err != nil {
+		panic(err)
+	}
+	raw, err := proto.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	if a.Response.RequiresHistory {
+		raw = protowire.AppendVarint(protowire.AppendTag(raw, 7, protowire.VarintType), 1)
+	}
+	return base64.StdEncoding.EncodeToString(raw)
+}
+
+// kindsOfTurn are the kinds of the events of a request, those of a turn in any order.
+func kindsOfTurn(turn testkit.Turn) string {
+	var parts []string
+	var open []string
+	for _, e := range turn.History() {
+		switch {
+		case e.GetOrchestratorStarted() != nil:
+			open = nil
+		case e.GetOrchestratorCompleted() != nil:
+			slices.Sort(open)
+			parts = append(parts, strings.Join(open, "+"))
+			open = nil
+		default:
+			open = append(open, kind(e))
+		}
+	}
+	slices.Sort(open)
+	return strings.Join(append(parts, strings.Join(open, "+")), " | ")
+}
+
+// wantTurns are the kinds of the events of each recorded request, by instance.
+func wantTurns(t *testing.T, lines []scriptedLine) map[string][]string {
+	t.Helper()
+	want, started := map[string][]string{}, map[string]bool{}
+	for _, l := range lines {
+		if l.RPC == "StartInstance" {
+			started[l.root()] = true
+		}
+		if id := l.instance(); id != "" && started[l.root()] && !isGap(id) {
+			var request string
+			if err := json.Unmarshal(l.Request, &request); err != nil {
+				t.Fatal(err)
+			}
+			turn, err := testkit.DecodeTurn(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want[id] = append(want[id], kindsOfTurn(turn))
+		}
+	}
+	return want
+}
+
+// settle waits until each instance has had as many requests as in the recording so far.
+func (h *scriptedHost) settle(t *testing.T, lines []scriptedLine) {
+	t.Helper()
+	want := wantTurns(t, lines)
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		missing := ""
+		h.mu.Lock()
+		for id, turns := range want {
+			if len(h.turns[id]) < len(turns) {
+				missing = fmt.Sprintf("%s has had %d turns, recorded are %d", id, len(h.turns[id]), len(turns))
+			}
+		}
+		h.mu.Unlock()
+		if missing == "" {
+			time.Sleep(50 * time.Millisecond) // until the last answers are stored
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(missing)
+		}
+	}
+}
+
+func (h *scriptedHost) compareTurns(t *testing.T, lines []scriptedLine) {
+	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, want := range wantTurns(t, lines) {
+		if got := h.turns[id]; !slices.Equal(got, want) {
+			t.Errorf("%s: the requests were\n  %s\nrecorded are\n  %s", id, strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+		}
+	}
+}
+
+// compareCall makes a call and compares its end: the error, or what an instance shows of itself.
+func (h *scriptedHost) compareCall(t *testing.T, where string, l scriptedLine) {
+	t.Helper()
+	reply, err := rpc(t, h.endpoint, l.RPC, l.Request)
+	if got := status.Code(err).String(); got != cmp.Or(l.Error.Name, "OK") && !strings.EqualFold(strings.ReplaceAll(l.Error.Name, "_", ""), got) {
+		t.Errorf("%s: %s: %v, recorded is %+v", where, l.RPC, err, l.Error)
+	}
+	if l.RPC != "GetInstance" || err != nil {
+		return
+	}
+	var got, want struct {
+		Exists             bool
+		OrchestrationState struct{ OrchestrationStatus, Output, CustomStatus string }
+	}
+	bad := json.Unmarshal(reply, &got) != nil || json.Unmarshal(l.Response, &want) != nil
+	for _, state := range []*string{&got.OrchestrationState.CustomStatus, &want.OrchestrationState.CustomStatus} {
+		if *state == "null" { // none: the local host says "", another gap
+			*state = ""
+		}
+	}
+	if !want.Exists && got.Exists {
+		return // it was purged by a call that is not in the recording
+	}
+	if bad || got != want {
+		t.Errorf("%s: %s shows %+v, recorded is %+v", where, l.Request, got, want)
+	}
+}
+
+func readFile(t *testing.T, name string) []byte {
+	t.Helper()
+	for _, f := range readRecordings(t) {
+		if f.name == name+".jsonl" {
+			return bytes.Join(f.lines, []byte("\n"))
+		}
+	}
+	t.Skipf("%s is not among the recordings", name)
+	return nil
+}
