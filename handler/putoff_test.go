@@ -17,6 +17,7 @@ import (
 	"github.com/microsoft/durabletask-go/task"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
@@ -75,12 +76,12 @@ func turnBody(t *testing.T, turn wire.Turn, size int) string {
 func TestTurnsPutOff(t *testing.T) {
 	t.Parallel()
 	at := time.Now()
-	begun := []*backend.HistoryEvent{wire.NewEvent("orchestratorStarted", at), wire.NewEvent("executionStarted", at)}
-	raised := wire.NewEvent("eventRaised", at)
+	begun := []*backend.HistoryEvent{historyevent.New("orchestratorStarted", at), historyevent.New("executionStarted", at)}
+	raised := historyevent.New("eventRaised", at)
 	raised.GetEventRaised().Name = "Go"
 	first := wire.Turn{New: begun}
-	later := wire.Turn{Past: begun, New: []*backend.HistoryEvent{wire.NewEvent("orchestratorStarted", at), raised}}
-	withheld := wire.Turn{New: []*backend.HistoryEvent{wire.NewEvent("orchestratorStarted", at), raised}}
+	later := wire.Turn{Past: begun, New: []*backend.HistoryEvent{historyevent.New("orchestratorStarted", at), raised}}
+	withheld := wire.Turn{New: []*backend.HistoryEvent{historyevent.New("orchestratorStarted", at), raised}}
 	stopping := func(s *server) { s.stopping.Store(true) }
 	noRoom := func(s *server) { _ = s.room.enter(context.Background(), 19<<20) }
 	broken := func(s *server) { noRoom(s) }
@@ -139,7 +140,7 @@ func TestTurnsPutOff(t *testing.T) {
 func TestTurnsWhoseBodyBreaksOff(t *testing.T) {
 	t.Parallel()
 	at := time.Now()
-	begun := []*backend.HistoryEvent{wire.NewEvent("orchestratorStarted", at), wire.NewEvent("executionStarted", at)}
+	begun := []*backend.HistoryEvent{historyevent.New("orchestratorStarted", at), historyevent.New("executionStarted", at)}
 	body := turnBody(t, wire.Turn{Past: begun, New: begun[:1]}, 3<<20)
 	for size, want := range map[int]int{0: 400, 10: 400, 100: 200, 1 << 20: 200, 2 << 20: 200} {
 		s := testServer(0)
@@ -188,7 +189,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 		"not JSON":    {"Work", "x" + pad, 400},
 		"too large":   {"Work", pad + pad + pad, 413},
 		"no turn":     {"Orch", `{"Data":{"context":"\"?\""}}` + pad, 400},
-		"failed turn": {"Panic", turnBody(t, wire.Turn{New: []*backend.HistoryEvent{wire.NewEvent("executionStarted", time.Now())}}, 2<<20), 200},
+		"failed turn": {"Panic", turnBody(t, wire.Turn{New: []*backend.HistoryEvent{historyevent.New("executionStarted", time.Now())}}, 2<<20), 200},
 	} {
 		s := testServer(0)
 		s.functions["Panic"] = &function{name: "Panic", binding: "context", orchestrator: func(*task.OrchestrationContext) (any, error) { panic("x") }}
@@ -223,10 +224,10 @@ func TestRoomOfOneLeftBehind(t *testing.T) {
 func TestAgainEventIsNoEvent(t *testing.T) {
 	t.Parallel()
 	at := time.Now()
-	begun := []*backend.HistoryEvent{wire.NewEvent("orchestratorStarted", at), wire.NewEvent("executionStarted", at)}
-	again := wire.NewEvent("eventRaised", at)
+	begun := []*backend.HistoryEvent{historyevent.New("orchestratorStarted", at), historyevent.New("executionStarted", at)}
+	again := historyevent.New("eventRaised", at)
 	again.GetEventRaised().Name, again.GetEventRaised().Input = wire.AgainEvent, wrapperspb.String("null")
-	past := append(begun, wire.NewEvent("eventSent", at), wire.NewEvent("orchestratorCompleted", at))
+	past := append(begun, historyevent.New("eventSent", at), historyevent.New("orchestratorCompleted", at))
 	past[2].EventId = -100
 	s := testServer(0)
 	s.functions["Orch"].orchestrator = func(ctx *task.OrchestrationContext) (any, error) {
@@ -234,7 +235,7 @@ func TestAgainEventIsNoEvent(t *testing.T) {
 		err := ctx.CallActivity("Work").Await(nil)
 		return nil, errors.Join(err, event.Await(nil))
 	}
-	put := s.test(t, "Orch", turnBody(t, wire.Turn{Past: past, New: []*backend.HistoryEvent{wire.NewEvent("orchestratorStarted", at), again}}, 0))
+	put := s.test(t, "Orch", turnBody(t, wire.Turn{Past: past, New: []*backend.HistoryEvent{historyevent.New("orchestratorStarted", at), again}}, 0))
 	whole := s.test(t, "Orch", turnBody(t, wire.Turn{New: begun}, 0))
 	if put.ReturnValue != whole.ReturnValue || len(put.ReturnValue) < 20 {
 		t.Errorf("after a put-off turn %s, without %s", put.text, whole.text)

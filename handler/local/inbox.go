@@ -2,28 +2,18 @@ package local
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"example.com/durablefunctions/handler/local/internal/taskhub"
 	"github.com/google/uuid"
 )
 
-// Message is a queue message for a trigger function. An empty ID becomes a random one, a zero DeliveryCount 1, a zero
-// EnqueuedAt now.
-type Message struct {
-	ID            string
-	Body          []byte
-	DeliveryCount int
-	EnqueuedAt    time.Time
-
-	SequenceNumber int64 // Enqueue gives the next one; 0: 1
-}
-
-func (m Message) withDefaults() Message {
+// withDefaults fills in what a message lacks.
+func withDefaults(m Message) Message {
 	if m.ID == "" {
 		m.ID = uuid.NewString()
 	}
@@ -39,32 +29,21 @@ func (m Message) withDefaults() Message {
 	return m
 }
 
-// inbox keeps messages in the store and delivers each until its function takes it, or so often that it is put aside as
-// dead.
+// inbox delivers the task hub's messages, each until its function takes it, or so often that it becomes a dead letter.
 type inbox struct {
-	*taskHub
+	hub           *taskhub.TaskHub
 	log           *slog.Logger
 	deliver       func(context.Context, string, Message) error
 	maxDeliveries int
 
-	wake    signal
+	wake    chan struct{} // there may be a message that is due
 	slots   chan struct{}
 	flying  sync.Map // sequence number → struct{}
 	running sync.WaitGroup
 }
 
-func newInbox(hub *taskHub, log *slog.Logger, parallel, maxDeliveries int, deliver func(context.Context, string, Message) error) *inbox {
-	return &inbox{taskHub: hub, log: log, deliver: deliver, maxDeliveries: maxDeliveries, wake: newSignal(), slots: make(chan struct{}, parallel)}
-}
-
-func (b *inbox) put(ctx context.Context, function string, m Message) error {
-	err := b.update(ctx, func(t tx) error {
-		return t.exec("INSERT INTO messages (function, id, body, enqueued) VALUES (?, ?, ?, ?)", function, m.ID, m.Body, m.EnqueuedAt.UnixNano())
-	})
-	if err == nil {
-		b.wake.set()
-	}
-	return err
+func newInbox(hub *taskhub.TaskHub, log *slog.Logger, parallel, maxDeliveries int, deliver func(context.Context, string, Message) error) *inbox {
+	return &inbox{hub: hub, log: log, deliver: deliver, maxDeliveries: maxDeliveries, wake: make(chan struct{}, 1), slots: make(chan struct{}, parallel)}
 }
 
 // run delivers until accepting ends; deliveries that have begun get the context ctx and are waited for by drain.
@@ -82,7 +61,7 @@ func (b *inbox) run(ctx, accepting context.Context) {
 			continue
 		}
 		<-b.slots
-		if !errors.Is(err, sql.ErrNoRows) && accepting.Err() == nil {
+		if !errors.Is(err, taskhub.ErrNoMessage) && accepting.Err() == nil {
 			b.log.Error("cannot read the messages, trying again", "error", err)
 			due = time.Now().Add(time.Second)
 		}
@@ -93,59 +72,22 @@ func (b *inbox) run(ctx, accepting context.Context) {
 // sleep waits for a message, or until one is due again.
 func (b *inbox) sleep(ctx context.Context, due time.Time) {
 	if !due.IsZero() {
-		timer := time.AfterFunc(time.Until(due), b.wake.set)
+		timer := time.AfterFunc(time.Until(due), b.wakeUp)
 		defer timer.Stop()
 	}
-	_ = b.wake.wait(ctx)
-}
-
-// next finds the oldest message that is due and not being delivered. With sql.ErrNoRows it says when one will be due.
-func (b *inbox) next(ctx context.Context) (function string, m Message, due time.Time, err error) {
-	rows, err := b.read.QueryContext(ctx, "SELECT seq, due FROM messages WHERE dead = 0 ORDER BY due, seq")
-	if err != nil {
-		return "", Message{}, time.Time{}, err
+	select {
+	case <-b.wake:
+	case <-ctx.Done():
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var seq, dueAt int64
-		if err := rows.Scan(&seq, &dueAt); err != nil {
-			return "", Message{}, time.Time{}, err
-		}
-		if _, ok := b.flying.Load(seq); ok {
-			continue
-		}
-		if dueAt > time.Now().UnixNano() {
-			return "", Message{}, fromNanos(dueAt), sql.ErrNoRows
-		}
-		b.flying.Store(seq, struct{}{})
-		function, m, err := b.load(ctx, seq)
-		if err != nil {
-			b.flying.Delete(seq)
-		}
-		return function, m, time.Time{}, err
-	}
-	if err := rows.Err(); err != nil {
-		return "", Message{}, time.Time{}, err
-	}
-	return "", Message{}, time.Time{}, sql.ErrNoRows
-}
-
-func (b *inbox) load(ctx context.Context, seq int64) (function string, m Message, err error) {
-	m.SequenceNumber = seq
-	var enqueued int64
-	err = b.read.QueryRowContext(ctx, "SELECT function, id, body, enqueued, deliveries + 1 FROM messages WHERE seq = ?", seq).
-		Scan(&function, &m.ID, &m.Body, &enqueued, &m.DeliveryCount)
-	m.EnqueuedAt = fromNanos(enqueued)
-	return function, m, err
 }
 
 func (b *inbox) attempt(ctx context.Context, function string, m Message) {
 	defer b.running.Done()
 	log := b.log.With("function", function, "id", m.ID, "number", m.SequenceNumber)
 	reason, err := b.try(ctx, function, m)
-	if err != nil && !errors.Is(err, errNotStored) {
+	if err != nil && !errors.Is(err, taskhub.ErrNotStored) {
 		log.Error("cannot record a delivery: the message will come again", "error", err)
-		pause(b.open, time.Second)
+		b.sleep(ctx, time.Now().Add(time.Second))
 	} else if err == nil && reason != "" {
 		log.Warn("a message was not taken", "delivery", m.DeliveryCount, "reason", reason)
 	}
@@ -154,25 +96,22 @@ func (b *inbox) attempt(ctx context.Context, function string, m Message) {
 	}
 	b.flying.Delete(m.SequenceNumber)
 	<-b.slots
-	b.wake.set()
+	b.wakeUp()
 }
-
-// diedReason stands in the store during a delivery: who finds it there is the next process.
-const diedReason = "the process died during this delivery"
 
 // try delivers a message once and records what came of it. The delivery is counted before it is made: a message that
 // kills the process counts as well. One that is cut short because the host closes does not. The reason is empty if the
 // function took the message.
 func (b *inbox) try(ctx context.Context, function string, m Message) (reason string, err error) {
 	if m.DeliveryCount > b.maxDeliveries { // the process died in the last one, or the limit was lowered
-		return diedReason, b.change(ctx, "dead = 1, due = ? WHERE seq = ?", time.Now().UnixNano(), m.SequenceNumber)
+		return taskhub.DiedReason, b.hub.BuryMessage(ctx, m, taskhub.DiedReason)
 	}
-	if err := b.change(ctx, "deliveries = ?, reason = ? WHERE seq = ?", m.DeliveryCount, diedReason, m.SequenceNumber); err != nil {
+	if err := b.hub.BeginDelivery(ctx, m); err != nil {
 		return "", err
 	}
 	failure := b.deliver(ctx, function, m)
 	if failure == nil {
-		return "", b.persist(ctx, func(t tx) error { return t.exec("DELETE FROM messages WHERE seq = ?", m.SequenceNumber) })
+		return "", b.hub.DeleteMessage(ctx, m)
 	}
 	reason = failure.Error()
 	if refusal := (*InvocationError)(nil); errors.As(failure, &refusal) {
@@ -180,20 +119,14 @@ func (b *inbox) try(ctx context.Context, function string, m Message) (reason str
 	}
 	switch {
 	case ctx.Err() != nil:
-		return reason, b.change(ctx, "deliveries = deliveries - 1, reason = '' WHERE seq = ?", m.SequenceNumber)
+		return reason, b.hub.CancelDelivery(ctx, m)
 	case m.DeliveryCount >= b.maxDeliveries:
-		return reason, b.change(ctx, "dead = 1, due = ?, reason = ? WHERE seq = ?", time.Now().UnixNano(), reason, m.SequenceNumber)
+		return reason, b.hub.BuryMessage(ctx, m, reason)
 	}
-	due := time.Now().Add(retryDelay(m.DeliveryCount)).UnixNano()
-	return reason, b.change(ctx, "due = ?, reason = ? WHERE seq = ?", due, reason, m.SequenceNumber)
+	return reason, b.hub.DelayMessage(ctx, m, time.Now().Add(redeliveryDelay(m.DeliveryCount)), reason)
 }
 
-func (b *inbox) change(ctx context.Context, set string, args ...any) error {
-	return b.persist(ctx, func(t tx) error { return t.exec("UPDATE messages SET "+set, args...) })
-}
-
-// watch wakes the inbox when another process has changed the file: it may have put a dead letter back. The version is
-// that of the writing connection, whose own changes do not count.
+// watch wakes the inbox when another process has changed the file: it may have put a dead letter back.
 func (b *inbox) watch(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
@@ -204,11 +137,10 @@ func (b *inbox) watch(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		var version int64
-		err := b.write.QueryRow("PRAGMA data_version").Scan(&version) // without ctx, which would interrupt the connection
+		version, err := b.hub.FileVersion()
 		if err == nil && version != last {
 			last = version
-			b.wake.set()
+			b.wakeUp()
 		}
 	}
 }
@@ -221,5 +153,32 @@ func (h *Host) Enqueue(ctx context.Context, function string, m Message) error {
 	if !ok {
 		return fmt.Errorf("there is no function %s with a message trigger", function)
 	}
-	return h.inbox.put(ctx, f.Name, m.withDefaults())
+	err := h.hub.PutMessage(ctx, f.Name, withDefaults(m))
+	if err == nil {
+		h.inbox.wakeUp()
+	}
+	return err
+}
+
+// next takes the oldest message that is due and not being delivered. With taskhub.ErrNoMessage it says when one will be
+// due.
+func (b *inbox) next(ctx context.Context) (function string, m Message, due time.Time, err error) {
+	function, m, due, err = b.hub.NextMessage(ctx, func(number int64) bool { _, ok := b.flying.Load(number); return ok })
+	if err == nil {
+		b.flying.Store(m.SequenceNumber, struct{}{})
+	}
+	return function, m, due, err
+}
+
+// wakeUp has the inbox look for messages.
+func (b *inbox) wakeUp() {
+	select {
+	case b.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// redeliveryDelay grows from a second to a minute.
+func redeliveryDelay(delivery int) time.Duration {
+	return min(time.Second<<min(delivery-1, 10), time.Minute)
 }

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
 func TestAdmin(t *testing.T) {
@@ -119,9 +121,10 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
-func messagesLeft(t testing.TB, h *Host) (n int) {
+func messagesLeft(t testing.TB, h *Host) int {
 	t.Helper()
-	if err := h.store.read.QueryRow("SELECT COUNT(*) FROM messages").Scan(&n); err != nil {
+	n, err := h.Waiting(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -179,7 +182,12 @@ func TestDeliveryIsRecordedLater(t *testing.T) {
 				t.Fatal(err)
 			}
 			<-readOnly
-			if _, err := h.store.write.Exec("PRAGMA query_only = 1"); err != nil {
+			lock, err := openFile(t, h.dataDir).Conn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer lock.Close()
+			if _, err := lock.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
 				t.Fatal(err)
 			}
 			<-readOnly
@@ -187,7 +195,7 @@ func TestDeliveryIsRecordedLater(t *testing.T) {
 			if n := calls.Load(); n != 1 {
 				t.Errorf("delivered %d times while nothing can be stored", n)
 			}
-			if _, err := h.store.write.Exec("PRAGMA query_only = 0"); err != nil {
+			if _, err := lock.ExecContext(t.Context(), "ROLLBACK"); err != nil {
 				t.Fatal(err)
 			}
 			waitFor(t, func() bool { return messagesLeft(t, h) == 0 })
@@ -259,14 +267,12 @@ func TestDeadly(t *testing.T) {
 	h := open(t, app, func(o *Options) { o.DataDir = data })
 	h.stopInbox() // so that the row below is what a dead process left
 	h.delivery.Wait()
-	if err := h.store.update(t.Context(), func(x tx) error {
-		return x.exec("INSERT INTO messages (function, id, body, enqueued, deliveries, reason) VALUES ('Start', 'deadly', 'x', 1, 10, ?)", diedReason)
-	}); err != nil {
+	if _, err := openFile(t, data).Exec("INSERT INTO messages (function, id, body, enqueued, deliveries, reason) VALUES ('Start', 'deadly', 'x', 1, 10, ?)", taskhub.DiedReason); err != nil {
 		t.Fatal(err)
 	}
 	closeNow(t, h)
 	open(t, app, func(o *Options) { o.DataDir = data })
-	if l := waitForDeadLetter(t, data); l.DeliveryCount != 10 || l.Reason != diedReason || len(app.seen("Start")) != 0 {
+	if l := waitForDeadLetter(t, data); l.DeliveryCount != 10 || l.Reason != taskhub.DiedReason || len(app.seen("Start")) != 0 {
 		t.Errorf("got %+v after %d deliveries", l, len(app.seen("Start")))
 	}
 }

@@ -54,10 +54,13 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
 
 	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/local/internal/funchost"
+	"example.com/durablefunctions/handler/local/internal/manage"
+	"example.com/durablefunctions/handler/local/internal/output"
+	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
 // Options configure a host. Root, DataDir and Handler are needed.
@@ -83,26 +86,13 @@ type Options struct {
 	Retention time.Duration
 }
 
-// Instance is an orchestration instance.
-type Instance struct {
-	ID, Name      string
-	Parent        string // instance id, empty for a root
-	Status        api.OrchestrationStatus
-	CustomStatus  string // JSON, as the orchestrator set it
-	Output        string // the result's JSON; of a failed or terminated instance the reason in plain text
-	CreatedAt     time.Time
-	LastUpdatedAt time.Time
-}
+// Instance is an orchestration instance: ID, Name, Parent (an instance id, empty for a root), Status, CustomStatus (JSON),
+// Output (the result's JSON; of a failed or terminated instance the reason in plain text), CreatedAt, LastUpdatedAt.
+type Instance = taskhub.Instance
 
-// Mail is what became of a mail.
-type Mail struct {
-	InstanceID string // of the root
-	To         []string
-	Subject    string
-	Path       string // the file that holds it, empty when it was sent
-	Failed     bool   // refused, or it could not be handed over
-	Reason     string // of the failure
-}
+// Mail is a mail that was sent: InstanceID (of the root), To, Subject, Path (the file that holds it, empty when SendGrid took
+// it), Failed, and the Reason of that.
+type Mail = taskhub.Mail
 
 // FunctionInfo names a function and its trigger's type.
 type FunctionInfo struct {
@@ -131,19 +121,20 @@ func (e *BusyError) Error() string {
 
 // Host is a running local host.
 type Host struct {
-	app       *config.App
-	functions map[string]config.Function // by lower-case name
-	dataDir   string
-	settings  func(string) string
-	log       *slog.Logger
-	onConsole func(function, line string)
-	timeout   time.Duration // functionTimeout, 0: none
+	app        *config.App
+	functions  map[string]config.Function // by lower-case name
+	dataDir    string
+	settings   func(string) string
+	log        *slog.Logger
+	onConsole  func(function, line string)
+	onInstance func(Instance)
+	timeout    time.Duration // functionTimeout, 0: none
 
 	lock      *flock.Flock
-	store     *store
-	hub       *taskHub
-	sidecar   *sidecar
-	transport *transport
+	hub       *taskhub.TaskHub
+	sidecar   *manage.Sidecar
+	transport *funchost.Transport
+	outputs   *output.Sender
 	engine    backend.TaskHubWorker
 	inbox     *inbox
 	delivery  sync.WaitGroup // of messages, and what else goes on beside the engine
@@ -177,7 +168,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 }
 
 func newHost(ctx context.Context, o Options, app *config.App) *Host {
-	h := &Host{app: app, functions: map[string]config.Function{}, settings: o.Settings, log: o.Logger, onConsole: o.OnConsole}
+	h := &Host{app: app, functions: map[string]config.Function{}, settings: o.Settings, log: o.Logger, onConsole: o.OnConsole, onInstance: o.OnInstance}
 	for name, f := range app.Functions {
 		h.functions[strings.ToLower(name)] = f
 	}
@@ -189,6 +180,9 @@ func newHost(ctx context.Context, o Options, app *config.App) *Host {
 	}
 	if h.onConsole == nil {
 		h.onConsole = func(string, string) {}
+	}
+	if h.onInstance == nil {
+		h.onInstance = func(Instance) {}
 	}
 	h.timeout = app.Host.FunctionTimeout
 	if !app.Host.TimeoutSet {
@@ -203,10 +197,10 @@ func (h *Host) open(ctx context.Context, o Options) error {
 		return err
 	}
 	limits := h.app.Host
-	h.hub = newTaskHub(h.store, h.log, o.OnInstance)
-	h.transport = newTransport(o.Handler, h.log, limits.MaxConcurrentActivities+limits.MaxConcurrentOrchestrators+limits.MaxConcurrentCalls)
+	h.outputs = &output.Sender{Hub: h.hub, DataDir: h.dataDir, Settings: h.settings, Log: h.log, Closing: h.ctx}
+	h.transport = funchost.NewTransport(o.Handler, h.log, limits.MaxConcurrentActivities+limits.MaxConcurrentOrchestrators+limits.MaxConcurrentCalls)
 	var err error
-	if h.sidecar, err = startSidecar(h.hub, h.log); err != nil {
+	if h.sidecar, err = manage.StartSidecar(h.hub, h.log); err != nil {
 		return fmt.Errorf("start the durable client's service: %w", err)
 	}
 	h.engine = newEngine(h)
@@ -223,7 +217,7 @@ func (h *Host) open(ctx context.Context, o Options) error {
 	h.delivery.Go(func() { h.inbox.run(h.ctx, accepting) })
 	h.delivery.Go(func() { h.inbox.watch(accepting) })
 	if o.Retention > 0 {
-		h.delivery.Go(func() { h.hub.purgeEvery(accepting, o.Retention) })
+		h.delivery.Go(func() { h.hub.PurgeEvery(accepting, o.Retention) })
 	}
 	return nil
 }
@@ -246,7 +240,7 @@ func (h *Host) openData(ctx context.Context, dir string) error {
 		return &BusyError{DataDir: dir}
 	}
 	h.lock = lock
-	h.store, err = openStore(ctx, filepath.Join(dir, storeFile))
+	h.hub, err = taskhub.Open(ctx, taskhub.Options{DataDir: dir, Log: h.log, OnInstance: h.onInstance})
 	return err
 }
 
@@ -262,7 +256,7 @@ func (h *Host) Stop(ctx context.Context) {
 		drained := make(chan struct{})
 		go func() {
 			defer close(drained)
-			h.hub.retire()
+			h.hub.Retire()
 			if err := h.engine.Shutdown(context.WithoutCancel(ctx)); err != nil {
 				h.log.Error("the engine did not stop", "error", err)
 			}
@@ -293,16 +287,13 @@ func (h *Host) release() error {
 	h.cancel()
 	var err error
 	if h.sidecar != nil {
-		h.sidecar.server.Stop()
+		h.sidecar.Close()
 	}
 	if h.transport != nil {
-		h.transport.close()
+		h.transport.Close()
 	}
 	if h.hub != nil {
-		err = h.hub.Stop(context.Background())
-	}
-	if h.store != nil {
-		err = errors.Join(err, h.store.close())
+		err = h.hub.Close()
 	}
 	if h.lock != nil {
 		err = errors.Join(err, h.lock.Unlock())
@@ -312,26 +303,26 @@ func (h *Host) release() error {
 
 // Instance returns the instance of that id. The error is [api.ErrInstanceNotFound] if there is none.
 func (h *Host) Instance(ctx context.Context, id string) (Instance, error) {
-	return h.hub.instance(ctx, id)
+	return h.hub.Get(ctx, id)
 }
 
 // Wait returns the instance of that id once it has ended, however it ended. It is told, and does not poll. The error is
 // [api.ErrInstanceNotFound] if there is no such instance.
 func (h *Host) Wait(ctx context.Context, id string) (Instance, error) {
-	return h.hub.wait(ctx, id, func(i Instance) bool { return isFinished(i.Status) })
+	return h.hub.Wait(ctx, id, Instance.IsFinished)
 }
 
 // Running returns the root instances that have not ended, oldest first.
 func (h *Host) Running(ctx context.Context) ([]Instance, error) {
-	return h.hub.instances(ctx, runningRoots)
+	return h.hub.RunningRoots(ctx)
 }
 
-var runningRoots = "parent = '' AND " + unfinished + " ORDER BY created"
-
 // Waiting returns how many messages no function has taken yet. Dead letters do not count.
-func (h *Host) Waiting(ctx context.Context) (n int, err error) {
-	err = h.store.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM messages WHERE dead = 0").Scan(&n)
-	return n, err
+func (h *Host) Waiting(ctx context.Context) (int, error) { return h.hub.WaitingMessages(ctx) }
+
+// Mails returns the mails of a root instance and of all below it, in the order in which they were sent.
+func (h *Host) Mails(ctx context.Context, rootID string) ([]Mail, error) {
+	return h.hub.Mails(ctx, rootID)
 }
 
 // Functions lists the functions by name.

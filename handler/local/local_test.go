@@ -2,6 +2,8 @@ package local
 
 import (
 	"context"
+	"crypto/sha256"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +25,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/wire"
+	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -111,7 +116,7 @@ func (a *testApp) turn(w http.ResponseWriter, request recordedRequest) {
 	if a.outputs != nil {
 		for _, action := range results.Response.Actions {
 			if action.GetCompleteOrchestration() != nil {
-				answer["Outputs"] = a.outputs(findStart(turn.New, turn.Past).GetExecutionStarted().GetInput().GetValue())
+				answer["Outputs"] = a.outputs(historyevent.Start(turn.New, turn.Past).GetExecutionStarted().GetInput().GetValue())
 			}
 		}
 	}
@@ -219,13 +224,13 @@ func (w testWriter) Write(p []byte) (int, error) {
 // durableClient is durabletask-go's client on the host's sidecar.
 func durableClient(t testing.TB, h *Host) *client.TaskHubGrpcClient {
 	t.Helper()
-	conn, err := grpc.NewClient(h.sidecar.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxGrpcMessage)))
+	conn, err := grpc.NewClient(h.sidecar.Address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(2*durable.MaxPayload+1<<20)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return client.NewTaskHubGrpcClient(conn, engineLog{slog.New(slog.DiscardHandler)})
+	return client.NewTaskHubGrpcClient(conn, taskhub.NewLogger(slog.New(slog.DiscardHandler)))
 }
 
 // start starts Orch.
@@ -465,9 +470,25 @@ func TestStaleCompletions(t *testing.T) {
 		t.Errorf("%d timers fired, want the second generation's", timers)
 	}
 	var left int
-	if err := h.store.read.QueryRow("SELECT (SELECT COUNT(*) FROM events) + (SELECT COUNT(*) FROM tasks)").Scan(&left); err != nil || left != 0 {
+	if err := openFile(t, h.dataDir).QueryRow("SELECT (SELECT COUNT(*) FROM events) + (SELECT COUNT(*) FROM tasks)").Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d events and tasks are left, %v", left, err)
 	}
+}
+
+// openFile opens the task hub's file beside the host, to look at what is stored.
+func openFile(t testing.TB, dataDir string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.ToSlash(filepath.Join(dataDir, "taskhub.db"))+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// idOf makes an instance id of any text.
+func idOf(prefix, text string) string {
+	return fmt.Sprintf("%s-%x", prefix, sha256.Sum256([]byte(text)))
 }
 
 // waitFor polls a condition that nobody announces.

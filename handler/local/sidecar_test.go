@@ -104,11 +104,11 @@ func TestLifecycle(t *testing.T) {
 func TestSidecarIsLocal(t *testing.T) {
 	t.Parallel()
 	h := open(t, newTestApp(t))
-	if address, err := netip.ParseAddrPort(h.sidecar.address); err != nil || !address.Addr().IsLoopback() {
-		t.Errorf("it listens on %s", h.sidecar.address)
+	if address, err := netip.ParseAddrPort(h.sidecar.Address); err != nil || !address.Addr().IsLoopback() {
+		t.Errorf("it listens on %s", h.sidecar.Address)
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	if response, err := client.Post("http://"+h.sidecar.address+"/TaskHubSidecarService/StartInstance", "application/grpc", strings.NewReader("")); err == nil {
+	if response, err := client.Post("http://"+h.sidecar.Address+"/TaskHubSidecarService/StartInstance", "application/grpc", strings.NewReader("")); err == nil {
 		response.Body.Close()
 		t.Errorf("it answers HTTP/1.1: %s", response.Status)
 	}

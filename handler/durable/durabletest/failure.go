@@ -7,11 +7,12 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
 func newEvent(kind string, at time.Time) *backend.HistoryEvent {
-	return wire.NewEvent(protoreflect.Name(kind), at)
+	return historyevent.New(protoreflect.Name(kind), at)
 }
 
 func taskFailed(at time.Time, id int32, details *backend.TaskFailureDetails) *backend.HistoryEvent {

@@ -12,11 +12,10 @@ import (
 	"unsafe"
 	"weak"
 
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
 	"github.com/microsoft/durabletask-go/task"
-
-	"example.com/durablefunctions/handler/internal/wire"
 )
 
 // turns holds the state of each turn that is running, by its context, and a tombstone of each that has ended for as long
@@ -63,7 +62,7 @@ func (t *Turn) execute(h *history, orchestrator task.Orchestrator) (results *bac
 	}()
 	if h.executionID != "" {
 		// A second start behind the last event: by it the SDK calls us when somebody waits for more.
-		again := wire.NewEvent("executionStarted", time.Time{})
+		again := historyevent.New("executionStarted", time.Time{})
 		again.GetExecutionStarted().Name = h.name
 		h.new = append(h.new, again)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
@@ -129,14 +130,14 @@ func (s *sorter) feed(e *backend.HistoryEvent) {
 	case e.GetOrchestratorStarted() != nil:
 		s.turn++
 		if t := e.GetTimestamp().AsTime(); t.Before(s.now) {
-			e = wire.NewEvent("orchestratorStarted", s.now)
+			e = historyevent.New("orchestratorStarted", s.now)
 		} else {
 			s.now = t
 		}
 	case e.GetTimerFired() != nil:
 		if t := e.GetTimerFired().GetFireAt().AsTime(); t.After(s.now) {
 			s.now = t
-			*s.out = append(*s.out, wire.NewEvent("orchestratorStarted", t))
+			*s.out = append(*s.out, historyevent.New("orchestratorStarted", t))
 		}
 	}
 	*s.out = append(*s.out, e)

@@ -18,6 +18,7 @@ import (
 	"github.com/microsoft/durabletask-go/task"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/wire"
 	"example.com/durablefunctions/handler/payload"
 )
@@ -302,7 +303,7 @@ func Fail(instanceID, errorType, message string) *backend.ExecutionResults {
 		return nil, errors.New(strings.ToValidUTF8(message, "\uFFFD"))
 	})
 	results, _ := task.NewTaskExecutor(registry).ExecuteOrchestrator(context.Background(), api.InstanceID(instanceID), nil,
-		[]*backend.HistoryEvent{wire.NewEvent("executionStarted", time.Time{})})
+		[]*backend.HistoryEvent{historyevent.New("executionStarted", time.Time{})})
 	results.Response.Actions[0].GetCompleteOrchestration().FailureDetails.ErrorType = errorType
 	results.Response.CustomStatus = nil
 	return results

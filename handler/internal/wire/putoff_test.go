@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"github.com/microsoft/durabletask-go/backend"
 )
 
@@ -98,7 +99,7 @@ func TestPeekTurnAsRecorded(t *testing.T) {
 
 func TestPeekTurnOfOtherForms(t *testing.T) {
 	t.Parallel()
-	started := NewEvent("executionStarted", time.Now())
+	started := historyevent.New("executionStarted", time.Now())
 	long := strings.Repeat("i", 500)
 	past, err := EncodeTurn(&Turn{InstanceID: long, Past: []*backend.HistoryEvent{started}, New: []*backend.HistoryEvent{started}})
 	if err != nil {

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // Turn is what the host sends of an orchestration: its whole history, the part that past turns have seen and the events
@@ -143,12 +141,3 @@ func DecodeActions(text string) (*backend.ExecutionResults, error) {
 
 // newOf makes a value of a type that durabletask-go does not export, from a nil pointer to it.
 func newOf[T any](*T) *T { return new(T) }
-
-// NewEvent makes a history event of the named kind, for example "taskCompleted". durabletask-go does not export the Go
-// types inside an event; once made, their fields can be set through its getters.
-func NewEvent(kind protoreflect.Name, at time.Time) *backend.HistoryEvent {
-	e := &backend.HistoryEvent{EventId: -1, Timestamp: timestamppb.New(at)}
-	m := e.ProtoReflect()
-	m.Mutable(m.Descriptor().Fields().ByName(kind))
-	return e
-}

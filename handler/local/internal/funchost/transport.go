@@ -1,4 +1,4 @@
-package local
+package funchost
 
 import (
 	"bytes"
@@ -17,9 +17,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// transport posts invocations to the handler as the host does, over connections in memory. They carry real HTTP: what
+// Transport posts invocations to the handler as the host does, over connections in memory. They carry real HTTP: what
 // a handler does to its connection, such as a reason phrase of its own, arrives.
-type transport struct {
+type Transport struct {
 	listener *pipeListener
 	server   *http.Server
 	client   *http.Transport
@@ -33,8 +33,9 @@ const (
 	maxAnswerHeaderSize = 64 << 10 // the host's
 )
 
-func newTransport(handler http.Handler, log *slog.Logger, connections int) *transport {
-	t := &transport{listener: newPipeListener()}
+// NewTransport returns a transport to the handler, which keeps so many connections.
+func NewTransport(handler http.Handler, log *slog.Logger, connections int) *Transport {
+	t := &Transport{listener: newPipeListener()}
 	t.server = &http.Server{Handler: handler, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError)}
 	t.client = &http.Transport{
 		DialContext:            t.listener.dial,
@@ -48,21 +49,22 @@ func newTransport(handler http.Handler, log *slog.Logger, connections int) *tran
 	return t
 }
 
-func (t *transport) close() {
+// Close ends all connections.
+func (t *Transport) Close() {
 	t.client.CloseIdleConnections()
 	t.server.Close()
 }
 
-// reply is what the handler answered to an invocation.
-type reply struct {
-	status      int
-	reason      string // of the status line, as the host reads it
-	contentType string
-	body        []byte
+// Reply is what the handler answered to an invocation.
+type Reply struct {
+	Status      int
+	Reason      string // of the status line, as the host reads it
+	ContentType string
+	Body        []byte
 }
 
-// post sends one invocation.
-func (t *transport) post(ctx context.Context, function string, body []byte) (*reply, error) {
+// Post sends one invocation.
+func (t *Transport) Post(ctx context.Context, function string, body []byte) (*Reply, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://127.0.0.1/"+function, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -86,11 +88,11 @@ func (t *transport) post(ctx context.Context, function string, body []byte) (*re
 		return nil, err
 	}
 	_, reason, _ := strings.Cut(response.Status, " ")
-	return &reply{response.StatusCode, latin1(reason), response.Header.Get("Content-Type"), text}, nil
+	return &Reply{response.StatusCode, latin1(reason), response.Header.Get("Content-Type"), text}, nil
 }
 
-func (r *reply) isJSON() bool {
-	mediaType, _, err := mime.ParseMediaType(r.contentType)
+func (r *Reply) isJSON() bool {
+	mediaType, _, err := mime.ParseMediaType(r.ContentType)
 	return err == nil && strings.EqualFold(mediaType, "application/json")
 }
 

@@ -1,4 +1,9 @@
-package local
+// Package output carries out the output bindings of an answer: a sendGrid output is a mail, which goes to SendGrid or, without a key,
+// to a file; every other output becomes a file.
+//
+//	sender := &output.Sender{Hub: hub, DataDir: dir, Settings: os.Getenv, Log: log, Closing: ctx}
+//	err := sender.Send(ctx, output.Source{Function: f, Instance: id}, answer.Outputs) // an *funchost.Exception, in .NET's words
+package output
 
 import (
 	"bytes"
@@ -8,49 +13,55 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 
-	"github.com/google/uuid"
-
 	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/local/internal/funchost"
+	"example.com/durablefunctions/handler/local/internal/taskhub"
+	"github.com/google/uuid"
 )
 
-// invocation is where outputs come from. An orchestrator turn names itself, so that what was sent is known when the
-// turn has to be run again; of any other function instance may be empty, and execution is.
-type invocation struct {
-	function            config.Function
-	instance, execution string
-	turn                int
+// Sender sends outputs.
+type Sender struct {
+	Hub      *taskhub.TaskHub // keeps which mails were sent
+	DataDir  string
+	Settings func(name string) string
+	Log      *slog.Logger
+	Closing  context.Context // ends when the host closes: what then fails is tried again by the next host
 }
 
-// sendOutputs performs the outputs of an answer. The error is an *exception, or one from the host being closed.
-func (h *Host) sendOutputs(ctx context.Context, from invocation, outputs map[string]json.RawMessage) error {
-	if from.execution == "" {
-		from.execution = uuid.NewString()
+// Source is the invocation whose answer has the outputs. An orchestrator's turn names itself, so that what was sent is
+// known when the turn runs again; of any other function Instance may be empty, and Execution is.
+type Source struct {
+	Function            config.Function
+	Instance, Execution string
+	Turn                int // events before it
+}
+
+// Send sends the outputs of an answer, one after the other. The error is a [*funchost.Exception], or that of Closing.
+func (s *Sender) Send(ctx context.Context, from Source, outputs map[string]json.RawMessage) error {
+	if from.Execution == "" {
+		from.Execution = uuid.NewString()
 	}
-	if from.instance == "" {
-		from.instance = from.execution
+	if from.Instance == "" {
+		from.Instance = from.Execution
 	}
-	ctx, stop := h.invocationContext(ctx)
-	defer stop()
 	number := 0
-	for _, b := range from.function.Bindings {
+	for _, b := range from.Function.Bindings {
 		if b.Direction == "in" {
 			continue
 		}
 		for _, value := range elements(outputs[b.Name]) {
-			err := h.sendOutput(ctx, from, b, value, number)
-			if h.ctx.Err() != nil && err != nil {
-				return h.ctx.Err()
+			err := s.send(ctx, from, b, value, number)
+			if s.Closing.Err() != nil && err != nil {
+				return s.Closing.Err()
 			}
 			if err != nil {
-				return failed(from.function.Name, &exception{
-					kind: invalidOperationException, message: "Error while handling parameter " + b.Name + " after function returned:",
-					inner: &exception{kind: invalidOperationException, message: err.Error()},
-				})
+				return funchost.FailedOutput(from.Function.Name, b.Name, err)
 			}
 			number++
 		}
@@ -58,17 +69,17 @@ func (h *Host) sendOutputs(ctx context.Context, from invocation, outputs map[str
 	return nil
 }
 
-func (h *Host) sendOutput(ctx context.Context, from invocation, b config.Binding, value json.RawMessage, number int) error {
+func (s *Sender) send(ctx context.Context, from Source, b config.Binding, value json.RawMessage, number int) error {
 	content := outputContent(value)
 	if b.Is("sendGrid") {
-		return h.sendMail(ctx, from, b, content, number)
+		return s.sendMail(ctx, from, b, content, number)
 	}
-	folder := filepath.Join(h.dataDir, "outputs", from.function.Name+"."+b.Name)
-	name := fmt.Sprintf("%s-%s-%d-%d%s", safeName(from.instance), safeName(from.execution), from.turn, number, extension(content))
+	folder := filepath.Join(s.DataDir, "outputs", from.Function.Name+"."+b.Name)
+	name := fmt.Sprintf("%s-%s-%d-%d%s", safeName(from.Instance), safeName(from.Execution), from.Turn, number, extension(content))
 	if err := writeFile(filepath.Join(folder, name), content); err != nil {
 		return err
 	}
-	h.log.Info("an output was written to a file: this host does not know its type", "function", from.function.Name, "output", b.Name, "type", b.Type, "file", filepath.Join(folder, name))
+	s.Log.Info("an output was written to a file: this host does not know its type", "function", from.Function.Name, "output", b.Name, "type", b.Type, "file", filepath.Join(folder, name))
 	return nil
 }
 

@@ -1,14 +1,16 @@
-package local
+package funchost
 
 import (
 	"fmt"
 	"strconv"
 	"time"
 
-	"github.com/google/uuid"
-
 	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
+	"example.com/durablefunctions/handler/internal/wire"
+	"github.com/google/uuid"
+	"github.com/microsoft/durabletask-go/backend"
 )
 
 // The bodies of the invocations that the host sends: {"Data":{…},"Metadata":{…}}.
@@ -33,21 +35,31 @@ func sys(function string) []byte {
 	return fmt.Appendf(nil, `{"MethodName":"%s","UtcNow":"%s","RandGuid":"%s"}`, function, timestamp(time.Now()), uuid.NewString())
 }
 
-func turnRequest(f config.Function, history string) []byte {
+// TurnRequest returns the request of an orchestrator's turn.
+func TurnRequest(f config.Function, instance string, past, added []*backend.HistoryEvent) ([]byte, error) {
+	sent := make([]*backend.HistoryEvent, len(added))
+	for i, event := range added {
+		sent[i] = historyevent.AsStored(event)
+	}
+	history, err := wire.EncodeTurn(&wire.Turn{InstanceID: instance, Past: past, New: sent})
+	if err != nil {
+		return nil, fmt.Errorf("encode the turn: %w", err)
+	}
 	data, metadata := &object{}, &object{}
 	data.set(f.Trigger().Name, twice(history))
 	metadata.set("sys", sys(f.Name))
-	return envelope(data, metadata)
+	return envelope(data, metadata), nil
 }
 
-// activityRequest: an input that the extension cannot read fails the invocation before the handler is called.
-func activityRequest(f config.Function, instance, input string) ([]byte, error) {
+// ActivityRequest returns the request of an activity. The error is an [*Exception]: an input that the extension cannot read
+// fails the invocation before the handler is called.
+func ActivityRequest(f config.Function, instance, input string) ([]byte, error) {
 	if input == "" {
 		input = "null"
 	}
 	value, err := newtonsoft.Input([]byte(input))
 	if err != nil {
-		return nil, fmt.Errorf("the input of activity %s: %w", f.Name, err)
+		return nil, Failed(f.Name, refusedValue(fmt.Errorf("the input of activity %s: %w", f.Name, err)))
 	}
 	name := f.Trigger().Name
 	data, metadata := &object{}, &object{}
@@ -61,15 +73,25 @@ func activityRequest(f config.Function, instance, input string) ([]byte, error) 
 	return envelope(data, metadata), nil
 }
 
-// messageRequest is a Service Bus message's.
-func (h *Host) messageRequest(f config.Function, m Message) []byte {
+// Message is a Service Bus message.
+type Message struct {
+	ID            string
+	Body          []byte
+	DeliveryCount int
+	EnqueuedAt    time.Time
+
+	SequenceNumber int64
+}
+
+// MessageRequest returns the request of a Service Bus message.
+func MessageRequest(f config.Function, m Message, client Client) []byte {
 	data, metadata := &object{}, &object{}
 	for _, b := range f.Bindings {
 		switch {
 		case b.Name == f.Trigger().Name:
 			data.set(b.Name, twice(string(m.Body)))
 		case b.Is(config.DurableClient):
-			data.set(b.Name, twice(string(h.clientBinding(b))))
+			data.set(b.Name, twice(string(client.binding(b))))
 		}
 	}
 	enqueued := m.EnqueuedAt
@@ -93,11 +115,16 @@ func (h *Host) messageRequest(f config.Function, m Message) []byte {
 // messageTimeToLive is a Service Bus queue's default.
 const messageTimeToLive = 14 * 24 * time.Hour
 
-// clientBinding is what the host hands to a durableClient binding.
-func (h *Host) clientBinding(b config.Binding) []byte {
+// Client is what the host tells a durableClient binding.
+type Client struct {
+	TaskHub string // unless the binding names another
+	Address string // host:port of the durable client's service
+}
+
+func (c Client) binding(b config.Binding) []byte {
 	hub := b.Property("taskHub")
 	if hub == "" {
-		hub = h.app.Host.HubName
+		hub = c.TaskHub
 	}
 	o := &object{}
 	o.set("taskHubName", once(hub))
@@ -105,11 +132,14 @@ func (h *Host) clientBinding(b config.Binding) []byte {
 		o.set(name, []byte("null"))
 	}
 	o.set("requiredQueryStringParameters", once(""))
-	o.set("rpcBaseUrl", once("http://"+h.sidecar.address))
-	o.set("httpBaseUrl", once("http://"+h.sidecar.address+"/runtime/webhooks/durabletask"))
+	o.set("rpcBaseUrl", once("http://"+c.Address))
+	o.set("httpBaseUrl", once("http://"+c.Address+"/runtime/webhooks/durabletask"))
 	o.set("maxGrpcMessageSizeInBytes", []byte(strconv.Itoa(advertisedMessageSize)))
 	o.set("grpcHttpClientTimeout", twice("00:01:40"))
 	return o.append(nil)
 }
 
 const advertisedMessageSize = 4 << 20 // the host takes larger messages all the same
+
+// IsMessageTrigger says whether this host can deliver messages to such a function.
+func IsMessageTrigger(b config.Binding) bool { return b.Is("serviceBusTrigger") }

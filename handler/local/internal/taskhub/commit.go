@@ -1,10 +1,11 @@
-package local
+package taskhub
 
 import (
 	"database/sql"
 	"errors"
 	"time"
 
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -68,8 +69,8 @@ func (c *commit) storeTurn(t tx) error {
 	}
 	defer insert.Close()
 	seq := len(c.state.OldEvents())
-	for _, e := range append(c.state.NewEvents(), newEvent("orchestratorCompleted")) {
-		payload, err := marshal(asKept(e))
+	for _, e := range append(c.state.NewEvents(), historyevent.New("orchestratorCompleted", time.Now())) {
+		payload, err := marshal(historyevent.AsStored(e))
 		if err != nil {
 			return err
 		}
@@ -122,18 +123,18 @@ func (c *commit) storeTasks(t tx) error {
 // startGeneration throws the history away and starts the next execution. What the old one scheduled in this turn is not
 // done, what it scheduled before finds no receiver; events from outside stay.
 func (c *commit) startGeneration(t tx) error {
-	next := nextGeneration(findStart(c.state.NewEvents(), c.state.OldEvents()), c.turn.next.input)
+	next := nextGeneration(historyevent.Start(c.state.NewEvents(), c.state.OldEvents()), c.turn.next.Input)
 	err := errors.Join(
 		t.exec("DELETE FROM history WHERE instance = ?", c.id),
 		t.exec("DELETE FROM events WHERE instance = ? AND execution <> ''", c.id),
-		t.exec("UPDATE instances SET execution = ?, input = ? WHERE id = ?", executionOf(next), next.GetExecutionStarted().GetInput().GetValue(), c.id),
+		t.exec("UPDATE instances SET execution = ?, input = ? WHERE id = ?", historyevent.Execution(next), next.GetExecutionStarted().GetInput().GetValue(), c.id),
 	)
 	if err != nil {
 		return err
 	}
 	// The host's order: the start, what was carried over, and the end of a turn that never was.
-	events := append([]*backend.HistoryEvent{next}, c.turn.next.carryover...)
-	for _, e := range append(events, newEvent("orchestratorCompleted")) {
+	added := append([]*backend.HistoryEvent{next}, c.turn.next.Carryover...)
+	for _, e := range append(added, historyevent.New("orchestratorCompleted", time.Now())) {
 		if err := putEvent(t, c.id, "", 0, e); err != nil {
 			return err
 		}
@@ -151,7 +152,7 @@ func (c *commit) sendMessages(t tx) error {
 		case e.GetExecutionStarted() != nil:
 			err = c.startChild(t, e)
 		case e.GetSubOrchestrationInstanceCompleted() != nil, e.GetSubOrchestrationInstanceFailed() != nil:
-			parent := findStart(c.state.NewEvents(), c.state.OldEvents()).GetExecutionStarted().GetParentInstance()
+			parent := historyevent.Start(c.state.NewEvents(), c.state.OldEvents()).GetExecutionStarted().GetParentInstance()
 			err = answer(t, target, parent.GetOrchestrationInstance().GetExecutionId().GetValue(), e)
 		case e.GetEventSent() != nil:
 			err = sendEvent(t, target, eventRaised(e))

@@ -1,4 +1,15 @@
-package local
+// Package manage is the door through which instances are looked at and steered: TaskHubSidecarService, the gRPC service that the
+// durable client of a function calls.
+//
+//	sidecar, err := manage.StartSidecar(hub, log)
+//	if err != nil {
+//		return err
+//	}
+//	defer sidecar.Close()
+//	// sidecar.Address goes into the durableClient binding
+//
+// The operations are the task hub's, the answers are the real host's.
+package manage
 
 import (
 	"context"
@@ -15,29 +26,33 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/local/internal/funchost"
+	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// sidecar serves the durable client's gRPC service, TaskHubSidecarService, on a free loopback port. durabletask-go
-// implements the service; the answers are the host's.
-type sidecar struct {
-	hub     *taskHub
-	log     *slog.Logger
-	server  *grpc.Server
-	address string
+// Sidecar serves TaskHubSidecarService on a free loopback port. durabletask-go implements the service; the answers are the
+// host's.
+type Sidecar struct {
+	Address string // host:port
+
+	hub    *taskhub.TaskHub
+	log    *slog.Logger
+	server *grpc.Server
 }
 
 // maxGrpcMessage lets the largest input and output of an instance pass in one answer, as the client does.
 const maxGrpcMessage = 2*durable.MaxPayload + 1<<20
 
-func startSidecar(hub *taskHub, log *slog.Logger) (*sidecar, error) {
+// StartSidecar starts the service.
+func StartSidecar(hub *taskhub.TaskHub, log *slog.Logger) (*Sidecar, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	s := &sidecar{hub: hub, log: log, address: listener.Addr().String()}
+	s := &Sidecar{hub: hub, log: log, Address: listener.Addr().String()}
 	s.server = grpc.NewServer(grpc.MaxRecvMsgSize(maxGrpcMessage), grpc.MaxSendMsgSize(maxGrpcMessage),
 		grpc.UnaryInterceptor(s.call), grpc.StreamInterceptor(refuseStream))
-	_, register := backend.NewGrpcExecutor(clientBackend{hub}, engineLog{log})
+	_, register := backend.NewGrpcExecutor(clientBackend{hub}, taskhub.NewLogger(log))
 	register(s.server)
 	go func() {
 		if err := s.server.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
@@ -47,13 +62,16 @@ func startSidecar(hub *taskHub, log *slog.Logger) (*sidecar, error) {
 	return s, nil
 }
 
+// Close ends the service.
+func (s *Sidecar) Close() { s.server.Stop() }
+
 // refuseStream: GetWorkItems is for workers, and the host is the only one.
 func refuseStream(any, grpc.ServerStream, *grpc.StreamServerInfo, grpc.StreamHandler) error {
 	return status.Error(codes.Unimplemented, "this host has no work items for others")
 }
 
 // call answers one call, with the host's errors.
-func (s *sidecar) call(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+func (s *Sidecar) call(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	if err := s.prepare(ctx, path.Base(info.FullMethod), request); err != nil {
 		return nil, err
 	}
@@ -74,9 +92,9 @@ func (s *sidecar) call(ctx context.Context, request any, info *grpc.UnaryServerI
 }
 
 // prepare refuses what durabletask-go lacks, and waits in its place: it would poll.
-func (s *sidecar) prepare(ctx context.Context, method string, request any) error {
-	started := func(i Instance) bool { return i.Status != api.RUNTIME_STATUS_PENDING }
-	ended := func(i Instance) bool { return isFinished(i.Status) }
+func (s *Sidecar) prepare(ctx context.Context, method string, request any) error {
+	started := func(i taskhub.Instance) bool { return i.Status != api.RUNTIME_STATUS_PENDING }
+	ended := func(i taskhub.Instance) bool { return i.IsFinished() }
 	switch method {
 	case "Hello", "StartInstance", "GetInstance", "RaiseEvent", "TerminateInstance", "SuspendInstance", "ResumeInstance":
 		return nil
@@ -93,9 +111,9 @@ func (s *sidecar) prepare(ctx context.Context, method string, request any) error
 	return status.Errorf(codes.Unimplemented, "the local host does not implement %s of this kind", method)
 }
 
-func (s *sidecar) wait(ctx context.Context, request any, until func(Instance) bool) error {
+func (s *Sidecar) wait(ctx context.Context, request any, until func(taskhub.Instance) bool) error {
 	id := request.(interface{ GetInstanceId() string }).GetInstanceId()
-	_, err := s.hub.wait(ctx, id, until)
+	_, err := s.hub.Wait(ctx, id, until)
 	switch {
 	case err == nil, errors.Is(err, api.ErrInstanceNotFound): // the answer says that there is none
 		return nil
@@ -112,15 +130,15 @@ func handlerException() error {
 
 // clientBackend is the task hub as a durable client sees it: each operation is checked first.
 type clientBackend struct {
-	*taskHub
+	*taskhub.TaskHub
 }
 
 func (b clientBackend) CreateOrchestrationInstance(ctx context.Context, e *backend.HistoryEvent, reuse ...backend.OrchestrationIdReusePolicyOptions) error {
 	id := e.GetExecutionStarted().GetOrchestrationInstance().GetInstanceId()
-	if err := checkInstanceID(id); err != nil {
+	if err := funchost.CheckInstanceID(id); err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	err := b.taskHub.CreateOrchestrationInstance(ctx, e, reuse...)
+	err := b.TaskHub.CreateOrchestrationInstance(ctx, e, reuse...)
 	if errors.Is(err, api.ErrDuplicateInstance) {
 		return status.Errorf(codes.AlreadyExists, "An Orchestration instance with the ID %s already exists.", id)
 	}
@@ -129,7 +147,7 @@ func (b clientBackend) CreateOrchestrationInstance(ctx context.Context, e *backe
 
 // GetOrchestrationMetadata returns nil for an unknown instance, which is an answer and no error.
 func (b clientBackend) GetOrchestrationMetadata(ctx context.Context, id api.InstanceID) (*api.OrchestrationMetadata, error) {
-	m, err := b.taskHub.GetOrchestrationMetadata(ctx, id)
+	m, err := b.TaskHub.GetOrchestrationMetadata(ctx, id)
 	if errors.Is(err, api.ErrInstanceNotFound) {
 		return nil, nil
 	}
@@ -137,17 +155,17 @@ func (b clientBackend) GetOrchestrationMetadata(ctx context.Context, id api.Inst
 }
 
 func (b clientBackend) AddNewOrchestrationEvent(ctx context.Context, id api.InstanceID, e *backend.HistoryEvent) error {
-	i, err := b.instance(ctx, string(id))
+	i, err := b.Get(ctx, string(id))
 	found := !errors.Is(err, api.ErrInstanceNotFound)
 	if err != nil && found {
 		return err
 	}
-	finished := found && isFinished(i.Status)
+	finished := found && i.IsFinished()
 	switch {
 	case e.GetExecutionTerminated() != nil && !found:
 		return status.Errorf(codes.NotFound, "ArgumentException: No instance with ID '%s' was found. (Parameter 'instanceId')", id)
 	case e.GetExecutionTerminated() != nil && finished:
-		return status.Errorf(codes.FailedPrecondition, "InvalidOperationException: Cannot terminate the orchestration instance %s because instance is in the %s state.", id, statusName(i.Status))
+		return status.Errorf(codes.FailedPrecondition, "InvalidOperationException: Cannot terminate the orchestration instance %s because instance is in the %s state.", id, funchost.StatusName(i.Status))
 	case e.GetExecutionSuspended() != nil && (!found || finished || i.Status == api.RUNTIME_STATUS_SUSPENDED),
 		e.GetExecutionResumed() != nil && (!found || finished):
 		return handlerException()
@@ -156,13 +174,14 @@ func (b clientBackend) AddNewOrchestrationEvent(ctx context.Context, id api.Inst
 	case finished:
 		return status.Error(codes.FailedPrecondition, "The orchestration instance with the provided instance id is not running.")
 	}
-	return b.taskHub.AddNewOrchestrationEvent(ctx, id, e)
+	return b.TaskHub.AddNewOrchestrationEvent(ctx, id, e)
 }
 
 func (b clientBackend) PurgeOrchestrationState(ctx context.Context, id api.InstanceID) error {
-	err := b.taskHub.PurgeOrchestrationState(ctx, id)
-	if running := (*notFinishedError)(nil); errors.As(err, &running) {
-		return status.Error(codes.FailedPrecondition, running.Error())
+	err := b.TaskHub.PurgeOrchestrationState(ctx, id)
+	if running := (*taskhub.NotFinishedError)(nil); errors.As(err, &running) {
+		return status.Errorf(codes.FailedPrecondition, "Only orchestrations in a terminal state can be purged, but the orchestration with instance ID %s has status %s",
+			id, funchost.StatusName(running.Status))
 	}
 	return err
 }

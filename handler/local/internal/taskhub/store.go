@@ -1,4 +1,4 @@
-package local
+package taskhub
 
 import (
 	"context"
@@ -81,8 +81,8 @@ CREATE TABLE IF NOT EXISTS mails (
 CREATE INDEX IF NOT EXISTS mails_root ON mails (root);
 `
 
-// storeFile is its name in the data directory.
-const storeFile = "taskhub.db"
+// fileName is its name in the data directory.
+const fileName = "taskhub.db"
 
 // store is the SQLite file with everything that survives the process. In WAL mode with normal synchronisation a killed
 // process loses nothing; a power cut can lose the last moments, never the file.

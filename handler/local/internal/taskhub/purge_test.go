@@ -1,4 +1,4 @@
-package local
+package taskhub
 
 import (
 	"fmt"
@@ -27,7 +27,7 @@ const (
 // fill puts instances into a new store.
 func fill(t testing.TB, data string, rows []row) {
 	t.Helper()
-	s, err := openStore(t.Context(), filepath.Join(data, storeFile))
+	s, err := openStore(t.Context(), filepath.Join(data, fileName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,9 +61,9 @@ func fill(t testing.TB, data string, rows []row) {
 	}
 }
 
-func names(t testing.TB, h *Host, query string) string {
+func names(t testing.TB, h *TaskHub, query string) string {
 	t.Helper()
-	list, err := h.hub.strings(t.Context(), query)
+	list, err := h.strings(t.Context(), query)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,12 +93,14 @@ func TestPurge(t *testing.T) {
 	}
 	data := t.TempDir()
 	fill(t, data, rows)
-	app := newTestApp(t).orchestrator(fanOut)
-	h := open(t, app, func(o *Options) { o.DataDir, o.Retention = data, time.Hour })
-	expect(t, run(t, h, "new", "20"), endedStatus, "190")
-	waitFor(t, func() bool {
-		return names(t, h, "SELECT id FROM instances WHERE id NOT LIKE 'new%' ORDER BY id") == kept
-	})
+	h := openHub(t, data)
+	create(t, h, "new")
+	if err := h.purge(t.Context(), time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, h, "SELECT id FROM instances WHERE id NOT LIKE 'new%' ORDER BY id"); got != kept {
+		t.Errorf("left are %s, want %s", got, kept)
+	}
 	if got := names(t, h, "SELECT DISTINCT instance FROM history WHERE instance NOT LIKE 'new%' ORDER BY instance"); got != kept {
 		t.Errorf("histories of %s", got)
 	}
@@ -113,37 +115,19 @@ func TestPurge(t *testing.T) {
 	}
 }
 
-// TestNoRetention: without one, nothing goes.
-func TestNoRetention(t *testing.T) {
+// TestPurgeStartedAnew: an instance that was started anew after the purge found it stays.
+func TestPurgeStartedAnew(t *testing.T) {
 	t.Parallel()
-	data := t.TempDir()
-	fill(t, data, []row{{"old", "", "old", endedStatus, 10000 * time.Hour, 1}})
-	h := open(t, newTestApp(t).orchestrator(fanOut), func(o *Options) { o.DataDir = data })
-	run(t, h, "new", "1")
-	if _, err := h.Instance(t.Context(), "old"); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestPurgeRepeats: what ends while the host runs goes as well, and one that was started anew in the meantime does not.
-func TestPurgeRepeats(t *testing.T) {
-	t.Parallel()
-	h := open(t, newTestApp(t).orchestrator(fanOut), func(o *Options) { o.Retention = 100 * time.Millisecond })
-	start(t, h, "short", "1")
-	waitFor(t, func() bool {
-		return names(t, h, "SELECT id FROM instances") == "" && len(names(t, h, "SELECT instance FROM history")) == 0
-	})
-
 	data := t.TempDir()
 	fill(t, data, []row{{"again", "", "again", endedStatus, old, 1}})
-	h = open(t, newTestApp(t), func(o *Options) { o.DataDir = data })
+	h := openHub(t, data)
 	before := time.Now().Add(-time.Hour)
-	if err := h.store.update(t.Context(), func(x tx) error {
+	if err := h.update(t.Context(), func(x tx) error {
 		return x.exec("UPDATE instances SET status = ?", runningStatus)
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.hub.purgeTree(t.Context(), "again", before); err != nil {
+	if err := h.purgeTree(t.Context(), "again", before); err != nil {
 		t.Fatal(err)
 	}
 	if got := names(t, h, "SELECT instance FROM history"); got != "again" {
@@ -155,7 +139,7 @@ func TestPurgeRepeats(t *testing.T) {
 // serves.
 func TestPlans(t *testing.T) {
 	t.Parallel()
-	h := open(t, newTestApp(t))
+	h := openHub(t, t.TempDir())
 	for query, want := range map[string]string{
 		purgeable: "SCAN instances USING COVERING INDEX instances_root",
 		"SELECT " + instanceColumns + " FROM instances WHERE " + runningRoots:                                                            "SEARCH instances USING INDEX instances_status",
@@ -164,7 +148,7 @@ func TestPlans(t *testing.T) {
 		"SELECT COUNT(*) FROM messages WHERE dead = 0":                                                                                   "SEARCH messages USING COVERING INDEX messages_due",
 		"SELECT seq, due FROM messages WHERE dead = 0 ORDER BY due, seq":                                                                 "SEARCH messages USING COVERING INDEX messages_due",
 	} {
-		rows, err := h.store.write.Query("EXPLAIN QUERY PLAN "+query, make([]any, strings.Count(query, "?"))...)
+		rows, err := h.write.Query("EXPLAIN QUERY PLAN "+query, make([]any, strings.Count(query, "?"))...)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package local
+package taskhub
 
 import (
 	"context"
@@ -9,8 +9,8 @@ import (
 // purgeInterval is how often at most a host looks for what has ended long enough ago.
 const purgeInterval = time.Hour
 
-// purgeEvery deletes what has ended longer ago than retention: now, and again from time to time.
-func (h *taskHub) purgeEvery(ctx context.Context, retention time.Duration) {
+// PurgeEvery deletes what has ended longer ago than retention: now, and again from time to time.
+func (h *TaskHub) PurgeEvery(ctx context.Context, retention time.Duration) {
 	ticker := time.NewTicker(min(retention, purgeInterval))
 	defer ticker.Stop()
 	for {
@@ -29,7 +29,7 @@ func (h *taskHub) purgeEvery(ctx context.Context, retention time.Duration) {
 // alone go by its id all the same. Index instances_root has all that it reads.
 var purgeable = "SELECT root FROM instances GROUP BY root HAVING MAX(updated) < ? AND MAX(" + unfinished + ") = 0 LIMIT 1000"
 
-func (h *taskHub) purge(ctx context.Context, before time.Time) error {
+func (h *TaskHub) purge(ctx context.Context, before time.Time) error {
 	for ctx.Err() == nil {
 		roots, err := h.strings(ctx, purgeable, before.UnixNano())
 		if err != nil || len(roots) == 0 {
@@ -45,7 +45,7 @@ func (h *taskHub) purge(ctx context.Context, before time.Time) error {
 }
 
 // purgeTree deletes a root instance after all below it. What is interrupted is found again by the next purge.
-func (h *taskHub) purgeTree(ctx context.Context, root string, before time.Time) error {
+func (h *TaskHub) purgeTree(ctx context.Context, root string, before time.Time) error {
 	ids, err := h.strings(ctx, "SELECT id FROM instances WHERE root = ? ORDER BY id = root", root)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func purgePart(t tx, id, root string, before time.Time) (done bool, err error) {
 }
 
 // strings runs a query for one column.
-func (h *taskHub) strings(ctx context.Context, query string, args ...any) ([]string, error) {
+func (h *TaskHub) strings(ctx context.Context, query string, args ...any) ([]string, error) {
 	rows, err := h.read.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err

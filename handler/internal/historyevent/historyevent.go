@@ -1,0 +1,60 @@
+// Package historyevent makes and reads history events, the protobuf that an orchestration's past and its news are written in.
+//
+//	start := historyevent.Start(turn.New, turn.Past)
+//	if historyevent.Execution(start) != execution { … }
+//
+// durabletask-go exports the event's type and none of the types inside it; an event that New made has its inner value, whose
+// fields can be set through the event's getters.
+package historyevent
+
+import (
+	"time"
+
+	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// New makes an event of the named kind, for example "taskCompleted", with the event id -1.
+func New(kind protoreflect.Name, at time.Time) *backend.HistoryEvent {
+	e := &backend.HistoryEvent{EventId: -1, Timestamp: timestamppb.New(at)}
+	m := e.ProtoReflect()
+	m.Mutable(m.Descriptor().Fields().ByName(kind))
+	return e
+}
+
+// Start returns the newest executionStarted of the lists, the first list's before the second's; nil if there is none.
+func Start(lists ...[]*backend.HistoryEvent) *backend.HistoryEvent {
+	for _, events := range lists {
+		for i := len(events) - 1; i >= 0; i-- {
+			if events[i].GetExecutionStarted() != nil {
+				return events[i]
+			}
+		}
+	}
+	return nil
+}
+
+// Execution returns the id of the execution that an executionStarted begins.
+func Execution(start *backend.HistoryEvent) string {
+	return start.GetExecutionStarted().GetOrchestrationInstance().GetExecutionId().GetValue()
+}
+
+// AsStored returns the event as the real host keeps it in a history and sends it: of what was scheduled not the input,
+// of a termination not whether it is for the children too.
+func AsStored(e *backend.HistoryEvent) *backend.HistoryEvent {
+	if e.GetTaskScheduled() == nil && e.GetSubOrchestrationInstanceCreated() == nil && e.GetExecutionTerminated() == nil {
+		return e
+	}
+	e = proto.Clone(e).(*backend.HistoryEvent)
+	switch {
+	case e.GetTaskScheduled() != nil:
+		e.GetTaskScheduled().Input = nil
+	case e.GetSubOrchestrationInstanceCreated() != nil:
+		e.GetSubOrchestrationInstanceCreated().Input = nil
+	default:
+		e.GetExecutionTerminated().Recurse = false
+	}
+	return e
+}

@@ -1,0 +1,106 @@
+package funchost
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"example.com/durablefunctions/handler/internal/dotnet"
+	"example.com/durablefunctions/handler/internal/newtonsoft"
+	"example.com/durablefunctions/handler/internal/wire"
+	"github.com/microsoft/durabletask-go/backend"
+)
+
+// Exception is a failed invocation in the host's words: .NET exceptions, outermost first.
+type Exception struct {
+	Type, Message string
+	Inner         *Exception
+	Status        int // of the answer, 0 if there was none
+}
+
+// Reason returns the innermost message: what happened.
+func (e *Exception) Reason() string {
+	for e.Inner != nil {
+		e = e.Inner
+	}
+	return e.Message
+}
+
+func (e *Exception) Error() string {
+	if e.Inner == nil {
+		return e.Message
+	}
+	return strings.TrimSuffix(e.Message, ":") + ": " + e.Inner.Error()
+}
+
+// Details returns the exceptions as an orchestrator sees them.
+func (e *Exception) Details() *backend.TaskFailureDetails {
+	if e == nil {
+		return nil
+	}
+	return &backend.TaskFailureDetails{ErrorType: e.Type, ErrorMessage: e.Message, InnerFailure: e.Inner.Details()}
+}
+
+const (
+	httpRequestException       = "System.Net.Http.HttpRequestException"
+	httpIOException            = "System.Net.Http.HttpIOException"
+	invalidOperationException  = "System.InvalidOperationException"
+	jsonSerializationException = "Newtonsoft.Json.JsonSerializationException"
+	invocationException        = "Microsoft.Azure.WebJobs.Host.FunctionInvocationException"
+	timeoutException           = "Microsoft.Azure.WebJobs.Host.FunctionTimeoutException"
+)
+
+// IsTimeout says whether the invocation ran longer than functionTimeout.
+func (e *Exception) IsTimeout() bool { return e.Type == timeoutException }
+
+// TimedOut is the exception of an invocation that ran longer than functionTimeout.
+func TimedOut(function string, limit time.Duration) *Exception {
+	return &Exception{Type: timeoutException, Message: fmt.Sprintf("Timeout value of %s was exceeded by function: Functions.%s", dotnet.FormatTimeSpan(limit), function)}
+}
+
+// NoAnswer is the exception of an invocation whose connection ended without an answer: the handler died.
+func NoAnswer(function string) *Exception {
+	return Failed(function, &Exception{
+		Type: httpRequestException, Message: "An error occurred while sending the request.",
+		Inner: &Exception{Type: httpIOException, Message: "The response ended prematurely. (ResponseEnded)"},
+	})
+}
+
+// FailedOutput is the exception of an output that could not be sent.
+func FailedOutput(function, binding string, err error) *Exception {
+	return Failed(function, &Exception{
+		Type: invalidOperationException, Message: "Error while handling parameter " + binding + " after function returned:",
+		Inner: &Exception{Type: invalidOperationException, Message: err.Error()},
+	})
+}
+
+// Failed wraps what went wrong in a function's invocation as the host does.
+func Failed(function string, inner *Exception) *Exception {
+	return &Exception{Type: invocationException, Message: "Exception while executing function: Functions." + function, Inner: inner, Status: inner.Status}
+}
+
+func notUnderstood(r *Reply, why string) *Exception {
+	return &Exception{Type: invalidOperationException, Message: "Invalid HttpResponseMessage: " + why, Status: r.Status}
+}
+
+// refusedValue is the exception of an answer with a value that Newtonsoft.Json refuses.
+func refusedValue(err error) *Exception {
+	inner := &Exception{Type: jsonSerializationException, Message: err.Error()}
+	if e := (*newtonsoft.Error)(nil); errors.As(err, &e) {
+		inner.Type, inner.Message = e.Type, e.Message
+	}
+	return &Exception{Type: invalidOperationException, Message: "Invalid HttpResponseMessage:", Status: http.StatusOK, Inner: inner}
+}
+
+// OwnWords returns what the function itself said of a failure, if it said anything, else what the host says.
+func (e *Exception) OwnWords() string {
+	reason := e.Reason()
+	if phrase, ok := wire.PhraseOf(reason); ok {
+		if _, message, _ := wire.DecodePhrase(phrase); message != "" {
+			return message
+		}
+	}
+	return reason
+}

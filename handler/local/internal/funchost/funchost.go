@@ -1,0 +1,14 @@
+// Package funchost speaks as the Functions host does: it makes the requests that the real host sends for a trigger, posts them to a
+// handler, and judges the answers as the real host judges them.
+//
+//	t := funchost.NewTransport(handler, log, connections)
+//	defer t.Close()
+//	body, err := funchost.ActivityRequest(function, instanceID, `{"RecordId":"7"}`)
+//	…
+//	reply, err := t.Post(ctx, function.Name, body)
+//	…
+//	answer, err := funchost.ReadAnswer(function, reply) // err is an *Exception, in .NET's words
+//	result, err := answer.Result(function)
+//
+// Whatever it does is recorded from the real host; tests/conformance plays the recordings. It stores nothing, and knows no engine.
+package funchost

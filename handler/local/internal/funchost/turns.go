@@ -1,0 +1,151 @@
+package funchost
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/internal/wire"
+	"example.com/durablefunctions/handler/payload"
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// NoOrchestrator is the exception of a turn whose orchestrator is no function of the app.
+func NoOrchestrator(name string, functions map[string]config.Function) *Exception {
+	var known []string
+	for _, f := range functions {
+		if f.Trigger().Is(config.OrchestrationTrigger) {
+			known = append(known, "'"+f.Name+"'")
+		}
+	}
+	slices.Sort(known)
+	return &Exception{Message: fmt.Sprintf("The function '%s' doesn't exist, is disabled, or is not an orchestrator function. Additional info: The following are the known orchestrator functions: %s.",
+		name, strings.Join(known, ", "))}
+}
+
+// Turn reads the answer to an orchestrator's turn, and refuses what the real host's task hub or this engine would not survive.
+// The error is an [*Exception].
+func (a *Answer) Turn(f config.Function) (*TurnResults, error) {
+	results, err := decodeTurn(a.ReturnValue)
+	if err == nil {
+		err = checkTurn(results)
+	}
+	if err != nil {
+		return nil, Failed(f.Name, &Exception{Type: invalidOperationException, Message: err.Error()})
+	}
+	return results, nil
+}
+
+func decodeTurn(value json.RawMessage) (*TurnResults, error) {
+	var text string
+	if err := json.Unmarshal(value, &text); err != nil || text == "" {
+		return nil, fmt.Errorf("the answer's ReturnValue is not a string with an OrchestratorResponse")
+	}
+	results, err := wire.DecodeActions(text)
+	if err != nil {
+		return nil, fmt.Errorf("the answer's ReturnValue is no OrchestratorResponse: %w", err)
+	}
+	return results, nil
+}
+
+const maxCustomStatus = 16384 // bytes of UTF-16
+
+// checkTurn refuses a custom status that is too large, and actions that stall the real host's task hub or that the engine
+// cannot carry out.
+func checkTurn(results *TurnResults) error {
+	if size := payload.UTF16Len(results.Response.GetCustomStatus().GetValue()); size > maxCustomStatus {
+		return &Exception{Message: fmt.Sprintf("The UTF-16 size of the JSON-serialized payload must not exceed 16 KB. The current size is %d KB.", size/1024)}
+	}
+	children := map[string]bool{}
+	for _, action := range results.Response.Actions {
+		switch {
+		case action.GetCreateSubOrchestration() != nil:
+			id := action.GetCreateSubOrchestration().GetInstanceId()
+			if err := CheckInstanceID(id); err != nil {
+				return fmt.Errorf("sub-orchestration %s: %w", action.GetCreateSubOrchestration().GetName(), err)
+			}
+			if children[id] {
+				return fmt.Errorf("two sub-orchestrations of one turn have the id %q: give each its own", id)
+			}
+			children[id] = true
+		case action.GetSendEvent() != nil:
+			if action.GetSendEvent().GetInstance() == nil {
+				return fmt.Errorf("the event %q is sent to no instance", action.GetSendEvent().GetName())
+			}
+		case action.GetScheduleTask() == nil && action.GetCreateTimer() == nil && action.GetCompleteOrchestration() == nil &&
+			action.GetTerminateOrchestration() == nil:
+			return fmt.Errorf("action %d is of an unknown kind", action.GetId())
+		}
+	}
+	return nil
+}
+
+// maxInstanceID is the longest id that the host's storage takes; one that is longer stalls the whole task hub there.
+const maxInstanceID = 512
+
+// CheckInstanceID refuses the ids that the real host takes and chokes on.
+func CheckInstanceID(id string) error {
+	switch {
+	case id == "":
+		return errors.New("the instance id is empty, which stalls the real host's task hub: give it one")
+	case len(id) > maxInstanceID:
+		return fmt.Errorf("the instance id has %d characters, which stalls the real host's task hub: at most %d, better 100", len(id), maxInstanceID)
+	case id[0] == '@':
+		return fmt.Errorf("the instance id %q starts with @, which the real host takes for an entity: choose another", id)
+	case strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }):
+		return fmt.Errorf("the instance id %q holds control characters, which the real host's storage refuses: choose another", id)
+	}
+	return nil
+}
+
+// TurnResults are what an orchestrator turn came to, as the engine takes it.
+type TurnResults = backend.ExecutionResults
+
+func newTurnResults() *TurnResults {
+	results := &TurnResults{}
+	results.Response = newOf(results.Response)
+	return results
+}
+
+// FailedTurn is a turn that the host fails for good: the instance's output is the reason, its custom status is gone,
+// and a parent gets no details.
+func FailedTurn(reason string) *TurnResults {
+	results := newTurnResults()
+	action := newElement(results.Response.Actions)
+	m := action.ProtoReflect()
+	m.Mutable(m.Descriptor().Fields().ByName("completeOrchestration"))
+	action.GetCompleteOrchestration().OrchestrationStatus = api.RUNTIME_STATUS_FAILED
+	action.GetCompleteOrchestration().Result = wrapperspb.String(reason)
+	results.Response.Actions = append(results.Response.Actions, action)
+	results.Response.CustomStatus = wrapperspb.String("")
+	return results
+}
+
+// newOf and newElement make values of types that cannot be named here.
+func newOf[T any](*T) *T { return new(T) }
+
+func newElement[T any]([]*T) *T { return new(T) }
+
+// StatusName returns the host's word for a status: "Running", "Completed", …
+func StatusName(status api.OrchestrationStatus) string {
+	switch status {
+	case api.RUNTIME_STATUS_RUNNING:
+		return "Running"
+	case api.RUNTIME_STATUS_COMPLETED:
+		return "Completed"
+	case api.RUNTIME_STATUS_FAILED:
+		return "Failed"
+	case api.RUNTIME_STATUS_TERMINATED:
+		return "Terminated"
+	case api.RUNTIME_STATUS_SUSPENDED:
+		return "Suspended"
+	case api.RUNTIME_STATUS_PENDING:
+		return "Pending"
+	}
+	return status.String()
+}

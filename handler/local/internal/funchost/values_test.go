@@ -1,0 +1,41 @@
+package funchost
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+func FuzzTwice(f *testing.F) {
+	for _, s := range []string{"", "hello", `{"a":1}`, "\x00\u0085\u2028\"\\\n", "日本語😀", "\xff"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		valid := strings.ToValidUTF8(s, "\ufffd")
+		var outer, inner string
+		if err := json.Unmarshal(twice(s), &outer); err != nil {
+			t.Fatalf("%q: %v", s, err)
+		}
+		if err := json.Unmarshal([]byte(outer), &inner); err != nil {
+			t.Fatalf("%q: %v", s, err)
+		}
+		// ToValidUTF8 makes one mark of a run of bad bytes, .NET one of each.
+		if strings.ReplaceAll(inner, "\ufffd", "") != strings.ReplaceAll(valid, "\ufffd", "") {
+			t.Errorf("%q came back as %q", s, inner)
+		}
+	})
+}
+
+func FuzzMetadata(f *testing.F) {
+	for _, s := range []string{`{"a":1,"A":{"b":[]},"c":[1],"d":"2026-11-22T10:11:12Z","e":null}`, "[]", "{", `{"a":}`, `{"":"\ud800"}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		o := &object{}
+		o.set("sys", sys("F"))
+		o.copyProperties(value)
+		if encoded := o.append(nil); !json.Valid(encoded) {
+			t.Errorf("%q becomes %s", value, encoded)
+		}
+	})
+}

@@ -1,0 +1,171 @@
+package output
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/local/internal/funchost"
+	"example.com/durablefunctions/handler/local/internal/taskhub"
+	"github.com/sendgrid/sendgrid-go"
+)
+
+// mailTimeout is how long the real host waits for SendGrid.
+const mailTimeout = 100 * time.Second
+
+// baseURLSetting names the app setting with another address than SendGrid's own: the EU's, or a stand-in's.
+const baseURLSetting = "SENDGRID_BASE_URL"
+
+// outgoing is what a mail says about itself.
+type outgoing struct {
+	to      []string
+	subject string
+}
+
+// sendMail sends a mail through SendGrid if there is a key, else it writes it to a file.
+func (s *Sender) sendMail(ctx context.Context, from Source, b config.Binding, content []byte, number int) error {
+	m, err := parseMail(content)
+	if err != nil {
+		return err
+	}
+	key := taskhub.MailKey{Instance: from.Instance, Execution: from.Execution, Turn: from.Turn, Number: number}
+	path, done, err := s.Hub.ReserveMail(ctx, key, m.to, m.subject, func(taken func(string) (bool, error)) (string, error) {
+		return s.freePath(from.Instance, taken)
+	})
+	if err != nil || done {
+		return err
+	}
+	setting := b.Property("apiKey")
+	if setting == "" {
+		setting = "AzureWebJobsSendGridApiKey" // the binding's default
+	}
+	secret := s.Settings(setting)
+	if secret == "" {
+		if err := writeFile(path, content); err != nil {
+			return err
+		}
+		return s.Hub.FinishMail(ctx, key, path, nil)
+	}
+	refusal := s.postMail(ctx, secret, content)
+	switch {
+	case refusal == nil:
+		return s.Hub.FinishMail(ctx, key, "", nil)
+	case s.Closing.Err() != nil:
+		return s.Closing.Err() // not refused: the next host tries again
+	}
+	kept, _ := json.MarshalIndent(map[string]any{"reason": refusal.Error(), "mail": json.RawMessage(content)}, "", "  ")
+	return errors.Join(refusal, writeFile(path, kept), s.Hub.FinishMail(ctx, key, path, refusal))
+}
+
+// mailHeader is what of a SendGrid v3 mail matters here.
+type mailHeader struct {
+	From             mailAddress `json:"from"`
+	Subject          string      `json:"subject"`
+	Personalizations []struct {
+		To      []mailAddress `json:"to"`
+		Subject string        `json:"subject"`
+	} `json:"personalizations"`
+}
+
+type mailAddress struct {
+	Email string `json:"email"`
+}
+
+// parseMail checks a mail as the binding does.
+func parseMail(content []byte) (*outgoing, error) {
+	var parsed mailHeader
+	if err := json.Unmarshal(content, &parsed); err != nil {
+		return nil, fmt.Errorf("the output is no SendGrid v3 mail: %w", err)
+	}
+	m := &outgoing{subject: parsed.Subject}
+	for _, p := range parsed.Personalizations {
+		for _, to := range p.To {
+			if to.Email != "" {
+				m.to = append(m.to, to.Email)
+			}
+		}
+		if m.subject == "" {
+			m.subject = p.Subject
+		}
+	}
+	switch {
+	case len(m.to) == 0:
+		return nil, &funchost.Exception{Message: "A 'To' address must be specified for the message."}
+	case parsed.From.Email == "":
+		return nil, &funchost.Exception{Message: "A 'From' address must be specified for the message."}
+	}
+	return m, nil
+}
+
+// freePath is <instance>.json, or with a number if there is such a mail: of this instance, or a file that an earlier one
+// of that id left.
+func (s *Sender) freePath(instance string, taken func(path string) (bool, error)) (string, error) {
+	name := filepath.Join(s.DataDir, "mails", safeName(instance))
+	for n, path := 2, name+".json"; ; n, path = n+1, fmt.Sprintf("%s.%d.json", name, n) {
+		isTaken, err := taken(path)
+		if err != nil {
+			return "", err
+		}
+		if _, err := os.Lstat(path); !isTaken && errors.Is(err, os.ErrNotExist) {
+			return path, nil
+		} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+	}
+}
+
+// postMail hands the mail to SendGrid as it was given. Its errors never hold the key.
+func (s *Sender) postMail(ctx context.Context, key string, content []byte) error {
+	base := s.Settings(baseURLSetting)
+	if base == "" {
+		base = "https://api.sendgrid.com"
+	}
+	if err := checkBaseURL(base); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, mailTimeout)
+	defer cancel()
+	request := sendgrid.GetRequest(key, "/v3/mail/send", strings.TrimSuffix(base, "/"))
+	request.Method = http.MethodPost
+	request.Body = content
+	response, err := sendgrid.MakeRequestWithContext(ctx, request)
+	if err != nil {
+		return fmt.Errorf("SendGrid did not answer: %s", strings.ReplaceAll(err.Error(), key, "(key)"))
+	}
+	if response.StatusCode != http.StatusAccepted {
+		reason := strings.ReplaceAll(response.Body, key, "(key)")
+		status := fmt.Sprintf("%d %s %s", response.StatusCode, http.StatusText(response.StatusCode), cut(reason, 300))
+		return fmt.Errorf("SendGrid refused the mail: %s", strings.TrimSpace(status))
+	}
+	return nil
+}
+
+// checkBaseURL: the key must not cross a network in the clear.
+func checkBaseURL(base string) error {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" {
+		return fmt.Errorf("%s is no web address: use https://…", baseURLSetting)
+	}
+	if ip := net.ParseIP(u.Hostname()); u.Scheme == "https" || u.Hostname() == "localhost" || ip.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("%s is not encrypted: use https://…", baseURLSetting)
+}
+
+// cut shortens a text to one line of so many bytes.
+func cut(text string, size int) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > size {
+		return strings.ToValidUTF8(text[:size], "") + "…"
+	}
+	return text
+}

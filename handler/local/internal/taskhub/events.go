@@ -1,0 +1,89 @@
+package taskhub
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
+	"github.com/google/uuid"
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+func putEvent(t tx, instance, execution string, visible int64, e *backend.HistoryEvent) error {
+	payload, err := marshal(e)
+	if err != nil {
+		return err
+	}
+	return t.exec("INSERT INTO events (instance, execution, visible, payload) VALUES (?, ?, ?, ?)", instance, execution, visible, payload)
+}
+
+// sendEvent puts an event that is meant for whatever execution the instance is in. It is dropped if there is none.
+func sendEvent(t tx, instance string, e *backend.HistoryEvent) error {
+	payload, err := marshal(e)
+	if err != nil {
+		return err
+	}
+	return t.exec("INSERT INTO events (instance, execution, visible, payload) SELECT id, '', 0, ? FROM instances WHERE id = ? AND "+unfinished,
+		payload, instance)
+}
+
+// answer puts the result of something that an execution asked for. It is dropped if the instance has finished or is in
+// another execution by now.
+func answer(t tx, instance, execution string, e *backend.HistoryEvent) error {
+	payload, err := marshal(e)
+	if err != nil {
+		return err
+	}
+	return t.exec("INSERT INTO events (instance, execution, visible, payload) SELECT id, execution, 0, ? FROM instances WHERE id = ? AND execution = ? AND "+unfinished,
+		payload, instance, execution)
+}
+
+// announce wakes the worker for an instance that got an event.
+func (h *TaskHub) announce(id string, visible int64) {
+	if visible > 0 {
+		h.schedule(fromNanos(visible))
+	} else {
+		h.queue.add(id)
+	}
+}
+
+// AddNewOrchestrationEvent sends an event from outside to an instance.
+func (h *TaskHub) AddNewOrchestrationEvent(ctx context.Context, id api.InstanceID, e *backend.HistoryEvent) error {
+	err := h.update(ctx, func(t tx) error { return sendEvent(t, string(id), e) })
+	if err == nil {
+		h.queue.add(string(id))
+	}
+	return err
+}
+
+// eventRaised is what the receiver of a sent event gets.
+func eventRaised(sent *backend.HistoryEvent) *backend.HistoryEvent {
+	e := historyevent.New("eventRaised", time.Now())
+	e.GetEventRaised().Name = sent.GetEventSent().GetName()
+	e.GetEventRaised().Input = sent.GetEventSent().GetInput()
+	return e
+}
+
+// nextGeneration is the start of an instance that continues as new: another execution with another input.
+func nextGeneration(start *backend.HistoryEvent, input *wrapperspb.StringValue) *backend.HistoryEvent {
+	e := proto.Clone(start).(*backend.HistoryEvent)
+	e.Timestamp = timestamppb.Now()
+	es := e.GetExecutionStarted()
+	es.Input = input
+	es.ScheduledStartTimestamp = nil
+	es.OrchestrationInstance.ExecutionId = wrapperspb.String(uuid.NewString())
+	return e
+}
+
+func marshal(e *backend.HistoryEvent) ([]byte, error) {
+	payload, err := proto.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("encode a history event: %w", err)
+	}
+	return payload, nil
+}

@@ -1,0 +1,73 @@
+package taskhub
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// patience is how long the file may be unusable before whoever waits for an instance hears of it.
+const patience = 10 * time.Second
+
+// persist stores what a turn or an activity came to, however long it takes until the file can be written again: done
+// anew, the work would fail at the same place. Only the end of the host ends the wait, and leaves it to the next one.
+func (h *TaskHub) persist(ctx context.Context, f func(tx) error) error {
+	err := h.update(ctx, f)
+	if err == nil || h.open.Err() == nil && !isFileError(err) {
+		return err
+	}
+	h.addStuck(1)
+	defer h.addStuck(-1)
+	for wait := 50 * time.Millisecond; isFileError(err) && h.open.Err() == nil; wait = min(2*wait, 2*time.Second) {
+		h.fails(err)
+		_ = pause(h.open, wait)
+		if h.open.Err() == nil {
+			err = h.update(ctx, f)
+		}
+	}
+	if err != nil && h.open.Err() != nil {
+		return ErrNotStored
+	}
+	return err
+}
+
+// ErrNotStored says that the task hub was closed before something could be stored: the next one does that work again.
+var ErrNotStored = errors.New("not stored: the host was closed")
+
+// fails notes that the file cannot be used: with one line when that begins, and once it has lasted with an error for
+// those who wait for an instance.
+func (h *TaskHub) fails(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case !isFileError(err):
+	case h.failing.IsZero():
+		h.failing = time.Now()
+		h.log.Error("the task hub cannot be used, trying again", "error", err)
+	case time.Since(h.failing) > patience:
+		h.failure = err
+		for id, watcher := range h.watchers {
+			close(watcher)
+			delete(h.watchers, id)
+		}
+	}
+}
+
+func (h *TaskHub) cannotRead(what string, err error) {
+	if err = explain(h.path, err); isFileError(err) {
+		h.fails(err)
+	} else {
+		h.log.Error("cannot read the task hub, trying again", "what", what, "error", err)
+	}
+}
+
+// addStuck counts the writes that wait for the file, which works again when there are none: on a full disk there may be
+// room for a smaller one.
+func (h *TaskHub) addStuck(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stuck += n
+	if h.stuck == 0 {
+		h.failing, h.failure = time.Time{}, nil
+	}
+}

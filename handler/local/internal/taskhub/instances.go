@@ -1,0 +1,222 @@
+package taskhub
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+)
+
+// CreateOrchestrationInstance starts an instance. One that has finished is replaced, if its status is among those that
+// the policy lists; without a list, whatever its status is.
+func (h *TaskHub) CreateOrchestrationInstance(ctx context.Context, e *backend.HistoryEvent, reuse ...backend.OrchestrationIdReusePolicyOptions) error {
+	policy := &api.OrchestrationIdReusePolicy{}
+	for _, option := range reuse {
+		if err := option(policy); err != nil {
+			return err
+		}
+	}
+	es := e.GetExecutionStarted()
+	id := es.GetOrchestrationInstance().GetInstanceId()
+	visible := toNanos(es.GetScheduledStartTimestamp().AsTime())
+	if visible <= time.Now().UnixNano() {
+		visible = 0
+	}
+	err := h.update(ctx, func(t tx) error {
+		var status api.OrchestrationStatus
+		switch err := t.queryRow("SELECT status FROM instances WHERE id = ?", id).Scan(&status); {
+		case err == nil && (!isFinished(status) || len(policy.OperationStatus) > 0 && !slices.Contains(policy.OperationStatus, status)):
+			return api.ErrDuplicateInstance
+		case err != nil && !errors.Is(err, sql.ErrNoRows):
+			return err
+		}
+		if err := t.exec("DELETE FROM mails WHERE root = ?", id); err != nil {
+			return err
+		}
+		return putInstance(t, e, "", id, visible)
+	})
+	if err == nil {
+		h.announce(id, visible)
+	}
+	return err
+}
+
+// putInstance writes a new instance over whatever has its id.
+func putInstance(t tx, start *backend.HistoryEvent, parent, root string, visible int64) error {
+	es := start.GetExecutionStarted()
+	id := es.GetOrchestrationInstance().GetInstanceId()
+	if err := deleteInstance(t, id); err != nil {
+		return err
+	}
+	created := start.GetTimestamp().AsTime().UnixNano()
+	err := t.exec("INSERT INTO instances (id, execution, name, status, created, updated, input, parent, root) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		id, historyevent.Execution(start), es.GetName(), api.RUNTIME_STATUS_PENDING, created, created, es.GetInput().GetValue(), parent, root)
+	if err != nil {
+		return err
+	}
+	return putEvent(t, id, "", visible, start)
+}
+
+func deleteInstance(t tx, id string) error {
+	return errors.Join(
+		t.exec("DELETE FROM instances WHERE id = ?", id),
+		t.exec("DELETE FROM history WHERE instance = ?", id),
+		t.exec("DELETE FROM events WHERE instance = ?", id),
+	)
+}
+
+// PurgeOrchestrationState deletes a finished instance.
+func (h *TaskHub) PurgeOrchestrationState(ctx context.Context, id api.InstanceID) error {
+	return h.update(ctx, func(t tx) error {
+		var status api.OrchestrationStatus
+		err := t.queryRow("SELECT status FROM instances WHERE id = ?", string(id)).Scan(&status)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return api.ErrInstanceNotFound
+		case err != nil:
+			return err
+		case !isFinished(status):
+			return &NotFinishedError{ID: string(id), Status: status}
+		}
+		if err := t.exec("DELETE FROM mails WHERE root = ?", string(id)); err != nil {
+			return err
+		}
+		return deleteInstance(t, string(id))
+	})
+}
+
+// NotFinishedError refuses to purge an instance.
+type NotFinishedError struct {
+	ID     string
+	Status api.OrchestrationStatus
+}
+
+func (e *NotFinishedError) Error() string {
+	return fmt.Sprintf("the instance %s has not finished: terminate it before you purge it", e.ID)
+}
+
+func (e *NotFinishedError) Is(target error) bool { return target == api.ErrNotCompleted }
+
+// GetOrchestrationMetadata returns [api.ErrInstanceNotFound] if there is no such instance.
+func (h *TaskHub) GetOrchestrationMetadata(ctx context.Context, id api.InstanceID) (*api.OrchestrationMetadata, error) {
+	m := &api.OrchestrationMetadata{InstanceID: id}
+	var created, updated int64
+	err := h.read.QueryRowContext(ctx, "SELECT name, status, created, updated, input, output, custom_status FROM instances WHERE id = ?", string(id)).
+		Scan(&m.Name, &m.RuntimeStatus, &created, &updated, &m.SerializedInput, &m.SerializedOutput, &m.SerializedCustomStatus)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, api.ErrInstanceNotFound
+	}
+	m.CreatedAt, m.LastUpdatedAt = fromNanos(created), fromNanos(updated)
+	return m, err
+}
+
+// Instance is an orchestration instance.
+type Instance struct {
+	ID, Name      string
+	Parent        string // instance id, empty for a root
+	Status        api.OrchestrationStatus
+	CustomStatus  string // JSON, as the orchestrator set it
+	Output        string // the result's JSON; of a failed or terminated instance the reason in plain text
+	CreatedAt     time.Time
+	LastUpdatedAt time.Time
+}
+
+// IsFinished says whether the instance has ended, however it ended.
+func (i Instance) IsFinished() bool { return isFinished(i.Status) }
+
+func isFinished(status api.OrchestrationStatus) bool {
+	switch status {
+	case api.RUNTIME_STATUS_COMPLETED, api.RUNTIME_STATUS_FAILED, api.RUNTIME_STATUS_TERMINATED, api.RUNTIME_STATUS_CANCELED:
+		return true
+	}
+	return false
+}
+
+// RunningRoots returns the root instances that have not finished, oldest first.
+func (h *TaskHub) RunningRoots(ctx context.Context) ([]Instance, error) {
+	return h.instances(ctx, runningRoots)
+}
+
+var runningRoots = "parent = '' AND " + unfinished + " ORDER BY created"
+
+const instanceColumns = "id, name, parent, status, custom_status, output, created, updated"
+
+func (h *TaskHub) instances(ctx context.Context, where string, args ...any) ([]Instance, error) {
+	rows, err := h.read.QueryContext(ctx, "SELECT "+instanceColumns+" FROM instances WHERE "+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []Instance
+	for rows.Next() {
+		var i Instance
+		var created, updated int64
+		if err := rows.Scan(&i.ID, &i.Name, &i.Parent, &i.Status, &i.CustomStatus, &i.Output, &created, &updated); err != nil {
+			return nil, err
+		}
+		i.CreatedAt, i.LastUpdatedAt = fromNanos(created), fromNanos(updated)
+		list = append(list, i)
+	}
+	return list, rows.Err()
+}
+
+// Get returns an instance. The error is [api.ErrInstanceNotFound] if there is none of that id.
+func (h *TaskHub) Get(ctx context.Context, id string) (Instance, error) {
+	list, err := h.instances(ctx, "id = ?", id)
+	if err != nil {
+		return Instance{}, err
+	}
+	if len(list) == 0 {
+		return Instance{}, fmt.Errorf("%s: %w", id, api.ErrInstanceNotFound)
+	}
+	return list[0], nil
+}
+
+// Wait returns the instance once the condition holds. It is told of changes, and does not poll. The error is
+// [api.ErrInstanceNotFound] if there is no such instance.
+func (h *TaskHub) Wait(ctx context.Context, id string, until func(Instance) bool) (Instance, error) {
+	for {
+		change, err := h.watch(id) // before the look, so that no change is missed
+		if err != nil {
+			return Instance{}, err
+		}
+		i, err := h.Get(ctx, id)
+		if err != nil || until(i) {
+			return i, err
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return i, ctx.Err()
+		}
+	}
+}
+
+// watch returns a channel that is closed at the instance's next change, or when there will be none for long.
+func (h *TaskHub) watch(id string) (<-chan struct{}, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.failure != nil {
+		return nil, h.failure
+	}
+	if h.watchers[id] == nil {
+		h.watchers[id] = make(chan struct{})
+	}
+	return h.watchers[id], nil
+}
+
+// notify wakes whoever watches the instance.
+func (h *TaskHub) notify(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if watcher := h.watchers[id]; watcher != nil {
+		close(watcher)
+		delete(h.watchers, id)
+	}
+}

@@ -1,0 +1,41 @@
+package taskhub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/microsoft/durabletask-go/backend"
+)
+
+// NewLogger returns slog as durabletask-go's logger. Its bookkeeping, which it calls Info, is logged at debug.
+func NewLogger(log *slog.Logger) backend.Logger { return logger{log} }
+
+type logger struct{ log *slog.Logger }
+
+func (l logger) Debug(v ...any)                 { l.log.Debug(fmt.Sprint(v...)) }
+func (l logger) Info(v ...any)                  { l.log.Debug(fmt.Sprint(v...)) }
+func (l logger) Warn(v ...any)                  { l.log.Warn(fmt.Sprint(v...)) }
+func (l logger) Error(v ...any)                 { l.log.Error(fmt.Sprint(v...)) }
+func (l logger) Debugf(format string, v ...any) { l.logf(slog.LevelDebug, format, v) }
+func (l logger) Infof(format string, v ...any)  { l.logf(slog.LevelDebug, format, v) }
+func (l logger) Errorf(format string, v ...any) { l.logf(slog.LevelError, format, v) }
+func (l logger) Warnf(format string, v ...any)  { l.logf(slog.LevelWarn, format, v) }
+
+// logf spares the formatting of what is not logged, which is most.
+func (l logger) logf(level slog.Level, format string, v []any) {
+	if strings.HasSuffix(format, "due to cancellation") || slices.ContainsFunc(v, isCanceled) {
+		level = slog.LevelDebug // that work is abandoned when the host stops is no news
+	}
+	if l.log.Enabled(context.Background(), level) {
+		l.log.Log(context.Background(), level, fmt.Sprintf(format, v...))
+	}
+}
+
+func isCanceled(v any) bool {
+	err, ok := v.(error)
+	return ok && errors.Is(err, context.Canceled)
+}

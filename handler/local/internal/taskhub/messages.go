@@ -1,0 +1,182 @@
+package taskhub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Message is a queue message for a trigger function.
+type Message struct {
+	ID            string
+	Body          []byte
+	DeliveryCount int // deliveries so far, this one included
+	EnqueuedAt    time.Time
+
+	SequenceNumber int64 // the task hub gives the next one
+}
+
+// ErrNoMessage says that no message is due.
+var ErrNoMessage = errors.New("no message is due")
+
+// PutMessage stores a message for a function: it is on disk when PutMessage returns.
+func (h *TaskHub) PutMessage(ctx context.Context, function string, m Message) error {
+	return h.update(ctx, func(t tx) error {
+		return t.exec("INSERT INTO messages (function, id, body, enqueued) VALUES (?, ?, ?, ?)", function, m.ID, m.Body, m.EnqueuedAt.UnixNano())
+	})
+}
+
+// NextMessage returns the oldest message that is due, but for those that skip names by their sequence number. The error
+// is [ErrNoMessage] if there is none; due is then the time of the next one, zero if none waits.
+func (h *TaskHub) NextMessage(ctx context.Context, skip func(sequenceNumber int64) bool) (function string, m Message, due time.Time, err error) {
+	rows, err := h.read.QueryContext(ctx, "SELECT seq, due FROM messages WHERE dead = 0 ORDER BY due, seq")
+	if err != nil {
+		return "", Message{}, time.Time{}, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var number, dueAt int64
+		if err := rows.Scan(&number, &dueAt); err != nil {
+			return "", Message{}, time.Time{}, err
+		}
+		switch {
+		case skip(number):
+			continue
+		case dueAt > time.Now().UnixNano():
+			return "", Message{}, fromNanos(dueAt), ErrNoMessage
+		}
+		function, m, err := h.message(ctx, number)
+		return function, m, time.Time{}, err
+	}
+	if err := rows.Err(); err != nil {
+		return "", Message{}, time.Time{}, err
+	}
+	return "", Message{}, time.Time{}, ErrNoMessage
+}
+
+func (h *TaskHub) message(ctx context.Context, number int64) (function string, m Message, err error) {
+	m.SequenceNumber = number
+	var enqueued int64
+	err = h.read.QueryRowContext(ctx, "SELECT function, id, body, enqueued, deliveries + 1 FROM messages WHERE seq = ?", number).
+		Scan(&function, &m.ID, &m.Body, &enqueued, &m.DeliveryCount)
+	m.EnqueuedAt = fromNanos(enqueued)
+	return function, m, err
+}
+
+// DiedReason stands in the file during a delivery: whoever finds it there is the next process.
+const DiedReason = "the process died during this delivery"
+
+// BeginDelivery counts a delivery before it is made, so that a message that kills the process counts as well.
+func (h *TaskHub) BeginDelivery(ctx context.Context, m Message) error {
+	return h.changeMessage(ctx, "deliveries = ?, reason = ? WHERE seq = ?", m.DeliveryCount, DiedReason, m.SequenceNumber)
+}
+
+// CancelDelivery takes a delivery back that was cut short because the host closes.
+func (h *TaskHub) CancelDelivery(ctx context.Context, m Message) error {
+	return h.changeMessage(ctx, "deliveries = deliveries - 1, reason = '' WHERE seq = ?", m.SequenceNumber)
+}
+
+// DelayMessage keeps a message that its function did not take for another delivery, at the time due.
+func (h *TaskHub) DelayMessage(ctx context.Context, m Message, due time.Time, reason string) error {
+	return h.changeMessage(ctx, "due = ?, reason = ? WHERE seq = ?", due.UnixNano(), reason, m.SequenceNumber)
+}
+
+// BuryMessage makes a message a dead letter.
+func (h *TaskHub) BuryMessage(ctx context.Context, m Message, reason string) error {
+	return h.changeMessage(ctx, "dead = 1, due = ?, reason = ? WHERE seq = ?", time.Now().UnixNano(), reason, m.SequenceNumber)
+}
+
+func (h *TaskHub) changeMessage(ctx context.Context, set string, args ...any) error {
+	return h.persist(ctx, func(t tx) error { return t.exec("UPDATE messages SET "+set, args...) })
+}
+
+// DeleteMessage deletes a message that its function took.
+func (h *TaskHub) DeleteMessage(ctx context.Context, m Message) error {
+	return h.persist(ctx, func(t tx) error { return t.exec("DELETE FROM messages WHERE seq = ?", m.SequenceNumber) })
+}
+
+// WaitingMessages returns how many messages no function has taken yet, dead letters not counted.
+func (h *TaskHub) WaitingMessages(ctx context.Context) (n int, err error) {
+	err = h.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM messages WHERE dead = 0").Scan(&n)
+	return n, err
+}
+
+// FileVersion returns a number that changes when another process changes the file. It is that of the writing
+// connection, whose own changes do not count.
+func (h *TaskHub) FileVersion() (version int64, err error) {
+	err = h.write.QueryRow("PRAGMA data_version").Scan(&version) // without a context, which would interrupt the connection
+	return version, err
+}
+
+// DeadLetter is a message that its function did not take in the deliveries that it gets. It is kept until it is put
+// back.
+type DeadLetter struct {
+	Message  // SequenceNumber names it in its data directory
+	Function string
+	DiedAt   time.Time // its last delivery
+	Reason   string    // why that failed
+}
+
+// DeadLetters returns the dead letters in a data directory, oldest first. A task hub may be open on it.
+func DeadLetters(ctx context.Context, dataDir string) ([]DeadLetter, error) {
+	s, err := openBeside(ctx, dataDir)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	rows, err := s.read.QueryContext(ctx, "SELECT seq, function, id, body, enqueued, deliveries, due, reason FROM messages WHERE dead = 1 ORDER BY due, seq")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var letters []DeadLetter
+	for rows.Next() {
+		var l DeadLetter
+		var enqueued, died int64
+		if err := rows.Scan(&l.SequenceNumber, &l.Function, &l.ID, &l.Body, &enqueued, &l.DeliveryCount, &died, &l.Reason); err != nil {
+			return nil, err
+		}
+		l.EnqueuedAt, l.DiedAt = fromNanos(enqueued), fromNanos(died)
+		letters = append(letters, l)
+	}
+	return letters, rows.Err()
+}
+
+// Resubmit puts dead letters back, all or none, and counts their deliveries anew. A task hub may be open on the data
+// directory.
+func Resubmit(ctx context.Context, dataDir string, sequenceNumbers ...int64) error {
+	s, err := openBeside(ctx, dataDir)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	return s.update(ctx, func(t tx) error {
+		for _, number := range sequenceNumbers {
+			n, err := t.execCount("UPDATE messages SET dead = 0, deliveries = 0, due = 0, reason = '' WHERE seq = ? AND dead = 1", number)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				return fmt.Errorf("there is no dead letter %d in %s", number, dataDir)
+			}
+		}
+		return nil
+	})
+}
+
+// openBeside opens the file in a data directory that another process may hold. It makes none.
+func openBeside(ctx context.Context, dataDir string) (*store, error) {
+	path, err := filepath.Abs(filepath.Join(dataDir, fileName))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("no messages are kept in %s: there is no task hub there, name another data directory", dataDir)
+	} else if err != nil {
+		return nil, err
+	}
+	return openStore(ctx, path)
+}

@@ -1,0 +1,183 @@
+// Package taskhub is the durable state of the local host, in one SQLite file: instances, their histories, events, timers and
+// activities to run, messages and dead letters, and the mails that were sent. It is durabletask-go's backend.Backend, so that
+// durabletask-go's workers run on it:
+//
+//	hub, err := taskhub.Open(ctx, taskhub.Options{DataDir: dir})
+//	if err != nil {
+//		return err
+//	}
+//	defer hub.Close()
+//	turns := backend.NewOrchestrationWorker(hub, executor, logger)
+//	activities := backend.NewActivityTaskWorker(hub, executor, logger)
+//	worker := backend.NewTaskHubWorker(hub, turns, activities, logger)
+//
+// It knows nothing of HTTP, of .NET, or of the handler whose functions are run.
+//
+// # What differs from durabletask-go's own backend
+//
+// It waits for work instead of polling. It holds its locks in memory, where they cannot outlive the process: one process has the data
+// directory, and what that was at when it died is simply still there for the next one. Each generation of a continue-as-new is a turn of
+// its own, as on the real host, and what an earlier execution asked for finds no receiver. A turn is stored in one transaction. A
+// finished instance is replaced by a start, and a child by another child of its id, running or not, as on the real host.
+package taskhub
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// TaskHub is an open task hub. Its methods may be called by several goroutines.
+type TaskHub struct {
+	*store
+	log *slog.Logger
+	// onInstance hears of a start, a new custom status and an end.
+	onInstance func(Instance)
+
+	queue   *queue // instances with events
+	taskAdd signal // there may be more tasks
+
+	open context.Context // while work is given out
+	shut context.CancelFunc
+	held chan struct{} // one for each of the engine's workers that gets no more
+
+	mu        sync.Mutex
+	turns     map[api.InstanceID]*turn
+	attempts  map[api.InstanceID]int // turns given up one after the other
+	retries   []*backend.ActivityWorkItem
+	watchers  map[string]chan struct{}
+	timer     *time.Timer
+	due       time.Time // of the timer
+	closed    bool
+	failing   time.Time                   // since when the file cannot be used; zero: it can
+	failure   error                       // set once that lasts
+	stuck     int                         // writes that wait for the file
+	fetched   []*backend.ActivityWorkItem // read by the activity worker only, as is lastFetch
+	lastFetch int64
+}
+
+var _ backend.Backend = (*TaskHub)(nil)
+
+// turn is an orchestrator turn in flight.
+type turn struct {
+	execution string
+	lastSeq   int64 // the events up to here, visible at the cutoff, belong to the turn
+	cutoff    int64
+	more      bool
+	next      *Generation // set when the orchestration continues as new
+}
+
+// Generation is what a continue-as-new asks for.
+type Generation struct {
+	Input     *wrapperspb.StringValue
+	Carryover []*backend.HistoryEvent
+}
+
+const (
+	maxEventsPerTurn = 1000
+	tasksPerFetch    = 64
+	maxRetryDelay    = time.Minute
+)
+
+// unfinished is an SQL condition, one that an index serves.
+var unfinished = fmt.Sprintf("status IN (%d, %d, %d, %d)", api.RUNTIME_STATUS_PENDING, api.RUNTIME_STATUS_RUNNING,
+	api.RUNTIME_STATUS_SUSPENDED, api.RUNTIME_STATUS_CONTINUED_AS_NEW)
+
+// Options configure a task hub. DataDir is needed.
+type Options struct {
+	DataDir string       // exists; nobody else has a task hub open on it
+	Log     *slog.Logger // nothing is logged if nil
+
+	// OnInstance is called when an instance changes its custom status and when it ends: never for two changes of one
+	// instance at a time. It holds that instance up.
+	OnInstance func(Instance)
+}
+
+// Open opens the task hub of a data directory, or makes it. The error names the file and says what to do.
+func Open(ctx context.Context, o Options) (*TaskHub, error) {
+	s, err := openStore(ctx, filepath.Join(o.DataDir, fileName))
+	if err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.OnInstance == nil {
+		o.OnInstance = func(Instance) {}
+	}
+	open, shut := context.WithCancel(context.Background())
+	return &TaskHub{
+		open: open, shut: shut, held: make(chan struct{}, 2),
+		store: s, log: o.Log, onInstance: o.OnInstance, queue: newQueue(), taskAdd: newSignal(),
+		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, watchers: map[string]chan struct{}{},
+	}, nil
+}
+
+// Close ends the timers and closes the file.
+func (h *TaskHub) Close() error {
+	return errors.Join(h.Stop(context.Background()), h.store.close())
+}
+
+// Start takes up what an earlier process left.
+func (h *TaskHub) Start(ctx context.Context) error {
+	rows, err := h.read.QueryContext(ctx, "SELECT DISTINCT instance FROM events WHERE visible = 0")
+	if err == nil {
+		err = eachString(rows, h.queue.add)
+	}
+	if err == nil {
+		h.fireTimers()
+	}
+	return explain(h.path, err)
+}
+
+func eachString(rows *sql.Rows, f func(string)) error {
+	defer rows.Close()
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return err
+		}
+		f(s)
+	}
+	return rows.Err()
+}
+
+// Retire gives out no more work and waits until each of the engine's two workers has come for more. Only then may the
+// engine be shut down: durabletask-go v0.6.0 waits in a WaitGroup, which must not grow from zero meanwhile.
+func (h *TaskHub) Retire() {
+	h.shut()
+	for range cap(h.held) {
+		<-h.held
+	}
+}
+
+// hold keeps a worker that gets no more work until the engine ends it.
+func (h *TaskHub) hold(ctx context.Context) error {
+	h.held <- struct{}{}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Stop ends the timers; Close closes the file too.
+func (h *TaskHub) Stop(context.Context) error {
+	h.shut()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	if h.timer != nil {
+		h.timer.Stop()
+	}
+	return nil
+}
+
+func (h *TaskHub) CreateTaskHub(context.Context) error { return nil } // openStore did
+func (h *TaskHub) DeleteTaskHub(context.Context) error { return errors.ErrUnsupported }

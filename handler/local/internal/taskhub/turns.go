@@ -1,0 +1,182 @@
+package taskhub
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+)
+
+// GetOrchestrationWorkItem waits for an instance with events.
+func (h *TaskHub) GetOrchestrationWorkItem(ctx context.Context) (*backend.OrchestrationWorkItem, error) {
+	for {
+		id, err := h.queue.take(h.open)
+		if err != nil {
+			return nil, h.hold(ctx)
+		}
+		item, err := h.beginTurn(ctx, api.InstanceID(id))
+		if err != nil {
+			h.cannotRead("events", err)
+			time.AfterFunc(time.Second, func() { h.queue.done(id); h.queue.add(id) })
+			continue
+		}
+		if item != nil {
+			return item, nil
+		}
+		h.queue.done(id) // a timer's instance was replaced or purged meanwhile
+	}
+}
+
+func (h *TaskHub) beginTurn(ctx context.Context, id api.InstanceID) (*backend.OrchestrationWorkItem, error) {
+	current := &turn{cutoff: time.Now().UnixNano()}
+	err := h.read.QueryRowContext(ctx, "SELECT execution FROM instances WHERE id = ?", string(id)).Scan(&current.execution)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	rows, err := h.read.QueryContext(ctx, "SELECT seq, payload FROM events WHERE instance = ? AND visible <= ? ORDER BY seq LIMIT ?",
+		string(id), current.cutoff, maxEventsPerTurn)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	item := &backend.OrchestrationWorkItem{InstanceID: id}
+	for rows.Next() {
+		e, err := scanEvent(rows, &current.lastSeq)
+		if err != nil {
+			return nil, err
+		}
+		item.NewEvents = append(item.NewEvents, e)
+	}
+	if err := rows.Err(); err != nil || len(item.NewEvents) == 0 {
+		return nil, err
+	}
+	current.more = len(item.NewEvents) == maxEventsPerTurn
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	item.RetryCount = int32(h.attempts[id])
+	h.turns[id] = current
+	return item, nil
+}
+
+// scanEvent reads a row whose last column is an event.
+func scanEvent(rows *sql.Rows, columns ...any) (*backend.HistoryEvent, error) {
+	var payload sql.RawBytes
+	if err := rows.Scan(append(columns, &payload)...); err != nil {
+		return nil, err
+	}
+	return backend.UnmarshalHistoryEvent(payload)
+}
+
+// GetOrchestrationRuntimeState loads an instance's history.
+func (h *TaskHub) GetOrchestrationRuntimeState(ctx context.Context, item *backend.OrchestrationWorkItem) (*backend.OrchestrationRuntimeState, error) {
+	past, err := h.past(ctx, string(item.InstanceID))
+	if err != nil {
+		h.fails(explain(h.path, err))
+		return nil, fmt.Errorf("read the history of %s: %w", item.InstanceID, err)
+	}
+	h.addStuck(0) // all of a turn could be read
+	return backend.NewOrchestrationRuntimeState(item.InstanceID, past), nil
+}
+
+func (h *TaskHub) past(ctx context.Context, id string) (past []*backend.HistoryEvent, err error) {
+	rows, err := h.read.QueryContext(ctx, "SELECT payload FROM history WHERE instance = ? ORDER BY seq", id)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		e, err := scanEvent(rows)
+		if err != nil {
+			return nil, err
+		}
+		past = append(past, e)
+	}
+	return past, rows.Err()
+}
+
+// ContinueAsNew is called within a turn whose answer asks for it, in place of giving that action to the engine, which
+// would run the next generation within the same turn, and give up after twenty.
+func (h *TaskHub) ContinueAsNew(id api.InstanceID, next Generation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t := h.turns[id]; t != nil {
+		t.next = &next
+	}
+}
+
+// CompleteOrchestrationWorkItem commits a turn.
+func (h *TaskHub) CompleteOrchestrationWorkItem(ctx context.Context, item *backend.OrchestrationWorkItem) error {
+	h.mu.Lock()
+	current := h.turns[item.InstanceID]
+	h.mu.Unlock()
+	if current == nil {
+		return backend.ErrWorkItemLockLost
+	}
+	var c *commit
+	err := h.persist(ctx, func(t tx) error {
+		c = &commit{turn: current, id: string(item.InstanceID), state: item.State}
+		return c.run(t)
+	})
+	switch {
+	case errors.Is(err, ErrNotStored):
+		return nil
+	case err != nil:
+		return fmt.Errorf("store the turn of %s: %w", item.InstanceID, err) // the engine abandons it
+	}
+	for _, id := range c.woken {
+		h.queue.add(id)
+	}
+	if c.timer > 0 {
+		h.schedule(fromNanos(c.timer))
+	}
+	if c.tasks > 0 {
+		h.taskAdd.set()
+	}
+	if c.report {
+		h.onInstance(*c.changed)
+	}
+	if c.changed != nil {
+		h.notify(c.id)
+	}
+	h.endTurn(item.InstanceID, current.more)
+	return nil
+}
+
+func (h *TaskHub) endTurn(id api.InstanceID, more bool) {
+	h.mu.Lock()
+	delete(h.turns, id)
+	delete(h.attempts, id)
+	h.mu.Unlock()
+	if more {
+		h.queue.add(string(id))
+	}
+	h.queue.done(string(id))
+}
+
+// AbandonOrchestrationWorkItem gives a turn up. Like the host, another tries it again, though not at once.
+func (h *TaskHub) AbandonOrchestrationWorkItem(_ context.Context, item *backend.OrchestrationWorkItem) error {
+	id := item.InstanceID
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.turns[id] == nil {
+		return nil
+	}
+	delete(h.turns, id)
+	h.attempts[id]++
+	time.AfterFunc(retryDelay(h.attempts[id]), func() {
+		h.queue.add(string(id))
+		h.queue.done(string(id))
+	})
+	return nil
+}
+
+// retryDelay grows from a second to a minute.
+func retryDelay(attempt int) time.Duration {
+	return min(time.Second<<min(attempt-1, 10), maxRetryDelay)
+}

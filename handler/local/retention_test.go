@@ -1,0 +1,41 @@
+package local
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/microsoft/durabletask-go/api"
+)
+
+// TestRetention: what has ended goes with its history when its time is over, also while the host runs; without a
+// retention nothing goes.
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	for _, retention := range []time.Duration{100 * time.Millisecond, 0} {
+		t.Run(fmt.Sprint(retention), func(t *testing.T) {
+			t.Parallel()
+			h := open(t, newTestApp(t).orchestrator(fanOut), func(o *Options) { o.Retention = retention })
+			start(t, h, "short", "1")
+			db := openFile(t, h.dataDir)
+			left := func() (n int) {
+				if err := db.QueryRow("SELECT (SELECT COUNT(*) FROM instances) + (SELECT COUNT(*) FROM history)").Scan(&n); err != nil {
+					t.Fatal(err)
+				}
+				return n
+			}
+			if retention > 0 {
+				waitFor(t, func() bool { return left() == 0 })
+				return
+			}
+			expect(t, wait(t, h, "short"), api.RUNTIME_STATUS_COMPLETED, "0")
+			if _, err := db.Exec("UPDATE instances SET updated = 1"); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, run(t, h, "new", "1"), api.RUNTIME_STATUS_COMPLETED, "0")
+			if _, err := h.Instance(t.Context(), "short"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
