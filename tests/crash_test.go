@@ -33,8 +33,8 @@ type slowCRM struct {
 
 func startSlowCRM(t *testing.T, records int, delay time.Duration) *slowCRM {
 	t.Helper()
-	c := &slowCRM{arrived: make(chan struct{}, 1)}
-	c.CRM = testkit.StartCRM(t, func(w http.ResponseWriter, r *http.Request, _ int) bool {
+	c := &slowCRM{CRM: testkit.NewCRM(), arrived: make(chan struct{}, 1)}
+	c.Answer = func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		if r.Method == http.MethodGet {
 			return false
 		}
@@ -48,8 +48,9 @@ func startSlowCRM(t *testing.T, records int, delay time.Duration) *slowCRM {
 			http.Error(w, "it ends in a seven", http.StatusUnprocessableEntity)
 		}
 		return true
-	})
+	}
 	c.Records = recordIDs(records)
+	c.Start(t, "0")
 	return c
 }
 

@@ -256,8 +256,8 @@ func TestActivityDies(t *testing.T) {
 	m := &killable{}
 	var mu sync.Mutex
 	times := map[string][]time.Time{}
-	var crm *testkit.CRM
-	crm = testkit.StartCRM(t, func(_ http.ResponseWriter, r *http.Request, n int) bool {
+	crm := testkit.NewCRM()
+	crm.Answer = func(_ http.ResponseWriter, r *http.Request, n int) bool {
 		mu.Lock()
 		times[r.URL.Path] = append(times[r.URL.Path], time.Now())
 		mu.Unlock()
@@ -272,7 +272,8 @@ func TestActivityDies(t *testing.T) {
 			return true
 		}
 		return false
-	})
+	}
+	crm.Start(t, "0")
 	h := startKillable(t, m, "CRM_BASE_URL="+crm.URL)
 	h.deliver(t, records, 1)
 	if i, out := h.ended(t); out.Succeeded != records || out.Mail != "" && out.Mail != "none" {

@@ -184,7 +184,8 @@ func TestCRMDownForAMoment(t *testing.T) {
 		done <- run(t, []string{"CRM_BASE_URL=http://127.0.0.1:" + port}, threeRecords, "process", "--data", t.TempDir(), "-")
 	}()
 	time.Sleep(time.Second) // it is down: of the four attempts, over 3.5 seconds, two fail
-	crm := testkit.StartCRMAt(t, port, nil)
+	crm := testkit.NewCRM()
+	crm.Start(t, port)
 	r := <-done
 	if effects := crm.Effects(); r.code != 0 || effects != 3 || !strings.Contains(r.stdout, "3 succeeded") {
 		t.Errorf("%d effects, %+v", effects, r)
@@ -214,7 +215,7 @@ func TestMessageOutlivesCRMDown(t *testing.T) {
 	if *slowFaults {
 		time.Sleep(time.Minute) // it is down for as long
 	}
-	testkit.StartCRMAt(t, port, nil)
+	testkit.NewCRM().Start(t, port)
 	s.waitFor(t, "completed: 3 records, 3 succeeded, 0 failed")
 }
 

@@ -118,8 +118,8 @@ type holdingCRM struct {
 func startHoldingCRM(t *testing.T, records int) *holdingCRM {
 	t.Helper()
 	free := make(chan struct{})
-	c := &holdingCRM{waiting: make(chan string, 10*records), letGo: sync.OnceFunc(func() { close(free) })}
-	c.CRM = testkit.StartCRM(t, func(w http.ResponseWriter, r *http.Request, _ int) bool {
+	c := &holdingCRM{CRM: testkit.NewCRM(), waiting: make(chan string, 10*records), letGo: sync.OnceFunc(func() { close(free) })}
+	c.Answer = func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		batch := r.Method == http.MethodGet
 		if batch && testkit.RecordOf(r) != "slow" {
 			return false
@@ -133,8 +133,9 @@ func startHoldingCRM(t *testing.T, records int) *holdingCRM {
 		case <-r.Context().Done():
 		}
 		return !batch
-	})
+	}
 	c.Records = recordIDs(records)
+	c.Start(t, "0")
 	return c
 }
 

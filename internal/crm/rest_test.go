@@ -31,11 +31,12 @@ type request = testkit.CRMRequest
 // between attempts are noted, and cut short.
 func newREST(t *testing.T, handler func(w http.ResponseWriter, r *http.Request, attempt int)) (*REST, *server) {
 	t.Helper()
-	s := &server{}
-	s.CRM = testkit.StartCRM(t, func(w http.ResponseWriter, r *http.Request, _ int) bool {
+	s := &server{CRM: testkit.NewCRM()}
+	s.Answer = func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		handler(w, r, len(s.Requests()))
 		return true
-	})
+	}
+	s.Start(t, "0")
 	store, err := NewREST(s.URL+"/api/", testToken)
 	if err != nil {
 		t.Fatal(err)

@@ -34,24 +34,31 @@ type CRMRequest struct{ Method, Path, Key, Authorization, Body string }
 // Fault answers a request, the nth of its path, in place of a CRM, or returns false.
 type Fault func(w http.ResponseWriter, r *http.Request, n int) bool
 
-// StartCRM serves on a free port until the test ends: a CRM whose batches have the records a, b and c.
-func StartCRM(t testing.TB, answer Fault) *CRM {
-	t.Helper()
-	return StartCRMAt(t, "0", answer)
+// NewCRM is a CRM whose batches have the records a, b and c. It answers once it is started; what is set on it is set before.
+func NewCRM() *CRM {
+	return &CRM{Records: []string{"a", "b", "c"}, calls: map[string]int{}, keys: map[string]map[string]bool{}}
 }
 
-// StartCRMAt serves on a port.
-func StartCRMAt(t testing.TB, port string, answer Fault) *CRM {
+// StartCRM starts a new CRM on a free port.
+func StartCRM(t testing.TB, answer Fault) *CRM {
+	t.Helper()
+	c := NewCRM()
+	c.Answer = answer
+	c.Start(t, "0")
+	return c
+}
+
+// Start serves on a port, 0 for any free one, until the test ends.
+func (c *CRM) Start(t testing.TB, port string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &CRM{URL: "http://" + listener.Addr().String(), Records: []string{"a", "b", "c"}, Answer: answer, calls: map[string]int{}, keys: map[string]map[string]bool{}}
+	c.URL = "http://" + listener.Addr().String()
 	c.server = &http.Server{Handler: c, ErrorLog: log.New(io.Discard, "", 0)}
 	go func() { _ = c.server.Serve(listener) }()
 	t.Cleanup(c.Close)
-	return c
 }
 
 // Close ends the service.

@@ -53,6 +53,7 @@ var gaps = map[string]string{
 	"term1":        "an action that terminates others, which the host does not know",
 	"term2":        "an action that terminates others, which the host does not know",
 	"victim":       "an action that terminates others, which the host does not know",
+	"dupid":        "two results come in one turn or in two",
 	"nofire":       "a timer without a time",
 	"http3":        "the host's own HTTP activity",
 	"http6":        "the host's own HTTP activity",
