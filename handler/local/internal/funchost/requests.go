@@ -1,9 +1,13 @@
 package funchost
 
 import (
+	"encoding/base64"
 	"fmt"
 	"strconv"
 	"time"
+
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/internal/historyevent"
@@ -27,8 +31,10 @@ const timeFormat = "2006-01-02T15:04:05.9999999Z"
 
 func timestamp(t time.Time) string { return t.UTC().Format(timeFormat) }
 
-// offsetTime is how a DateTimeOffset is written.
-func offsetTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.9999999+00:00") }
+// offsetTime is how a DateTimeOffset is written, utcTime how Service Bus' times in UTC are.
+func offsetTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05+00:00") }
+
+func utcTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05") }
 
 // sys is the metadata that every invocation has.
 func sys(function string) []byte {
@@ -88,8 +94,10 @@ func MessageRequest(f config.Function, m Message, client Client) []byte {
 	data, metadata := &object{}, &object{}
 	for _, b := range f.Bindings {
 		switch {
+		case b.Name == f.Trigger().Name && isBinary(b):
+			data.set(b.Name, once(base64.StdEncoding.EncodeToString(m.Body)))
 		case b.Name == f.Trigger().Name:
-			data.set(b.Name, twice(string(m.Body)))
+			data.set(b.Name, twice(textOf(m.Body)))
 		case b.Is(config.DurableClient):
 			data.set(b.Name, twice(string(client.binding(b))))
 		}
@@ -99,17 +107,33 @@ func MessageRequest(f config.Function, m Message, client Client) []byte {
 	metadata.set("MessageId", twice(m.ID))
 	metadata.set("DeliveryCount", once(strconv.Itoa(m.DeliveryCount)))
 	metadata.set("SequenceNumber", once(strconv.FormatInt(m.SequenceNumber, 10)))
-	metadata.set("EnqueuedTimeUtc", once(timestamp(enqueued)))
+	metadata.set("EnqueuedTimeUtc", once(utcTime(enqueued)))
 	metadata.set("EnqueuedTime", once(offsetTime(enqueued)))
-	metadata.set("ExpiresAtUtc", once(timestamp(expires)))
+	metadata.set("ExpiresAtUtc", once(utcTime(expires)))
 	metadata.set("ExpiresAt", once(offsetTime(expires)))
 	metadata.set("ApplicationProperties", []byte("{}"))
 	metadata.set("UserProperties", []byte("{}"))
 	metadata.set("sys", sys(f.Name))
-	if value, err := newtonsoft.Properties(m.Body); err == nil { // no JSON has no properties
+	if isBinary(f.Trigger()) {
+		return envelope(data, metadata)
+	}
+	if value, err := newtonsoft.Properties([]byte(textOf(m.Body))); err == nil { // only JSON has properties
 		metadata.copyProperties(value)
 	}
 	return envelope(data, metadata)
+}
+
+// isBinary says that a function wants its message as the bytes that it is.
+func isBinary(trigger config.Binding) bool { return trigger.DataType() == "binary" }
+
+// textOf is the text that the host makes of bytes: UTF-8, unless a byte order mark says UTF-16, and the replacement
+// character for whatever is neither.
+func textOf(body []byte) string {
+	text, _, err := transform.Bytes(unicode.BOMOverride(unicode.UTF8.NewDecoder()), body)
+	if err != nil {
+		return string(body)
+	}
+	return string(text)
 }
 
 // messageTimeToLive is a Service Bus queue's default.
