@@ -81,8 +81,10 @@ func TestLifecycle(t *testing.T) {
 	expectStatus(t, c.RaiseEvent(ctx, "l-event", "Go"), codes.FailedPrecondition, "The orchestration instance with the provided instance id is not running.")
 	expectStatus(t, c.TerminateOrchestration(ctx, "l-event"), codes.FailedPrecondition,
 		"InvalidOperationException: Cannot terminate the orchestration instance l-event because instance is in the Completed state.")
-	expectStatus(t, c.SuspendOrchestration(ctx, "l-event", ""), codes.Unknown, "Exception was thrown by handler.")
-	expectStatus(t, c.ResumeOrchestration(ctx, "l-event", ""), codes.Unknown, "Exception was thrown by handler.")
+	expectStatus(t, c.SuspendOrchestration(ctx, "l-event", ""), codes.FailedPrecondition,
+		"InvalidOperationException: Cannot suspend the orchestration instance l-event because instance is in the Completed state.")
+	expectStatus(t, c.ResumeOrchestration(ctx, "l-event", ""), codes.FailedPrecondition,
+		"InvalidOperationException: Cannot resume the orchestration instance l-event because instance is in the Completed state.")
 
 	// A finished instance is replaced, and purged.
 	start(t, h, "l-event", `"done"`)
@@ -120,8 +122,8 @@ func TestUnknownInstance(t *testing.T) {
 	c := durableClient(t, open(t, eventApp(t)))
 	expectStatus(t, c.RaiseEvent(ctx, "nobody", "Go"), codes.NotFound, "No instance with ID 'nobody' was found. (Parameter 'instanceId')")
 	expectStatus(t, c.TerminateOrchestration(ctx, "nobody"), codes.NotFound, "ArgumentException: No instance with ID 'nobody' was found. (Parameter 'instanceId')")
-	expectStatus(t, c.SuspendOrchestration(ctx, "nobody", ""), codes.Unknown, "Exception was thrown by handler.")
-	expectStatus(t, c.ResumeOrchestration(ctx, "nobody", ""), codes.Unknown, "Exception was thrown by handler.")
+	expectStatus(t, c.SuspendOrchestration(ctx, "nobody", ""), codes.NotFound, "ArgumentException: No instance with ID 'nobody' was found. (Parameter 'instanceId')")
+	expectStatus(t, c.ResumeOrchestration(ctx, "nobody", ""), codes.NotFound, "ArgumentException: No instance with ID 'nobody' was found. (Parameter 'instanceId')")
 	if err := c.PurgeOrchestrationState(ctx, "nobody"); !errors.Is(err, api.ErrInstanceNotFound) {
 		t.Errorf("purge: %v", err)
 	}
@@ -152,7 +154,8 @@ func TestSuspend(t *testing.T) {
 		t.Error(err)
 	}
 	waitFor(t, status(api.RUNTIME_STATUS_SUSPENDED))
-	expectStatus(t, c.SuspendOrchestration(ctx, "l-susp", ""), codes.Unknown, "Exception was thrown by handler.")
+	expectStatus(t, c.SuspendOrchestration(ctx, "l-susp", ""), codes.FailedPrecondition,
+		"InvalidOperationException: Cannot suspend the orchestration instance l-susp because instance is in the Suspended state.")
 	_, err := c.ScheduleNewOrchestration(ctx, "Orch", api.WithInstanceID("l-susp"))
 	expectStatus(t, err, codes.AlreadyExists, "An Orchestration instance with the ID l-susp already exists.")
 	if err := c.RaiseEvent(ctx, "l-susp", "Go", api.WithEventPayload("while suspended")); err != nil {

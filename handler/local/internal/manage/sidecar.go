@@ -161,17 +161,23 @@ func (b clientBackend) AddNewOrchestrationEvent(ctx context.Context, id api.Inst
 		return err
 	}
 	finished := found && i.IsFinished()
+	verb, cannot := "", finished
 	switch {
-	case e.GetExecutionTerminated() != nil && !found:
+	case e.GetExecutionTerminated() != nil:
+		verb = "terminate"
+	case e.GetExecutionSuspended() != nil:
+		verb, cannot = "suspend", finished || i.Status == api.RUNTIME_STATUS_SUSPENDED
+	case e.GetExecutionResumed() != nil:
+		verb, cannot = "resume", finished || i.Status == api.RUNTIME_STATUS_RUNNING
+	}
+	switch {
+	case !found && verb != "":
 		return status.Errorf(codes.NotFound, "ArgumentException: No instance with ID '%s' was found. (Parameter 'instanceId')", id)
-	case e.GetExecutionTerminated() != nil && finished:
-		return status.Errorf(codes.FailedPrecondition, "InvalidOperationException: Cannot terminate the orchestration instance %s because instance is in the %s state.", id, funchost.StatusName(i.Status))
-	case e.GetExecutionSuspended() != nil && (!found || finished || i.Status == api.RUNTIME_STATUS_SUSPENDED),
-		e.GetExecutionResumed() != nil && (!found || finished):
-		return handlerException()
 	case !found:
 		return status.Errorf(codes.NotFound, "No instance with ID '%s' was found. (Parameter 'instanceId')", id)
-	case finished:
+	case cannot && verb != "":
+		return status.Errorf(codes.FailedPrecondition, "InvalidOperationException: Cannot %s the orchestration instance %s because instance is in the %s state.", verb, id, funchost.StatusName(i.Status))
+	case cannot:
 		return status.Error(codes.FailedPrecondition, "The orchestration instance with the provided instance id is not running.")
 	}
 	return b.TaskHub.AddNewOrchestrationEvent(ctx, id, e)
