@@ -179,8 +179,8 @@ func (c *commit) startChild(t tx, start *backend.HistoryEvent) error {
 func (c *commit) storeInstance(t tx, before Instance) error {
 	after := before
 	after.Status, after.LastUpdatedAt = c.status(), time.Now().UTC()
-	if c.state.CustomStatus != nil {
-		after.CustomStatus = c.state.CustomStatus.GetValue()
+	if sent := c.state.CustomStatus; sent != nil || len(c.state.OldEvents()) > 0 {
+		after.CustomStatus = sent.GetValue() // a turn that sends none erases it, but for the first one of a generation
 	}
 	after.Output = c.output()
 	c.report = isFinished(after.Status) || after.CustomStatus != before.CustomStatus
