@@ -28,8 +28,9 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// scriptedFiles are the recordings of the scripted handler that the local host can play.
-var scriptedFiles = []string{"custom-status", "timers", "sub-orchestrations", "cascade-and-rewind", "continue-as-new", "orchestration", "ids", "actions"}
+// scriptedFiles are the recordings of the scripted handler that the local host can play: those in which the scripts do not
+// depend on how results are divided among turns.
+var scriptedFiles = []string{"custom-status", "timers", "sub-orchestrations", "cascade-and-rewind", "orchestration", "ids", "actions"}
 
 // gaps are the orchestrations, by their root's id, for which the local host is known to differ, and in what.
 var gaps = map[string]string{
@@ -39,9 +40,6 @@ var gaps = map[string]string{
 	"par4":         hostFailure,
 	"none":         hostFailure,
 	"rew":          hostFailure,
-	"can1":         "two results come in one turn or in two",
-	"can2":         "completions of an earlier generation",
-	"can3":         "completions of an earlier generation",
 	"par1":         "a termination whose turn is answered without an end",
 	"par2":         "a termination whose turn is answered without an end",
 	"par3":         "a termination whose turn is answered without an end",
@@ -86,7 +84,7 @@ func TestLocalHostScripted(t *testing.T) {
 			for i, l := range lines {
 				switch {
 				case l.RPC == "":
-				case l.root() == "" || isGap(l.root()):
+				case l.root() == "" || isGap(l.root()) || len(l.Metadata) > 0:
 					skipped++
 				default:
 					h.settle(t, lines[:i])
@@ -96,9 +94,9 @@ func TestLocalHostScripted(t *testing.T) {
 			}
 			h.settle(t, lines)
 			h.compareTurns(t, lines)
-			t.Logf("%d calls made, %d skipped: of orchestrations that are known to differ", made, skipped)
+			t.Logf("%d calls made, %d skipped: of orchestrations that are known to differ, or of other task hubs", made, skipped)
 			if made == 0 {
-				t.Skip("all of it is known to differ")
+				t.Error("no call was compared")
 			}
 		})
 	}
@@ -109,6 +107,7 @@ type scriptedLine struct {
 	RPC               string
 	Request, Response json.RawMessage
 	Error             struct{ Name, Details string }
+	Metadata          map[string]string // task hubs and connections that the app does not have
 
 	Function string
 	Decoded  struct{ InstanceID string }
