@@ -247,7 +247,7 @@ func recordHistory(t *testing.T, file string, s scenario) {
 	defer host.Close(t.Context())
 	text := `{"RecordIds":[` + s.records + `]}`
 	message := local.Message{ID: "message", Body: []byte(text)}
-	if err := host.Invoke(t.Context(), "MyClientFunction", message); err != nil {
+	if _, err := host.Deliver(t.Context(), "MyClientFunction", message); err != nil {
 		t.Fatal(err)
 	}
 	id := myclientfunction.InstanceID(text, func(name string) (string, bool) { return message.ID, name == "MessageId" })

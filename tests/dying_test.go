@@ -244,7 +244,7 @@ func (h *killableHost) deliver(t *testing.T, records, delivery int) {
 	}
 	body, _ := json.Marshal(map[string]any{"RecordIds": ids})
 	m := local.Message{ID: theJob, Body: body, DeliveryCount: delivery}
-	if err := h.Invoke(t.Context(), clientFunction, m); err != nil {
+	if _, err := h.Deliver(t.Context(), clientFunction, m); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -474,13 +474,13 @@ func TestRPC(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			message := local.Message{ID: theJob, Body: []byte(threeRecords)}
-			err := h.Invoke(ctx, clientFunction, message)
+			_, err := h.Deliver(ctx, clientFunction, message)
 			if ctx.Err() != nil || err == nil || strings.Contains(err.Error(), "\n") {
 				t.Fatalf("the first delivery: %v", err)
 			}
 			t.Log(err)
 			message.DeliveryCount = 2
-			if err := h.Invoke(t.Context(), clientFunction, message); err != nil {
+			if _, err := h.Deliver(t.Context(), clientFunction, message); err != nil {
 				t.Fatal(err)
 			}
 			if i, out := h.ended(t); out.Succeeded != 3 {

@@ -473,7 +473,7 @@ func TestProcessingThatNeverReturns(t *testing.T) {
 	}
 	defer func() { close(release); <-ended }()
 	defer host.Close(context.Background())
-	if err := host.Invoke(t.Context(), "MyClientFunction", local.Message{Body: []byte("x")}); err != nil {
+	if _, err := host.Deliver(t.Context(), "MyClientFunction", local.Message{Body: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
 	i, err := host.Wait(t.Context(), "the-job")

@@ -176,7 +176,7 @@ func openToolkit(t *testing.T) *toolkitHost {
 
 func (h *toolkitHost) send(t *testing.T, text string) {
 	t.Helper()
-	if err := h.Invoke(t.Context(), "Start", local.Message{Body: []byte(text)}); err != nil {
+	if _, err := h.Deliver(t.Context(), "Start", local.Message{Body: []byte(text)}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -41,7 +41,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	if err := host.Invoke(ctx, "Greet", local.Message{Body: []byte("hello")}); err != nil {
+	if _, err := host.Deliver(ctx, "Greet", local.Message{Body: []byte("hello")}); err != nil {
 		panic(err)
 	}
 	if err := host.Close(ctx); err != nil {

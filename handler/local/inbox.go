@@ -33,7 +33,7 @@ func withDefaults(m Message) Message {
 type inbox struct {
 	hub           *taskhub.TaskHub
 	log           *slog.Logger
-	deliver       func(context.Context, string, Message) error
+	deliver       func(context.Context, string, Message) (Delivery, error)
 	maxDeliveries int
 
 	wake    chan struct{} // there may be a message that is due
@@ -42,7 +42,7 @@ type inbox struct {
 	running sync.WaitGroup
 }
 
-func newInbox(hub *taskhub.TaskHub, log *slog.Logger, parallel, maxDeliveries int, deliver func(context.Context, string, Message) error) *inbox {
+func newInbox(hub *taskhub.TaskHub, log *slog.Logger, parallel, maxDeliveries int, deliver func(context.Context, string, Message) (Delivery, error)) *inbox {
 	return &inbox{hub: hub, log: log, deliver: deliver, maxDeliveries: maxDeliveries, wake: make(chan struct{}, 1), slots: make(chan struct{}, parallel)}
 }
 
@@ -109,7 +109,7 @@ func (b *inbox) try(ctx context.Context, function string, m Message) (reason str
 	if err := b.hub.BeginDelivery(ctx, m); err != nil {
 		return "", err
 	}
-	failure := b.deliver(ctx, function, m)
+	_, failure := b.deliver(ctx, function, m)
 	if failure == nil {
 		return "", b.hub.DeleteMessage(ctx, m)
 	}

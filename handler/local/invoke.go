@@ -68,22 +68,29 @@ func (h *Host) invocationContext(ctx context.Context) (context.Context, func()) 
 	return ctx, func() { stopHost(); stopTimer(); cancel(nil) }
 }
 
-// Invoke delivers a message to a trigger function once and waits for the answer. The error is an [*InvocationError] if
-// the invocation failed.
-func (h *Host) Invoke(ctx context.Context, function string, m Message) error {
+// Delivery is what a delivered message did.
+type Delivery struct {
+	Instances []string // the ids of the orchestrations that the function started, or found when it was to start them
+}
+
+// Deliver delivers a message to a trigger function once and waits for the answer. The error is an [*InvocationError] if
+// the invocation failed; it may have started instances all the same.
+func (h *Host) Deliver(ctx context.Context, function string, m Message) (Delivery, error) {
 	f, ok := h.messageFunction(function)
 	if !ok {
-		return &InvocationError{Function: function, Status: http.StatusNotFound, Reason: "there is no such function with a message trigger"}
+		return Delivery{}, &InvocationError{Function: function, Status: http.StatusNotFound, Reason: "there is no such function with a message trigger"}
 	}
-	client := funchost.Client{TaskHub: h.app.Host.HubName, Address: h.sidecar.Address}
+	caller := h.sidecar.NewCaller()
+	defer h.sidecar.Forget(caller)
+	client := funchost.Client{TaskHub: h.app.Host.HubName, Address: h.sidecar.Address, Token: caller.Token}
 	a, err := h.invoke(ctx, f, funchost.MessageRequest(f, funchost.Message(withDefaults(m)), client))
 	if err == nil {
 		err = h.sendOutputs(ctx, output.Source{Function: f}, a)
 	}
 	if e := (*funchost.Exception)(nil); errors.As(err, &e) {
-		return &InvocationError{Function: f.Name, Status: e.Status, Reason: e.OwnWords()}
+		err = &InvocationError{Function: f.Name, Status: e.Status, Reason: e.OwnWords()}
 	}
-	return err
+	return Delivery{Instances: caller.Instances()}, err
 }
 
 func (h *Host) messageFunction(name string) (config.Function, bool) {

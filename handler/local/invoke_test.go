@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -210,7 +211,7 @@ func TestEarlyAnswer(t *testing.T) {
 	h := open(t, app)
 	for range 50 {
 		var failure *InvocationError
-		if err := h.Invoke(t.Context(), "Start", Message{Body: make([]byte, 1<<20)}); !errors.As(err, &failure) || !strings.Contains(failure.Reason, "not read") {
+		if _, err := h.Deliver(t.Context(), "Start", Message{Body: make([]byte, 1<<20)}); !errors.As(err, &failure) || !strings.Contains(failure.Reason, "not read") {
 			t.Fatalf("got %v", err)
 		}
 	}
@@ -285,12 +286,12 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-func TestInvoke(t *testing.T) {
+func TestDeliver(t *testing.T) {
 	t.Parallel()
 	app := newTestApp(t)
 	h := open(t, app)
 	message := `{"id":"c-forge","sys":{"a":1},"SYS":true,"instanceId":"evil","Id":"evil","deliverycount":99,"MessageId":"evil","item":"evil","list":[1,2]}`
-	if err := h.Invoke(t.Context(), "start", Message{ID: "m-1", Body: []byte(message), DeliveryCount: 2}); err != nil {
+	if _, err := h.Deliver(t.Context(), "start", Message{ID: "m-1", Body: []byte(message), DeliveryCount: 2}); err != nil {
 		t.Fatal(err)
 	}
 	got := app.seen("Start")[0]
@@ -301,7 +302,7 @@ func TestInvoke(t *testing.T) {
 	if err := json.Unmarshal([]byte(text(got.data["starter"])), &binding); err != nil {
 		t.Fatal(err)
 	}
-	if binding.TaskHubName != "LabHub" || binding.RpcBaseUrl != "http://"+h.sidecar.Address || binding.GrpcHttpClientTimeout != `"00:01:40"` {
+	if binding.TaskHubName != "LabHub" || !regexp.MustCompile("^http://[A-Z2-7.]+@"+h.sidecar.Address+"$").MatchString(binding.RpcBaseUrl) || binding.GrpcHttpClientTimeout != `"00:01:40"` {
 		t.Errorf("binding %+v", binding)
 	}
 	for name, want := range map[string]string{"MessageId": `"\"evil\""`, "DeliveryCount": `"\"99\""`, "sys": `"\"True\""`, "instanceId": `"\"evil\""`, "id": `"\"evil\""`, "item": `"\"evil\""`, "list": "", "SYS": ""} {
@@ -312,11 +313,11 @@ func TestInvoke(t *testing.T) {
 
 	app.answers["Start"] = func(w http.ResponseWriter, r *http.Request) { fail(w, "bad message") }
 	var failure *InvocationError
-	if err := h.Invoke(t.Context(), "Start", Message{}); !errors.As(err, &failure) || failure.Status != 500 || !strings.Contains(failure.Reason, "bad message") {
+	if _, err := h.Deliver(t.Context(), "Start", Message{}); !errors.As(err, &failure) || failure.Status != 500 || !strings.Contains(failure.Reason, "bad message") {
 		t.Errorf("got %v", err)
 	}
 	for _, name := range []string{"Nope", "Echo"} {
-		if err := h.Invoke(t.Context(), name, Message{}); !errors.As(err, &failure) || failure.Status != http.StatusNotFound {
+		if _, err := h.Deliver(t.Context(), name, Message{}); !errors.As(err, &failure) || failure.Status != http.StatusNotFound {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -328,7 +329,7 @@ func TestInvocationIsCancelled(t *testing.T) {
 	app := newTestApp(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	app.answers["Start"] = func(w http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }
-	if err := open(t, app).Invoke(ctx, "Start", Message{}); !errors.Is(err, context.Canceled) {
+	if _, err := open(t, app).Deliver(ctx, "Start", Message{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -13,7 +13,9 @@
 //		return err
 //	}
 //	defer host.Close(ctx)
-//	return host.Enqueue(ctx, "MyClientFunction", local.Message{Body: text})
+//	delivery, err := host.Deliver(ctx, "MyClientFunction", local.Message{Body: text})
+//	…
+//	instance, err := host.Wait(ctx, delivery.Instances[0])
 //
 // # What it does
 //
@@ -211,7 +213,7 @@ func (h *Host) open(ctx context.Context, o Options) error {
 	if maxDeliveries == 0 {
 		maxDeliveries = defaultMaxDeliveryCount
 	}
-	h.inbox = newInbox(h.hub, h.log, limits.MaxConcurrentCalls, maxDeliveries, h.Invoke)
+	h.inbox = newInbox(h.hub, h.log, limits.MaxConcurrentCalls, maxDeliveries, h.Deliver)
 	accepting, stop := context.WithCancel(h.ctx)
 	h.stopInbox = stop
 	h.delivery.Go(func() { h.inbox.run(h.ctx, accepting) })

@@ -24,6 +24,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/internal/historyevent"
@@ -224,7 +225,11 @@ func (w testWriter) Write(p []byte) (int, error) {
 // durableClient is durabletask-go's client on the host's sidecar.
 func durableClient(t testing.TB, h *Host) *client.TaskHubGrpcClient {
 	t.Helper()
+	token := "Bearer " + h.sidecar.NewCaller().Token
 	conn, err := grpc.NewClient(h.sidecar.Address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, request, reply any, c *grpc.ClientConn, invoke grpc.UnaryInvoker, o ...grpc.CallOption) error {
+			return invoke(metadata.AppendToOutgoingContext(ctx, "authorization", token), method, request, reply, c, o...)
+		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(2*durable.MaxPayload+1<<20)))
 	if err != nil {
 		t.Fatal(err)

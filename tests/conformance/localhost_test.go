@@ -245,7 +245,7 @@ func (h *localHost) command(t *testing.T, r record) {
 		t.Fatal(err)
 	}
 	message := local.Message{ID: "m-1", Body: []byte(testkit.Text(request.Data["item"])), DeliveryCount: 1, EnqueuedAt: time.Now()}
-	if err := h.host.Invoke(t.Context(), "QueueStart", message); err != nil {
+	if _, err := h.host.Deliver(t.Context(), "QueueStart", message); err != nil {
 		t.Fatalf("%s: %v", message.Body, err)
 	}
 	var ours record

@@ -163,7 +163,7 @@ func TestLocalHostMessages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := host.Invoke(t.Context(), m.Function, m.local(t, recorded)); err != nil {
+			if _, err := host.Deliver(t.Context(), m.Function, m.local(t, recorded)); err != nil {
 				t.Fatal(err)
 			}
 			ours, err := testkit.ParseInvocation(request)

@@ -164,7 +164,7 @@ func openScripted(t *testing.T) *scriptedHost {
 		defer cancel()
 		_ = h.Close(ctx)
 	})
-	if err := h.Invoke(t.Context(), "QueueStart", local.Message{Body: []byte("x")}); err != nil || h.endpoint == "" {
+	if _, err := h.Deliver(t.Context(), "QueueStart", local.Message{Body: []byte("x")}); err != nil || h.endpoint == "" {
 		t.Fatalf("no durable endpoint: %v", err)
 	}
 	return h

@@ -143,6 +143,7 @@ const messageTimeToLive = 14 * 24 * time.Hour
 type Client struct {
 	TaskHub string // unless the binding names another
 	Address string // host:port of the durable client's service
+	Token   string // which that service asks for; the durable client takes it from the URL's user
 }
 
 func (c Client) binding(b config.Binding) []byte {
@@ -156,8 +157,9 @@ func (c Client) binding(b config.Binding) []byte {
 		o.set(name, []byte("null"))
 	}
 	o.set("requiredQueryStringParameters", once(""))
-	o.set("rpcBaseUrl", once("http://"+c.Address))
+	o.set("rpcBaseUrl", once("http://"+c.Token+"@"+c.Address))
 	o.set("httpBaseUrl", once("http://"+c.Address+"/runtime/webhooks/durabletask"))
+	o.set("useForwardedHost", []byte("false"))
 	o.set("maxGrpcMessageSizeInBytes", []byte(strconv.Itoa(advertisedMessageSize)))
 	o.set("grpcHttpClientTimeout", twice("00:01:40"))
 	return o.append(nil)

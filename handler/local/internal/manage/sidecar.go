@@ -35,9 +35,10 @@ import (
 type Sidecar struct {
 	Address string // host:port
 
-	hub    *taskhub.TaskHub
-	log    *slog.Logger
-	server *grpc.Server
+	callers callers
+	hub     *taskhub.TaskHub
+	log     *slog.Logger
+	server  *grpc.Server
 }
 
 // maxGrpcMessage lets the largest input and output of an instance pass in one answer, as the client does.
@@ -49,7 +50,7 @@ func StartSidecar(hub *taskhub.TaskHub, log *slog.Logger) (*Sidecar, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sidecar{hub: hub, log: log, Address: listener.Addr().String()}
+	s := &Sidecar{callers: newCallers(), hub: hub, log: log, Address: listener.Addr().String()}
 	s.server = grpc.NewServer(grpc.MaxRecvMsgSize(maxGrpcMessage), grpc.MaxSendMsgSize(maxGrpcMessage),
 		grpc.UnaryInterceptor(s.call), grpc.StreamInterceptor(refuseStream))
 	_, register := backend.NewGrpcExecutor(clientBackend{hub}, taskhub.NewLogger(log))
@@ -72,10 +73,15 @@ func refuseStream(any, grpc.ServerStream, *grpc.StreamServerInfo, grpc.StreamHan
 
 // call answers one call, with the host's errors.
 func (s *Sidecar) call(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	caller, err := s.callers.find(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.prepare(ctx, path.Base(info.FullMethod), request); err != nil {
 		return nil, err
 	}
 	response, err := next(ctx, request)
+	caller.note(path.Base(info.FullMethod), request, response, err)
 	var answer interface{ GRPCStatus() *status.Status }
 	switch {
 	case err == nil:
