@@ -11,25 +11,41 @@ import (
 	"os"
 	"path/filepath"
 
-	"example.com/durablefunctions/MyClientFunction"
-	"example.com/durablefunctions/MyOrchestration"
-	"example.com/durablefunctions/ProcessActivity"
+	myclientfunction "example.com/durablefunctions/MyClientFunction"
+	myorchestration "example.com/durablefunctions/MyOrchestration"
+	processactivity "example.com/durablefunctions/ProcessActivity"
 	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/cli"
 	"example.com/durablefunctions/handler/durable"
-	"example.com/durablefunctions/internal/cli"
+	"example.com/durablefunctions/internal/commands"
 	"example.com/durablefunctions/internal/crm"
 )
 
 func main() {
-	if os.Getenv(handler.PortVariable) == "" {
-		os.Exit(cli.Main(os.Args[1:], functions))
+	if cli.Wanted(os.Args, os.Getenv) {
+		os.Exit(cli.Main(os.Args[1:], cli.App{
+			Name: "app",
+			Description: "Durable Functions in Go: a message in, every record processed in an activity of its own, failures mailed. " +
+				"Started by the Functions host, this binary is its custom handler; these commands run the same functions on this machine.",
+			New:      functions,
+			Commands: &commands.Commands{},
+			Result:   commands.Result,
+		}))
 	}
-	app, _, err := functions(filepath.Join(os.Getenv("FUNCTIONS_APP_ROOT_PATH"), ".local"))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	os.Exit(serve())
+}
+
+// serve is the custom handler. It returns only when it cannot serve.
+func serve() int {
+	dataDir, err := cli.DataDir(os.Getenv("FUNCTIONS_APP_ROOT_PATH"), os.Stderr)
+	if err == nil {
+		var app *handler.App
+		if app, _, err = functions(dataDir); err == nil {
+			return app.Serve()
+		}
 	}
-	os.Exit(app.Serve())
+	fmt.Fprintln(os.Stderr, err)
+	return 1
 }
 
 // functions is the app: which functions there are, and the records that they work on. Unless the settings say

@@ -10,7 +10,7 @@ import (
 )
 
 type deadLettersCommand struct {
-	dataFlag
+	DataFlag
 	JSON     bool    `name:"json" help:"Print them as one JSON array, with their whole texts."`
 	Resubmit []int64 `placeholder:"NUMBER" help:"Put these back, their deliveries counted anew, instead of listing."`
 }
@@ -27,15 +27,19 @@ type deadLetter struct {
 	Message    string    `json:"message"`
 }
 
-func (c *deadLettersCommand) Run(e *environment) error {
+func (c *deadLettersCommand) Run(e *Environment) error {
+	dir, err := c.Dir(e)
+	if err != nil {
+		return err
+	}
 	if len(c.Resubmit) > 0 {
-		if err := local.Resubmit(e.ctx, c.Data, c.Resubmit...); err != nil {
+		if err := local.Resubmit(e.Context, dir, c.Resubmit...); err != nil {
 			return err
 		}
-		fmt.Fprintf(e.stdout, "put back: %d; a running start delivers them at once, else the next one does\n", len(c.Resubmit))
+		fmt.Fprintf(e.Stdout, "put back: %d; a running start delivers them at once, else the next one does\n", len(c.Resubmit))
 		return nil
 	}
-	letters, err := local.DeadLetters(e.ctx, c.Data)
+	letters, err := local.DeadLetters(e.Context, dir)
 	if err != nil {
 		return err
 	}
@@ -44,9 +48,9 @@ func (c *deadLettersCommand) Run(e *environment) error {
 		list[i] = deadLetter{l.SequenceNumber, l.ID, l.Function, l.EnqueuedAt.UTC(), l.DiedAt.UTC(), l.DeliveryCount, l.Reason, string(l.Body)}
 	}
 	if c.JSON {
-		return printJSON(e.stdout, list)
+		return PrintJSON(e.Stdout, list)
 	}
-	return printDeadLetters(e.stdout, list)
+	return printDeadLetters(e.Stdout, list)
 }
 
 // maxShown is how many characters of a message and of a reason are listed.
@@ -59,12 +63,12 @@ func printDeadLetters(w io.Writer, list []deadLetter) error {
 			fmt.Fprintln(t)
 		}
 		fmt.Fprintf(t, "Number\t%d\n", l.Number)
-		fmt.Fprintf(t, "Function\t%s\n", oneLine(l.Function))
-		fmt.Fprintf(t, "Message id\t%s\n", beginning(l.MessageID, maxShown))
+		fmt.Fprintf(t, "Function\t%s\n", OneLine(l.Function))
+		fmt.Fprintf(t, "Message id\t%s\n", Beginning(l.MessageID, maxShown))
 		fmt.Fprintf(t, "Enqueued\t%s\n", l.EnqueuedAt.Format(time.RFC3339))
 		fmt.Fprintf(t, "Delivered\t%d times, the last time %s\n", l.Deliveries, l.DiedAt.Format(time.RFC3339))
-		fmt.Fprintf(t, "Reason\t%s\n", beginning(l.Reason, maxShown))
-		fmt.Fprintf(t, "Message\t%s\n", beginning(l.Message, maxShown))
+		fmt.Fprintf(t, "Reason\t%s\n", Beginning(l.Reason, maxShown))
+		fmt.Fprintf(t, "Message\t%s\n", Beginning(l.Message, maxShown))
 	}
 	if len(list) == 0 {
 		fmt.Fprintln(t, "No dead letters.")

@@ -42,9 +42,9 @@ func runningAt(data string) string {
 const maxPasted = 4000
 
 // postCommand is the shell command that posts a message, which was read from file, to a running start.
-func postCommand(address, file, message string) string {
-	curl := fmt.Sprintf("curl -i http://%s/admin/functions/%s -H 'Content-Type: application/json'", address, clientFunction)
-	body, err := marshal(map[string]string{"input": message})
+func postCommand(address, function, file, message string) string {
+	curl := fmt.Sprintf("curl -i http://%s/admin/functions/%s -H 'Content-Type: application/json'", address, function)
+	body, err := marshalPrintable(map[string]string{"input": message})
 	if err == nil && len(body) <= maxPasted {
 		return curl + " -d " + shellQuote(body)
 	}

@@ -57,7 +57,7 @@ func TestPostCommand(t *testing.T) {
 		{"my m.json", strings.Repeat("x", 5000), "jq -Rs '{input:.}' 'my m.json' | " + curl + " -d @-"},
 		{"-", strings.Repeat("x", 5000), "jq -Rs '{input:.}' | " + curl + " -d @-"},
 	} {
-		if got := postCommand("127.0.0.1:7071", c.file, c.message); got != c.want {
+		if got := postCommand("127.0.0.1:7071", "MyClientFunction", c.file, c.message); got != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)
 		}
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,47 +14,50 @@ import (
 
 	"github.com/microsoft/durabletask-go/api"
 
-	myorchestration "example.com/durablefunctions/MyOrchestration"
 	"example.com/durablefunctions/handler/local"
 )
 
 type startCommand struct {
-	dataFlag
+	DataFlag
 	Port uint16 `help:"Loopback port to take messages on." default:"7071"`
 }
 
-func (c *startCommand) Run(e *environment) error {
+func (c *startCommand) Run(e *Environment) error {
+	dir, err := c.Dir(e)
+	if err != nil {
+		return err
+	}
 	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(c.Port))))
 	if err != nil {
-		if address := runningAt(c.Data); address != "" {
-			return isRunning(c.Data, address)
+		if address := runningAt(dir); address != "" {
+			return isRunning(dir, address)
 		}
 		return fmt.Errorf("cannot take messages: %w", err)
 	}
 	defer listener.Close()
-	console := &console{w: e.stdout}
-	h, err := e.open(c.Data, e.stderr, console.instance, console.line)
-	if address := runningAt(c.Data); address != "" && errors.As(err, new(*local.BusyError)) {
-		return isRunning(c.Data, address)
+	console := &console{w: e.Stdout, result: e.app.Result}
+	h, err := e.open(dir, e.Stderr, console.instance, console.line)
+	if address := runningAt(dir); address != "" && errors.As(err, new(*local.BusyError)) {
+		return isRunning(dir, address)
 	} else if err != nil {
 		return err
 	}
 	defer h.close()
-	if err := keepAddress(c.Data, listener.Addr().String()); err != nil {
+	if err := keepAddress(dir, listener.Addr().String()); err != nil {
 		return err
 	}
 	console.printf("Functions:\n")
 	for _, f := range h.Functions() {
 		console.printf("  %s: %s\n", f.Name, f.Trigger)
 	}
-	console.printf("Messages go to http://%s/admin/functions/%s as {\"input\":\"<message>\"}\n", listener.Addr(), clientFunction)
-	err = serve(e.ctx, listener, h.Admin())
+	console.printf("Messages go to http://%s/admin/functions/<function> as {\"input\":\"<message>\"}; what is kept is in %s\n", listener.Addr(), dir)
+	err = serve(e.Context, listener, h.Admin())
 	if err == nil {
-		h.stop(e.stderr)
+		h.stop(e.Stderr)
 		err = h.printLeft(console)
 	}
 	if err != nil {
-		return exit{exitFailed, err}
+		return ExitError(ExitFailed, err)
 	}
 	return nil
 }
@@ -85,7 +87,7 @@ func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
 }
 
 // printLeft says what the next start will go on with.
-func (s *session) printLeft(c *console) error {
+func (s *Session) printLeft(c *console) error {
 	ctx := context.Background()
 	running, err := s.Running(ctx)
 	if err != nil {
@@ -107,7 +109,8 @@ func (s *session) printLeft(c *console) error {
 type console struct {
 	mu      sync.Mutex
 	w       io.Writer
-	running sync.Map // ids of the instances whose start was printed
+	result  func(local.Instance) string // nil: none
+	running sync.Map                    // ids of the instances whose start was printed
 }
 
 func (c *console) printf(format string, args ...any) {
@@ -116,27 +119,30 @@ func (c *console) printf(format string, args ...any) {
 	fmt.Fprintf(c.w, format, args...)
 }
 
-func (c *console) line(function, line string) { c.printf("%s: %s\n", function, oneLine(line)) }
+func (c *console) line(function, line string) { c.printf("%s: %s\n", function, OneLine(line)) }
 
 // instance prints a line when a root orchestration starts and when it ends.
 func (c *console) instance(i local.Instance) {
 	if i.Parent != "" {
 		return
 	}
-	if !hasEnded(i) {
+	if !i.IsFinished() {
 		if _, printed := c.running.LoadOrStore(i.ID, nil); !printed {
 			c.printf("%s %s started\n", i.Name, i.ID)
 		}
 		return
 	}
 	c.running.Delete(i.ID)
-	var out myorchestration.Output
-	switch {
-	case i.Status != api.RUNTIME_STATUS_COMPLETED:
-		c.printf("%s %s %s: %s\n", i.Name, i.ID, strings.ToLower(statusName(i.Status)), oneLine(i.Output))
-	case json.Unmarshal([]byte(i.Output), &out) != nil:
-		c.printf("%s %s completed\n", i.Name, i.ID)
-	default:
-		c.printf("%s %s completed: %d records, %d succeeded, %d failed, mail %s\n", i.Name, i.ID, out.Total, out.Succeeded, out.Failed, out.Mail)
+	line := fmt.Sprintf("%s %s %s", i.Name, i.ID, strings.ToLower(local.StatusName(i.Status)))
+	what := i.Output
+	if i.Status == api.RUNTIME_STATUS_COMPLETED {
+		what = ""
+		if c.result != nil {
+			what = c.result(i)
+		}
 	}
+	if what != "" {
+		line += ": " + OneLine(what)
+	}
+	c.printf("%s\n", line)
 }

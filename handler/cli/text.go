@@ -11,8 +11,8 @@ import (
 
 // What messages and records say is printed so that it cannot break, colour or reverse a line of the terminal.
 
-// oneLine escapes what a terminal would act on as in a Go string.
-func oneLine(s string) string {
+// OneLine returns a text in which what a terminal would act on is escaped as in a Go string.
+func OneLine(s string) string {
 	var b strings.Builder
 	for _, r := range s {
 		if unicode.IsPrint(r) {
@@ -24,20 +24,20 @@ func oneLine(s string) string {
 	return b.String()
 }
 
-// beginning is at most n characters of a text, on one line.
-func beginning(s string, n int) string {
+// Beginning is at most n characters of a text, on one line.
+func Beginning(s string, n int) string {
 	for i := range s {
 		if n == 0 {
-			return fmt.Sprintf("%s… (%d bytes)", oneLine(s[:i]), len(s))
+			return fmt.Sprintf("%s… (%d bytes)", OneLine(s[:i]), len(s))
 		}
 		n--
 	}
-	return oneLine(s)
+	return OneLine(s)
 }
 
-// printJSON prints one line.
-func printJSON(w io.Writer, v any) error {
-	text, err := marshal(v)
+// PrintJSON prints a value as one line of JSON with escapes for all that is not printable.
+func PrintJSON(w io.Writer, v any) error {
+	text, err := marshalPrintable(v)
 	if err != nil {
 		return err
 	}
@@ -45,8 +45,8 @@ func printJSON(w io.Writer, v any) error {
 	return err
 }
 
-// marshal is JSON with escapes for all that is not printable.
-func marshal(v any) (string, error) {
+// marshalPrintable is JSON with escapes for all that is not printable.
+func marshalPrintable(v any) (string, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return "", err

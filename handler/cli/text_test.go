@@ -17,8 +17,8 @@ func TestOneLine(t *testing.T) {
 		"bad \xff UTF-8":        "bad \ufffd UTF-8",
 		"":                      "",
 	} {
-		if got := oneLine(text); got != want {
-			t.Errorf("oneLine(%q) is %q, want %q", text, got, want)
+		if got := OneLine(text); got != want {
+			t.Errorf("OneLine(%q) is %q, want %q", text, got, want)
 		}
 	}
 }
@@ -35,8 +35,8 @@ func TestBeginning(t *testing.T) {
 		{"üü\x1bx", 3, `üü\x1b… (6 bytes)`},
 		{"", 3, ""},
 	} {
-		if got := beginning(c.text, c.n); got != c.want {
-			t.Errorf("beginning(%q, %d) is %q, want %q", c.text, c.n, got, c.want)
+		if got := Beginning(c.text, c.n); got != c.want {
+			t.Errorf("Beginning(%q, %d) is %q, want %q", c.text, c.n, got, c.want)
 		}
 	}
 }
@@ -45,8 +45,8 @@ func TestBeginning(t *testing.T) {
 func TestMarshal(t *testing.T) {
 	t.Parallel()
 	const text = "a\x1b[31m\u009b\u202e\U000e0041 <ü>\n"
-	got, err := marshal(text)
-	if err != nil || got != oneLine(got) {
+	got, err := marshalPrintable(text)
+	if err != nil || got != OneLine(got) {
 		t.Errorf("marshal: %q, %v", got, err)
 	}
 	var back string

@@ -56,6 +56,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
 
 	"example.com/durablefunctions/handler/internal/config"
@@ -92,13 +93,17 @@ type Options struct {
 // Output (the result's JSON; of a failed or terminated instance the reason in plain text), CreatedAt, LastUpdatedAt.
 type Instance = taskhub.Instance
 
+// StatusName returns a status as the real host's HTTP API spells it: "Completed".
+func StatusName(status api.OrchestrationStatus) string { return funchost.StatusName(status) }
+
 // Mail is a mail that was sent: InstanceID (of the root), To, Subject, Path (the file that holds it, empty when SendGrid took
 // it), Failed, and the Reason of that.
 type Mail = taskhub.Mail
 
-// FunctionInfo names a function and its trigger's type.
+// FunctionInfo is a function of the app.
 type FunctionInfo struct {
-	Name, Trigger string
+	Name, Trigger string // Trigger is the type of its binding
+	TakesMessages bool   // this host can deliver messages to it
 }
 
 // InvocationError says that a function did not take an invocation.
@@ -331,7 +336,7 @@ func (h *Host) Mails(ctx context.Context, rootID string) ([]Mail, error) {
 func (h *Host) Functions() []FunctionInfo {
 	list := make([]FunctionInfo, 0, len(h.functions))
 	for _, f := range h.functions {
-		list = append(list, FunctionInfo{Name: f.Name, Trigger: f.Trigger().Type})
+		list = append(list, FunctionInfo{Name: f.Name, Trigger: f.Trigger().Type, TakesMessages: funchost.IsMessageTrigger(f.Trigger())})
 	}
 	slices.SortFunc(list, func(a, b FunctionInfo) int { return strings.Compare(a.Name, b.Name) })
 	return list
