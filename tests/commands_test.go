@@ -40,7 +40,7 @@ func TestProcessMailsFailures(t *testing.T) {
 	data := t.TempDir()
 	r := run(t, nil, "", "process", "--data", data, "--json", "samples/november.json")
 	rep := parseReport(t, r)
-	if r.code != 1 || rep.Output.Total != 120 || rep.Output.Failed != len(rep.Output.Failures) || rep.Output.Failed < 3 ||
+	if r.code != 0 || rep.Output.Total != 120 || rep.Output.Failed != len(rep.Output.Failures) || rep.Output.Failed < 3 ||
 		rep.Output.Succeeded+rep.Output.Failed != 120 || rep.Output.Mail != "sent" || len(rep.Mails) != 1 {
 		t.Fatalf("exit code %d, report %s, stderr %s", r.code, r.stdout, r.stderr)
 	}
@@ -86,7 +86,7 @@ func TestProcessSummary(t *testing.T) {
 	t.Parallel()
 	r := run(t, nil, `{"recordids": ["C-001", "C-001", 17, "<nobody>\u001b[31m"], "RecordId": 1, "sys": {}, "MessageId": "forged"}`,
 		"process", "--data", t.TempDir(), "-")
-	if r.code != 1 {
+	if r.code != 0 {
 		t.Errorf("exit code %d", r.code)
 	}
 	for _, want := range []string{"Instance", "Completed", "3 in all, 1 succeeded, 2 failed", "17: ", "<nobody>", "written to ", "Elapsed"} {
@@ -168,8 +168,9 @@ func TestBadInput(t *testing.T) {
 			if r.code != 2 || r.stdout != "" || !strings.Contains(r.stderr, c.want) {
 				t.Errorf("exit code %d, stdout %q, stderr %q; want 2, nothing, and %q", r.code, r.stdout, r.stderr, c.want)
 			}
-			if strings.Count(strings.TrimSpace(r.stderr), "\n") > 0 {
-				t.Errorf("stderr has more than one line: %q", r.stderr)
+			usage := strings.HasPrefix(r.stderr, "Usage: ")
+			if strings.Count(strings.TrimSpace(r.stderr), "\n") > 0 != usage {
+				t.Errorf("stderr is neither one line nor the usage: %q", r.stderr)
 			}
 		})
 	}
@@ -304,7 +305,7 @@ func TestMailThroughSendGrid(t *testing.T) {
 			r := run(t, []string{"SendGridKey=" + key, "SENDGRID_BASE_URL=" + sendGrid.URL, "MAIL_RETRY_INTERVAL=10ms"}, "",
 				"process", "--data", data, "--json", "samples/ids.json")
 			rep := parseReport(t, r)
-			if r.code != 1 || rep.Output.Mail != want || rep.Output.Succeeded != 2 || rep.Output.Failed != 1 {
+			if r.code != 0 || rep.Output.Mail != want || rep.Output.Succeeded != 2 || rep.Output.Failed != 1 {
 				t.Errorf("exit code %d, report %s", r.code, r.stdout)
 			}
 			kept, err := filepath.Glob(filepath.Join(data, "mails", "*.json"))
@@ -355,5 +356,52 @@ func TestUnprintedResultIsPrinted(t *testing.T) {
 	}
 	if n := query(t, filepath.Join(data, "crm.db"), "SELECT max(processed_count) FROM customers"); n != 1 {
 		t.Errorf("a record was processed %d times", n)
+	}
+}
+
+// TestStrict: records that failed are a result, and an error only with --strict.
+func TestStrict(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	for _, c := range []struct {
+		args []string
+		code int
+	}{{nil, 0}, {[]string{"--strict"}, 3}, {[]string{"--strict", "--json"}, 3}} {
+		args := append(append([]string{"process", "--data", data}, c.args...), "samples/ids.json")
+		if r := run(t, nil, "", args...); r.code != c.code || !strings.Contains(r.stdout, "record 17 is not in the store") {
+			t.Errorf("%v: exit code %d, want %d; stdout %s", args, r.code, c.code, r.stdout)
+		}
+	}
+	if r := run(t, nil, `{"Batch":"2026-10"}`, "process", "--data", data, "--strict", "-"); r.code != 0 {
+		t.Errorf("exit code %d without a failed record: %s", r.code, r.stdout)
+	}
+}
+
+// TestDataDirectory: without --data everything lies in one directory outside of the app root, for the commands and the
+// handler alike; what an older version kept in the app root is taken over.
+func TestDataDirectory(t *testing.T) {
+	t.Parallel()
+	home, appRoot := t.TempDir(), t.TempDir()
+	copyRoot(t, appRoot)
+	message := testkit.WriteFile(t, filepath.Join(t.TempDir(), "m.json"), `{"RecordIds":["X-1"]}`)
+	csv := testkit.WriteFile(t, filepath.Join(t.TempDir(), "x.csv"), "RecordId,Batch,Name,Email\nX-1,b,X,x@example.com\n")
+	in := func(dir string, args ...string) string {
+		cmd := command(t.Context(), []string{"HOME=" + home, "XDG_STATE_HOME=" + home, "FUNCTIONS_CUSTOMHANDLER_PORT=1"}, args...)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	in(appRoot, "import", "--data", filepath.Join(appRoot, ".local"), csv) // as an older version did
+	if out := in(appRoot, "process", message); !strings.Contains(out, "1 succeeded") || !strings.Contains(out, home) {
+		t.Errorf("the records of .local were not taken over: %s", out)
+	}
+	if _, err := os.Stat(filepath.Join(appRoot, ".local")); !os.IsNotExist(err) {
+		t.Errorf(".local: %v, want none", err)
+	}
+	if dirs, err := filepath.Glob(filepath.Join(home, "durablefunctions", "*", "crm.db")); err != nil || len(dirs) != 1 {
+		t.Errorf("record stores %v, %v; want one", dirs, err)
 	}
 }
