@@ -112,26 +112,74 @@ func TestRecordsOnFullDisk(t *testing.T) {
 	}
 }
 
-// Files that may not be written. The mode of a file does not bind root, whose child is therefore somebody else.
-func TestReadOnlyFiles(t *testing.T) {
-	t.Parallel()
-	const nobody = 65534
+// installApp copies the binary, and what belongs to it, to a directory that may be read only.
+func installApp(t *testing.T) string {
+	t.Helper()
 	app := openTempDir(t)
 	copyRoot(t, app)
-	sample, err := os.ReadFile(filepath.Join(root, "samples", "ids.json"))
-	if err != nil {
-		t.Fatal(err)
+	for from, to := range map[string]string{filepath.Join(root, "samples", "ids.json"): "ids.json", executable: "app"} {
+		content, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(app, to), content, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	testkit.WriteFile(t, filepath.Join(app, "samples", "ids.json"), string(sample))
-	binary, err := os.ReadFile(executable)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(app, "app"), binary, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	chmodAll(t, app, 0o755)
+	chmodAll(t, app, 0o555)
+	t.Cleanup(func() { _ = os.Chmod(app, 0o755) })
+	return app
+}
 
+// runInstalled runs an installed app as somebody whom the mode of a file binds: root is not.
+func runInstalled(t *testing.T, app string, env []string, args ...string) result {
+	t.Helper()
+	const nobody = 65534
+	cmd := command(t.Context(), env, args...)
+	cmd.Path, cmd.Dir = filepath.Join(app, "app"), app
+	if os.Getuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	_ = cmd.Run()
+	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// On a read-only app root and without a home directory the commands work, or say in one line what to set.
+func TestReadOnlyRootWithoutHome(t *testing.T) {
+	t.Parallel()
+	app := installApp(t)
+	before := tree(t, app)
+	data := openTempDir(t)
+	chmodAll(t, data, 0o777)
+	for name, c := range map[string]struct {
+		env  []string
+		args []string
+	}{
+		"temporary directory": {[]string{"TMPDIR=" + data}, nil},
+		"setting":             {[]string{"TMPDIR=" + app, "APP_DATA_DIR=" + filepath.Join(data, "a")}, nil},
+		"flag":                {[]string{"TMPDIR=" + app}, []string{"--data", filepath.Join(data, "b")}},
+		"nowhere":             {[]string{"TMPDIR=" + app}, nil},
+	} {
+		r := runInstalled(t, app, append([]string{"HOME=", "XDG_STATE_HOME="}, c.env...), append(append([]string{"process"}, c.args...), "ids.json")...)
+		if name == "nowhere" {
+			if r.code != 2 || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "APP_DATA_DIR") {
+				t.Errorf("%s: %+v, want one line that names APP_DATA_DIR", name, r)
+			}
+		} else if !strings.Contains(r.stdout, "3 in all, 2 succeeded, 1 failed") {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	if after := tree(t, app); after != before {
+		t.Errorf("the app root was\n%s\nand is\n%s", before, after)
+	}
+}
+
+// Files that may not be written.
+func TestReadOnlyFiles(t *testing.T) {
+	t.Parallel()
+	app := installApp(t)
 	for name, c := range map[string]struct {
 		readOnly string // in the data directory
 		code     int
@@ -155,19 +203,12 @@ func TestReadOnlyFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = os.Chmod(data, 0o755) })
-			cmd := command(t.Context(), nil, "process", "--data", data, "samples/ids.json")
-			cmd.Path, cmd.Dir = filepath.Join(app, "app"), app
-			if os.Getuid() == 0 {
-				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+			r := runInstalled(t, app, nil, "process", "--data", data, "ids.json")
+			if r.code != c.code || !strings.Contains(r.stdout+r.stderr, c.want) {
+				t.Errorf("%+v; want %d and %q", r, c.code, c.want)
 			}
-			var stdout, stderr bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &stdout, &stderr
-			_ = cmd.Run()
-			if code := cmd.ProcessState.ExitCode(); code != c.code || !strings.Contains(stdout.String()+stderr.String(), c.want) {
-				t.Errorf("exit code %d, stdout %s, stderr %s; want %d and %q", code, stdout.String(), stderr.String(), c.code, c.want)
-			}
-			if c.code == 2 && strings.Count(stderr.String(), "\n") != 1 {
-				t.Errorf("more than one line: %s", stderr.String())
+			if c.code == 2 && strings.Count(r.stderr, "\n") != 1 {
+				t.Errorf("more than one line: %s", r.stderr)
 			}
 		})
 	}

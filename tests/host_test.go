@@ -349,14 +349,3 @@ func TestWrongSetUpEndsBeforeListening(t *testing.T) {
 		}
 	}
 }
-
-// Under the host nothing of the local mode is opened or created.
-func TestHostModeCreatesNothing(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	copyRoot(t, dir)
-	startHandler(t, "FUNCTIONS_APP_ROOT_PATH="+dir, "CRM_DATABASE=")
-	if _, err := os.Stat(filepath.Join(dir, ".local")); !os.IsNotExist(err) {
-		t.Errorf(".local: %v, want none", err)
-	}
-}
