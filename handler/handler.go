@@ -52,14 +52,11 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"slices"
-	"strconv"
+	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/microsoft/durabletask-go/task"
 
@@ -89,6 +86,7 @@ type function struct {
 	binding  string           // the trigger's name
 	outputs  []string         // the output bindings' names
 	bindings []config.Binding // all of them
+	retry    *config.Retry    // the host's policy; nil: none
 }
 
 // New returns an app without functions.
@@ -155,6 +153,9 @@ func (a *App) Handler(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	if v := o.Getenv("FUNCTIONS_WORKER_RUNTIME"); v != "" && !strings.EqualFold(v, "custom") {
+		return nil, fmt.Errorf("setting FUNCTIONS_WORKER_RUNTIME is %q: it must be custom, for the host to speak to this handler", v)
+	}
 	settings, err := readSettings(o.Getenv, conf.Host, availableMemory(os.DirFS("/")))
 	if err != nil {
 		return nil, err
@@ -187,7 +188,7 @@ func (a *App) bind(conf *config.App) (map[string]*function, error) {
 		if trigger := on.Trigger(); !f.takes(trigger) {
 			return nil, fmt.Errorf("%s/function.json has a %s, but the function is registered as %s", name, trigger.Type, f.describe())
 		}
-		f.binding, f.outputs, f.bindings = on.Trigger().Name, on.Outputs(), on.Bindings
+		f.binding, f.outputs, f.bindings, f.retry = on.Trigger().Name, on.Outputs(), on.Bindings, on.Retry
 		bound[name] = &f
 	}
 	for _, name := range slices.Sorted(maps.Keys(conf.Functions)) {
@@ -217,38 +218,4 @@ func (f *function) describe() string {
 		return "an activity"
 	}
 	return "a trigger function"
-}
-
-// Serve serves the host's requests on the loopback port in PortVariable. It returns only when it cannot serve, and then
-// 1, with one line on stderr: the host takes exit code 0 as wanted, starts no new handler, and every later invocation
-// fails.
-func (a *App) Serve() int {
-	err := a.serve(Options{}.withDefaults())
-	fmt.Fprintln(os.Stderr, err)
-	return 1
-}
-
-func (a *App) serve(o Options) error {
-	h, err := a.Handler(o)
-	if err != nil {
-		return err
-	}
-	port := o.Getenv(PortVariable)
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("%s is %q, not a port: the Functions host sets it", PortVariable, port)
-	}
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
-	if err != nil {
-		return err
-	}
-	// Turns make many times as much garbage as the process holds, by which the collector goes. Beside what is never
-	// touched, and so takes no memory, it runs a third as often: a quarter of the process's time.
-	ballast := make([]byte, 8<<20)
-	defer runtime.KeepAlive(ballast)
-	return NewServer(h).Serve(l)
-}
-
-// NewServer returns the HTTP server to serve an app's handler with.
-func NewServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 }

@@ -236,6 +236,67 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
+// TestInOutBinding: a binding of direction inout is an input and an output.
+func TestInOutBinding(t *testing.T) {
+	t.Parallel()
+	h := start(t, activityApp(func(ctx task.ActivityContext) (any, error) {
+		handler.SetOutput(ctx.Context(), "state", map[string]int{"n": 1})
+		return map[string]string{"state": "a property of that name"}, nil
+	}), map[string]string{"Work/function.json": `{"bindings":[{"name":"input","type":"activityTrigger","direction":"in"},{"name":"state","type":"blob","direction":"inout","path":"a/b"}]}`}, nil)
+	a := h.post("Work", activityBody("1"))
+	if string(a.Outputs["state"]) != `{"n":1}` || !bytes.HasPrefix(a.ReturnValue, []byte(`"`)) || h.stderr.String() != "" {
+		t.Errorf("outputs %s, result %s, stderr %s", a.Outputs, a.ReturnValue, h.stderr.String())
+	}
+}
+
+// TestOnlyTheHostMayCall: a web page in a browser on this machine reaches the port, and may run nothing.
+func TestOnlyTheHostMayCall(t *testing.T) {
+	t.Parallel()
+	ran := make(chan bool, 100)
+	h := start(t, activityApp(func(task.ActivityContext) (any, error) { ran <- true; return 1, nil }), map[string]string{"Work/function.json": activityJSON}, nil)
+	for name, c := range map[string]struct {
+		host, header, value string
+		want                int
+	}{
+		"the host":                 {"", "", "", 200},
+		"localhost":                {"localhost:7071", "", "", 200},
+		"IPv6":                     {"[::1]:7071", "", "", 200},
+		"without a port":           {"127.0.0.1", "", "", 200},
+		"a page":                   {"", "Origin", "https://evil.example", 403},
+		"a page in a frame":        {"", "Origin", "null", 403},
+		"a page of this machine":   {"", "Origin", "http://127.0.0.1:7071", 403},
+		"a form":                   {"", "Sec-Fetch-Site", "cross-site", 403},
+		"a name that leads here":   {"evil.example:7071", "", "", 403},
+		"one that looks like us":   {"localhost.evil.example", "", "", 403},
+		"and another":              {"127.0.0.1.evil.example:80", "", "", 403},
+		"the machine's address":    {"192.168.1.5:7071", "", "", 403},
+		"a name, the trigger's in": {"evil.example", "X-Azure-Functions-InvocationId", "inv-2", 403},
+	} {
+		for _, method := range []string{"POST", "GET"} {
+			path := map[string]string{"POST": "/Work", "GET": "/"}[method]
+			req, err := http.NewRequest(method, h.url+path, strings.NewReader(activityBody("1")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Host = c.host
+			req.Header.Set("Content-Type", "text/plain") // which a page may send without asking
+			if c.header != "" {
+				req.Header.Set(c.header, c.value)
+			}
+			a := h.do(req)
+			if a.status != c.want {
+				t.Errorf("%s %s: %d %s, want %d", name, method, a.status, a.phrase, c.want)
+			}
+			if method == "POST" && (len(ran) == 1) != (c.want == 200) {
+				t.Errorf("%s: ran %d times", name, len(ran))
+			}
+			for len(ran) > 0 {
+				<-ran
+			}
+		}
+	}
+}
+
 func TestLogs(t *testing.T) {
 	t.Parallel()
 	fail := false
@@ -505,6 +566,7 @@ func TestWrongSetUp(t *testing.T) {
 		"bad function.json": {files: map[string]string{"Work/function.json": `{]`}, want: "function.json"},
 		"extended sessions": {files: map[string]string{"host.json": `{"version":"2.0","extensions":{"durableTask":{"extendedSessionsEnabled":true}}}`}, want: "extendedSessionsEnabled"},
 		"bad setting":       {settings: map[string]string{"HANDLER_MAX_BODY_BYTES": "lots"}, want: "HANDLER_MAX_BODY_BYTES"},
+		"another runtime":   {settings: map[string]string{"FUNCTIONS_WORKER_RUNTIME": "node"}, want: `setting FUNCTIONS_WORKER_RUNTIME is "node"`},
 		"bad level":         {settings: map[string]string{"HANDLER_LOG_LEVEL": "loud"}, want: "HANDLER_LOG_LEVEL"},
 		"margin too large":  {settings: map[string]string{"HANDLER_DEADLINE_MARGIN": "1h"}, want: "HANDLER_DEADLINE_MARGIN"},
 	} {

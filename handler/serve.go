@@ -38,6 +38,7 @@ type call struct {
 	turn    *wire.Turn // of an orchestrator
 	logs    *logs
 	logger  *slog.Logger
+	silent  bool // what it logs was logged before
 
 	leave    func()        // gives the body's memory back
 	finished chan struct{} // closed when the function has returned
@@ -125,7 +126,7 @@ func (s *server) answerUnread(w http.ResponseWriter, r *http.Request, c *call, e
 	}
 	c.logger.Warn("turn put off, the host asks again", "instance", p.instance, "reason", p.reason)
 	drain(w, r)
-	s.answer(w, c, actions(replay.Result{ExecutionResults: wire.PutOff(p.instance, p.first)}))
+	s.answer(w, c, s.actions(c, replay.Result{ExecutionResults: wire.PutOff(p.instance, p.first)}))
 }
 
 func statusOf(err error) int {
@@ -149,6 +150,9 @@ func (s *server) contain(w http.ResponseWriter, r *http.Request, c *call) {
 
 func (s *server) logger(c *call, attrs ...slog.Attr) *slog.Logger {
 	return slog.New(&lazy{make: func() slog.Handler {
+		if c.silent {
+			return slog.DiscardHandler
+		}
 		attrs = append([]slog.Attr{slog.String("function", c.name), slog.String("invocation", c.id)}, attrs...)
 		return newHandler(c.logs, s.settings.level, s.errors.WithAttrs(attrs))
 	}})
@@ -163,10 +167,10 @@ func (s *server) run(ctx context.Context, c *call) outcome {
 		defer func() {
 			if p := recover(); p != nil {
 				c.logger.Error("function panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-				o = giveUp(c, wire.KindPanic, fmt.Sprintf("panic: %v", p))
+				o = s.giveUp(c, wire.KindPanic, fmt.Sprintf("panic: %v", p))
 			} else if !returned {
 				c.logger.Error("function ended its goroutine")
-				o = giveUp(c, wire.KindPanic, "the function ended its goroutine")
+				o = s.giveUp(c, wire.KindPanic, "the function ended its goroutine")
 			}
 			done <- o
 			close(c.finished)
@@ -188,7 +192,7 @@ func (s *server) run(ctx context.Context, c *call) outcome {
 	}
 	message := fmt.Sprintf("function %s ran for %s, the limit, and was left behind", c.name, s.settings.limit)
 	c.logger.Error(message)
-	return giveUp(c, wire.KindDeadline, message)
+	return s.giveUp(c, wire.KindDeadline, message)
 }
 
 // errorText is an error's text. Asking for it runs the function's code, which may panic: on a nil pointer, above all.
@@ -209,13 +213,13 @@ func growStack() (room [8 << 10]byte) { return }
 
 // giveUp is the outcome of a function that did not return: an error or, as any other answer to a turn than a good one
 // would have the host say, and not us, why, a failed orchestration.
-func giveUp(c *call, kind wire.Kind, message string) outcome {
+func (s *server) giveUp(c *call, kind wire.Kind, message string) outcome {
 	if c.turn != nil {
 		errorType := replay.PanicType
 		if kind == wire.KindDeadline {
 			errorType = replay.DeadlineType
 		}
-		return actions(replay.Result{ExecutionResults: replay.Fail(c.turn.InstanceID, errorType, message)})
+		return s.actions(c, replay.Result{ExecutionResults: replay.Fail(c.turn.InstanceID, errorType, message)})
 	}
 	return outcome{err: errors.New(message), kind: kind}
 }
@@ -225,9 +229,12 @@ func (s *server) execute(ctx context.Context, c *call) outcome {
 	ctx = invocation.With(ctx, inv)
 	switch {
 	case c.turn != nil:
-		return actions(replay.Run(c.turn, c.orchestrator, s.logger(c, slog.String("instance", c.turn.InstanceID))))
+		return s.actions(c, replay.Run(c.turn, c.orchestrator, s.logger(c, slog.String("instance", c.turn.InstanceID))))
 	case c.activity != nil:
 		value, err := invocation.RunActivity(ctx, c.activity, wire.Unwrap(c.request.Data[c.binding]), c.outputs)
+		if err == nil {
+			err = s.checkResult(value)
+		}
 		return outcome{value: value, outputs: inv.Outputs(), err: err}
 	}
 	err := c.trigger(ctx, &Invocation{
@@ -235,13 +242,18 @@ func (s *server) execute(ctx context.Context, c *call) outcome {
 		ID:         c.id,
 		bindings:   c.bindings,
 		request:    c.request,
-		maxPayload: int(s.settings.maxBody / 2), // base64 and the envelope make a turn half as large again
+		maxPayload: s.maxPayload(),
 	})
 	return outcome{outputs: inv.Outputs(), err: err}
 }
 
-// actions is the outcome of a turn. What cannot be said in protobuf fails the orchestration and says why.
-func actions(r replay.Result) outcome {
+// actions is the outcome of a turn. What cannot be sent fails the orchestration and says why.
+func (s *server) actions(c *call, r replay.Result) outcome {
+	if err := s.checkActions(r.ExecutionResults); err != nil {
+		c.logger.Error("orchestration failed", "instance", r.Response.InstanceId, "error", err)
+		r = replay.Result{ExecutionResults: replay.Fail(r.Response.InstanceId, tooLargeType, err.Error())}
+	}
+	wire.RenameExceptions(r.ExecutionResults)
 	value, err := wire.EncodeActions(r.ExecutionResults)
 	if err != nil {
 		value, err = wire.EncodeActions(replay.Fail(r.Response.InstanceId, fmt.Sprintf("%T", err), err.Error()))

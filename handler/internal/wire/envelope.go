@@ -72,6 +72,17 @@ func (r *Request) Properties() (map[string]json.RawMessage, error) {
 	return properties, nil
 }
 
+// FailedBefore says whether this is a turn that the host asks again, by a retry policy, because the orchestration failed
+// in the last answer to it. It trusts Metadata, which nobody but the host writes for a turn of a function with a policy.
+func (r *Request) FailedBefore() bool {
+	properties, _ := r.Properties()
+	var retry struct {
+		Exception struct{ InnerException struct{ ClassName string } }
+	}
+	err := json.Unmarshal(properties["RetryContext"], &retry)
+	return err == nil && retry.Exception.InnerException.ClassName == "DurableTask.Core.Exceptions.OrchestrationFailureException"
+}
+
 // decoder decodes a text and takes what encoding/json takes.
 type decoder struct {
 	*jsontext.Decoder

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/microsoft/durabletask-go/backend"
@@ -123,6 +124,18 @@ func EncodeActions(results *backend.ExecutionResults) ([]byte, error) {
 	out[0], out[n+1] = '"', '"'
 	base64.StdEncoding.Encode(out[1:], raw)
 	return out, nil
+}
+
+// RenameExceptions takes the namespace off the types in the answer's failures that .NET would take for its own lack of
+// memory: the host would not fail such an orchestration but ask for its turn again, without end.
+func RenameExceptions(results *backend.ExecutionResults) {
+	for _, a := range results.Response.Actions {
+		for d := a.GetCompleteOrchestration().GetFailureDetails(); d != nil; d = d.InnerFailure {
+			for _, name := range []string{"OutOfMemoryException", "InsufficientMemoryException"} {
+				d.ErrorType = strings.ReplaceAll(d.ErrorType, "System."+name, name)
+			}
+		}
+	}
 }
 
 // DecodeActions is the reverse of EncodeActions, without the quotes, for hosts and tests.

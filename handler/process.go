@@ -1,0 +1,84 @@
+package handler
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// stopTime is how long a process that was asked to stop waits for the host to end it.
+const stopTime = 30 * time.Second
+
+// maxStack is the largest stack of a goroutine. A recursion without end, from which Go has no way back, ends the process
+// there, with a trace that names it, before it takes the memory of the host beside it.
+const maxStack = 64 << 20
+
+var errHostGone = errors.New("the host that started this handler has ended")
+
+// Serve serves the host's requests on the loopback port in PortVariable. It returns only when it cannot serve, when the
+// host has ended, or half a minute after an interrupt or SIGTERM, during which it puts turns off; and then 1, with one
+// line on stderr: the host takes exit code 0 as wanted, starts no new handler, and every later invocation fails.
+func (a *App) Serve() int {
+	err := a.serve(Options{}.withDefaults())
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+func (a *App) serve(o Options) error {
+	boundProcess(o.Getenv)
+	h, err := a.Handler(o)
+	if err != nil {
+		return err
+	}
+	port := o.Getenv(PortVariable)
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%s is %q, not a port: the Functions host sets it", PortVariable, port)
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		return err
+	}
+	// Turns make many times as much garbage as the process holds, by which the collector goes. Beside what is never
+	// touched, and so takes no memory, it runs a third as often: a quarter of the process's time.
+	ballast := make([]byte, 8<<20)
+	defer runtime.KeepAlive(ballast)
+	ended := make(chan error, 3)
+	go func() { ended <- NewServer(h).Serve(l) }()
+	go awaitParent(func() { ended <- errHostGone })
+	go a.awaitSignal(func(err error) { ended <- err })
+	return <-ended
+}
+
+// boundProcess bounds what this process may take of the machine or container that it shares with the host.
+func boundProcess(getenv func(string) string) {
+	debug.SetMaxStack(maxStack)
+	if limit := availableMemory(os.DirFS("/")); limit > 0 && getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit)
+	}
+}
+
+// awaitSignal calls end some time after the process was asked to stop: the host, which got the same signal from the
+// terminal or the container, first ends what is in flight. Turns are put off meanwhile, so that none is lost. A second
+// signal ends the process at once.
+func (a *App) awaitSignal(end func(error)) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	got := <-signals
+	a.stopping.Store(true)
+	signal.Stop(signals)
+	time.Sleep(stopTime)
+	end(fmt.Errorf("stopped by a signal (%s), and the host is still there after %s", got, stopTime))
+}
+
+// NewServer returns the HTTP server to serve an app's handler with.
+func NewServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+}
