@@ -243,7 +243,7 @@ func TestInOutBinding(t *testing.T) {
 		handler.SetOutput(ctx.Context(), "state", map[string]int{"n": 1})
 		return map[string]string{"state": "a property of that name"}, nil
 	}), map[string]string{"Work/function.json": `{"bindings":[{"name":"input","type":"activityTrigger","direction":"in"},{"name":"state","type":"blob","direction":"inout","path":"a/b"}]}`}, nil)
-	a := h.post("Work", activityBody("1"))
+	a := h.post("Work", testkit.ActivityBody("1"))
 	if string(a.Outputs["state"]) != `{"n":1}` || !bytes.HasPrefix(a.ReturnValue, []byte(`"`)) || h.stderr.String() != "" {
 		t.Errorf("outputs %s, result %s, stderr %s", a.Outputs, a.ReturnValue, h.stderr.String())
 	}
@@ -274,7 +274,7 @@ func TestOnlyTheHostMayCall(t *testing.T) {
 	} {
 		for _, method := range []string{"POST", "GET"} {
 			path := map[string]string{"POST": "/Work", "GET": "/"}[method]
-			req, err := http.NewRequest(method, h.url+path, strings.NewReader(activityBody("1")))
+			req, err := http.NewRequest(method, h.URL+path, strings.NewReader(testkit.ActivityBody("1")))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -283,9 +283,12 @@ func TestOnlyTheHostMayCall(t *testing.T) {
 			if c.header != "" {
 				req.Header.Set(c.header, c.value)
 			}
-			a := h.do(req)
-			if a.status != c.want {
-				t.Errorf("%s %s: %d %s, want %d", name, method, a.status, a.phrase, c.want)
+			a, err := h.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a.Status != c.want {
+				t.Errorf("%s %s: %d %s, want %d", name, method, a.Status, a.Phrase, c.want)
 			}
 			if method == "POST" && (len(ran) == 1) != (c.want == 200) {
 				t.Errorf("%s: ran %d times", name, len(ran))

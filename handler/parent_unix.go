@@ -7,16 +7,17 @@ import (
 	"time"
 )
 
-// awaitParent calls gone when the process that started this one has ended: a process whose parent ends gets another one,
-// and never otherwise. One that has had process 1 for a parent from the start (in a container, or under init) has no
-// host to wait for.
-func awaitParent(gone func()) {
+// watchParent returns a function that returns when the process that started this one has ended: a process whose parent
+// ends gets another one, and never otherwise. One that has had process 1 for a parent from the start (in a container, or
+// under init) has no host to wait for.
+func watchParent() (wait func()) {
 	parent := os.Getppid()
 	if parent == 1 {
-		return
+		return func() { select {} }
 	}
-	for os.Getppid() == parent {
-		time.Sleep(500 * time.Millisecond)
+	return func() {
+		for os.Getppid() == parent {
+			time.Sleep(500 * time.Millisecond)
+		}
 	}
-	gone()
 }

@@ -2,13 +2,15 @@ package handler
 
 import "os"
 
-// awaitParent calls gone when the process that started this one has ended.
-func awaitParent(gone func()) {
+// watchParent returns a function that returns when the process that started this one has ended.
+func watchParent() (wait func()) {
 	parent, err := os.FindProcess(os.Getppid())
-	if err != nil {
-		return
-	}
-	if _, err := parent.Wait(); err == nil {
-		gone()
+	return func() {
+		if err == nil {
+			if _, err := parent.Wait(); err == nil {
+				return
+			}
+		}
+		select {} // it cannot be watched
 	}
 }

@@ -34,6 +34,7 @@ func (a *App) Serve() int {
 
 func (a *App) serve(o Options) error {
 	boundProcess(o.Getenv)
+	hostGone := watchParent()
 	h, err := a.Handler(o)
 	if err != nil {
 		return err
@@ -52,7 +53,10 @@ func (a *App) serve(o Options) error {
 	defer runtime.KeepAlive(ballast)
 	ended := make(chan error, 3)
 	go func() { ended <- NewServer(h).Serve(l) }()
-	go awaitParent(func() { ended <- errHostGone })
+	go func() {
+		hostGone()
+		ended <- errHostGone
+	}()
 	go a.awaitSignal(func(err error) { ended <- err })
 	return <-ended
 }

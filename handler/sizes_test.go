@@ -13,6 +13,7 @@ import (
 	"example.com/durablefunctions/handler"
 	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/internal/wire"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // The largest body in these tests, and so twice the largest value.
@@ -25,12 +26,12 @@ func TestResultTooLarge(t *testing.T) {
 	t.Parallel()
 	h := start(t, activityApp(durable.Activity(func(_ context.Context, n int) (string, error) { return strings.Repeat("x", n), nil })),
 		map[string]string{"Work/function.json": activityJSON}, smallBodies)
-	if a := h.post("Work", activityBody(fmt.Sprint(maxBody/2-2))); a.status != 200 { // and the quotes
-		t.Errorf("the largest: %d %s", a.status, a.phrase)
+	if a := h.post("Work", testkit.ActivityBody(fmt.Sprint(maxBody/2-2))); a.Status != 200 { // and the quotes
+		t.Errorf("the largest: %d %s", a.Status, a.Phrase)
 	}
-	a := h.post("Work", activityBody(fmt.Sprint(maxBody/2-1)))
-	if kind, message, _ := wire.DecodePhrase(wire.Latin1(a.phrase)); a.status != 500 || kind != wire.KindFailed || !strings.Contains(message, "the activity's result has 50001 bytes") {
-		t.Errorf("one larger: %d %s", a.status, a.phrase)
+	a := h.post("Work", testkit.ActivityBody(fmt.Sprint(maxBody/2-1)))
+	if kind, message, _ := wire.DecodePhrase(wire.Latin1(a.Phrase)); a.Status != 500 || kind != wire.KindFailed || !strings.Contains(message, "the activity's result has 50001 bytes") {
+		t.Errorf("one larger: %d %s", a.Status, a.Phrase)
 	}
 }
 
@@ -68,7 +69,7 @@ func TestOrchestratorSendsTooMuch(t *testing.T) {
 			app := handler.New()
 			app.Orchestrator("Orch", c.orchestrator)
 			h := start(t, app, map[string]string{"Orch/function.json": orchJSON}, smallBodies)
-			a := h.post("Orch", `{"Data":{"context":`+twice(firstTurn)+`},"Metadata":{}}`)
+			a := h.post("Orch", `{"Data":{"context":`+testkit.Twice(firstTurn)+`},"Metadata":{}}`)
 			failure := failureOf(t, a)
 			if failure.GetErrorMessage() == "" != (c.want == "") || !strings.Contains(failure.GetErrorMessage(), c.want) {
 				t.Errorf("failure %v, want %q", failure, c.want)
@@ -81,11 +82,11 @@ func TestOrchestratorSendsTooMuch(t *testing.T) {
 }
 
 // failureOf returns why an orchestration failed in the answer, nil if it did not.
-func failureOf(t *testing.T, a answer) *backend.TaskFailureDetails {
+func failureOf(t *testing.T, a testkit.Answer) *backend.TaskFailureDetails {
 	t.Helper()
 	results, err := wire.DecodeActions(strings.Trim(string(a.ReturnValue), `"`))
-	if a.status != 200 || err != nil {
-		t.Fatalf("%d %s: %v", a.status, a.phrase, err)
+	if a.Status != 200 || err != nil {
+		t.Fatalf("%d %s: %v", a.Status, a.Phrase, err)
 	}
 	for _, action := range results.Response.Actions {
 		if d := action.GetCompleteOrchestration().GetFailureDetails(); d != nil {
@@ -122,8 +123,8 @@ func TestLargestBody(t *testing.T) {
 		}
 		h := start(t, app, files, map[string]string{"HANDLER_MAX_BODY_BYTES": value})
 		for _, size := range []int{10, 900_000} {
-			if a := h.post("Work", activityBody(`"`+strings.Repeat("x", size)+`"`)); a.status != 200 || string(a.ReturnValue) != fmt.Sprint(size) {
-				t.Errorf("%s, %d bytes: %d %s", value, size, a.status, a.phrase)
+			if a := h.post("Work", testkit.ActivityBody(`"`+strings.Repeat("x", size)+`"`)); a.Status != 200 || string(a.ReturnValue) != fmt.Sprint(size) {
+				t.Errorf("%s, %d bytes: %d %s", value, size, a.Status, a.Phrase)
 			}
 		}
 	}
