@@ -30,8 +30,8 @@ func newEngine(h *Host) backend.TaskHubWorker {
 	return backend.NewTaskHubWorker(h.hub, turns, activities, log)
 }
 
-// ExecuteOrchestrator runs a turn. It returns an error only if the turn is to be run again: at functionTimeout, and
-// when the host closes. Anything else that goes wrong fails the orchestration for good, as on the real host.
+// ExecuteOrchestrator runs a turn. It returns an error only if the turn is to be run again: at functionTimeout, when the
+// handler puts it off, and when the host closes. Anything else that goes wrong fails the orchestration for good, as on the real host.
 func (e engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
 	start := historyevent.Start(added, past)
 	e.reportStart(added)
@@ -48,11 +48,25 @@ func (e engine) turn(ctx context.Context, id api.InstanceID, start *backend.Hist
 	if !ok {
 		return nil, funchost.NoOrchestrator(start.GetExecutionStarted().GetName(), e.functions)
 	}
-	body, err := funchost.TurnRequest(f, string(id), past, added)
+	var results *funchost.TurnResults
+	err := e.tryUntilDone(f, func(try funchost.Try) (err error) {
+		results, err = e.tryTurn(ctx, f, try, id, past, added)
+		return err
+	})
+	if failure := (*funchost.Exception)(nil); results == nil || err != nil && !errors.As(err, &failure) {
+		return nil, err
+	}
+	e.takeGeneration(id, results)
+	return results, nil
+}
+
+// tryTurn returns results beside the error if they say that the orchestration has failed.
+func (e engine) tryTurn(ctx context.Context, f config.Function, try funchost.Try, id api.InstanceID, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
+	body, err := funchost.TurnRequest(f, try, string(id), past, added)
 	if err != nil {
 		return nil, &funchost.Exception{Message: err.Error()}
 	}
-	a, err := e.invoke(ctx, f, body)
+	a, err := e.invoke(ctx, f, try, body)
 	if err != nil {
 		return nil, err
 	}
@@ -60,12 +74,35 @@ func (e engine) turn(ctx context.Context, id api.InstanceID, start *backend.Hist
 	if err != nil {
 		return nil, err
 	}
-	from := output.Source{Function: f, Instance: string(id), Execution: historyevent.Execution(start), Turn: len(past)}
+	putOff := funchost.IsPutOff(results)
+	from := output.Source{Function: f, Instance: string(id)}
+	if !putOff { // what a refused turn sends is sent by the next as well
+		from.Execution, from.Turn = historyevent.Execution(historyevent.Start(added, past)), len(past)
+	}
 	if err := e.sendOutputs(ctx, from, a); err != nil {
 		return nil, err
 	}
-	e.takeGeneration(id, results)
+	if putOff {
+		e.putOff(id, past, added)
+		return nil, errPutOff
+	}
+	if failure := funchost.OrchestrationFailure(f, results); failure != nil {
+		return results, failure
+	}
 	return results, nil
+}
+
+// errPutOff says that the handler has refused a turn, which it is asked for again.
+var errPutOff = errors.New("the handler put the turn off")
+
+func (e engine) putOff(id api.InstanceID, past, added []*backend.HistoryEvent) {
+	log := e.log.With("instance", id)
+	if historyevent.Start(added) != nil && historyevent.Start(past) == nil {
+		log.Warn("the handler put off a first turn: until it comes again, the host loses every event that is raised for the instance")
+	}
+	if err := e.hub.PutOff(id); err != nil {
+		log.Error("a turn that the handler put off could not be delayed: it comes again at once", "error", err)
+	}
 }
 
 // function finds a function by name and trigger, in any case.
@@ -118,11 +155,20 @@ func (e engine) ExecuteActivity(ctx context.Context, id api.InstanceID, schedule
 }
 
 func (e engine) activity(ctx context.Context, f config.Function, id api.InstanceID, input string) ([]byte, error) {
-	body, err := funchost.ActivityRequest(f, string(id), input)
+	var result []byte
+	err := e.tryUntilDone(f, func(try funchost.Try) (err error) {
+		result, err = e.tryActivity(ctx, f, try, id, input)
+		return err
+	})
+	return result, err
+}
+
+func (e engine) tryActivity(ctx context.Context, f config.Function, try funchost.Try, id api.InstanceID, input string) ([]byte, error) {
+	body, err := funchost.ActivityRequest(f, try, string(id), input)
 	if err != nil {
 		return nil, err
 	}
-	a, err := e.invoke(ctx, f, body)
+	a, err := e.invoke(ctx, f, try, body)
 	if err != nil {
 		return nil, err
 	}

@@ -118,7 +118,7 @@ func (b *inbox) try(ctx context.Context, function string, m Message) (reason str
 		reason = refusal.Reason
 	}
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, errors.Is(failure, context.Canceled):
 		return reason, b.hub.CancelDelivery(ctx, m)
 	case m.DeliveryCount >= b.maxDeliveries:
 		return reason, b.hub.BuryMessage(ctx, m, reason)

@@ -265,7 +265,7 @@ func TestDeadly(t *testing.T) {
 	app := newTestApp(t)
 	data := t.TempDir()
 	h := open(t, app, func(o *Options) { o.DataDir = data })
-	h.stopInbox() // so that the row below is what a dead process left
+	h.stopAccepting() // so that the row below is what a dead process left
 	h.delivery.Wait()
 	if _, err := openFile(t, data).Exec("INSERT INTO messages (function, id, body, enqueued, deliveries, reason) VALUES ('Start', 'deadly', 'x', 1, 10, ?)", taskhub.DiedReason); err != nil {
 		t.Fatal(err)

@@ -15,11 +15,34 @@ import (
 // errTimeout says that an invocation ran longer than functionTimeout.
 var errTimeout = errors.New("functionTimeout exceeded")
 
+// tryUntilDone tries an invocation until a try succeeds, fails without an *funchost.Exception, or the function's retry policy allows
+// no more. As on the real host, it keeps its worker meanwhile. When the host stops, it does not wait for another try.
+func (h *Host) tryUntilDone(f config.Function, attempt func(funchost.Try) error) error {
+	for try := funchost.FirstTry(f); ; {
+		err := attempt(try)
+		failure := (*funchost.Exception)(nil)
+		if !errors.As(err, &failure) {
+			return err
+		}
+		next, delay, ok := try.Next(failure)
+		if !ok {
+			return err
+		}
+		h.log.Warn("an invocation failed and is tried again", "function", f.Name, "try", next.Count, "after", delay, "reason", failure.Reason())
+		select {
+		case <-time.After(delay):
+		case <-h.accepting.Done():
+			return h.accepting.Err()
+		}
+		try = next
+	}
+}
+
 // invoke posts one invocation and reads its answer. The error is an *funchost.Exception, or one from the host being closed.
-func (h *Host) invoke(ctx context.Context, f config.Function, body []byte) (*funchost.Answer, error) {
+func (h *Host) invoke(ctx context.Context, f config.Function, try funchost.Try, body []byte) (*funchost.Answer, error) {
 	ctx, stop := h.invocationContext(ctx)
 	defer stop()
-	reply, err := h.transport.Post(ctx, f.Name, body)
+	reply, err := h.transport.Post(ctx, f.Name, try.InvocationID, body)
 	switch {
 	case err == nil:
 		return h.accept(f, reply)
@@ -83,10 +106,14 @@ func (h *Host) Deliver(ctx context.Context, function string, m Message) (Deliver
 	caller := h.sidecar.NewCaller()
 	defer h.sidecar.Forget(caller)
 	client := funchost.Client{TaskHub: h.app.Host.HubName, Address: h.sidecar.Address, Token: caller.Token}
-	a, err := h.invoke(ctx, f, funchost.MessageRequest(f, funchost.Message(withDefaults(m)), client))
-	if err == nil {
-		err = h.sendOutputs(ctx, output.Source{Function: f}, a)
-	}
+	m = withDefaults(m)
+	err := h.tryUntilDone(f, func(try funchost.Try) error {
+		a, err := h.invoke(ctx, f, try, funchost.MessageRequest(f, try, funchost.Message(m), client))
+		if err != nil {
+			return err
+		}
+		return h.sendOutputs(ctx, output.Source{Function: f}, a)
+	})
 	if e := (*funchost.Exception)(nil); errors.As(err, &e) {
 		err = &InvocationError{Function: f.Name, Status: e.Status, Reason: e.OwnWords()}
 	}

@@ -23,6 +23,8 @@
 // answer as the real host does: an orchestrator turn that is not answered well, an output that cannot be sent, a custom
 // status that is too large each fail the orchestration for good; a failed activity becomes the real host's nested
 // failure details; an invocation longer than functionTimeout is given up, and if it is an orchestrator turn run again.
+// The retry policies of function.json and host.json come before all that: the invocation is tried again, with the same id,
+// while the policy allows. A turn that the handler refuses (requiresHistory) comes again after 2 seconds, 4, 8 and so on.
 // It differs where the real host would hang: an empty answer, an empty or overlong instance id fail at once, with an
 // error that says why.
 //
@@ -87,6 +89,8 @@ type Options struct {
 	// Retention is how long an orchestration is kept after it, and all below it, has ended; 0 means for ever. Dead
 	// letters, mails and other outputs are kept until somebody takes them away.
 	Retention time.Duration
+
+	putOffUnit time.Duration // for tests: what a turn that is put off waits for twice at first; 0 means a second
 }
 
 // Instance is an orchestration instance: ID, Name, Parent (an instance id, empty for a root), Status, CustomStatus (JSON),
@@ -136,6 +140,7 @@ type Host struct {
 	onConsole  func(function, line string)
 	onInstance func(Instance)
 	timeout    time.Duration // functionTimeout, 0: none
+	putOffUnit time.Duration
 
 	lock      *flock.Flock
 	hub       *taskhub.TaskHub
@@ -146,12 +151,13 @@ type Host struct {
 	inbox     *inbox
 	delivery  sync.WaitGroup // of messages, and what else goes on beside the engine
 
-	ctx       context.Context // of the invocations
-	cancel    context.CancelFunc
-	stopInbox context.CancelFunc
-	stopOnce  sync.Once
-	closeOnce sync.Once
-	closeErr  error
+	ctx           context.Context // of the invocations
+	cancel        context.CancelFunc
+	accepting     context.Context // ends when the host stops
+	stopAccepting context.CancelFunc
+	stopOnce      sync.Once
+	closeOnce     sync.Once
+	closeErr      error
 }
 
 const (
@@ -175,7 +181,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 }
 
 func newHost(ctx context.Context, o Options, app *config.App) *Host {
-	h := &Host{app: app, functions: map[string]config.Function{}, settings: o.Settings, log: o.Logger, onConsole: o.OnConsole, onInstance: o.OnInstance}
+	h := &Host{app: app, functions: map[string]config.Function{}, settings: o.Settings, log: o.Logger, onConsole: o.OnConsole, onInstance: o.OnInstance, putOffUnit: o.putOffUnit}
 	for name, f := range app.Functions {
 		h.functions[strings.ToLower(name)] = f
 	}
@@ -196,6 +202,7 @@ func newHost(ctx context.Context, o Options, app *config.App) *Host {
 		h.timeout = defaultFunctionTimeout
 	}
 	h.ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	h.accepting, h.stopAccepting = context.WithCancel(h.ctx)
 	return h
 }
 
@@ -219,12 +226,10 @@ func (h *Host) open(ctx context.Context, o Options) error {
 		maxDeliveries = defaultMaxDeliveryCount
 	}
 	h.inbox = newInbox(h.hub, h.log, limits.MaxConcurrentCalls, maxDeliveries, h.Deliver)
-	accepting, stop := context.WithCancel(h.ctx)
-	h.stopInbox = stop
-	h.delivery.Go(func() { h.inbox.run(h.ctx, accepting) })
-	h.delivery.Go(func() { h.inbox.watch(accepting) })
+	h.delivery.Go(func() { h.inbox.run(h.ctx, h.accepting) })
+	h.delivery.Go(func() { h.inbox.watch(h.accepting) })
 	if o.Retention > 0 {
-		h.delivery.Go(func() { h.hub.PurgeEvery(accepting, o.Retention) })
+		h.delivery.Go(func() { h.hub.PurgeEvery(h.accepting, o.Retention) })
 	}
 	return nil
 }
@@ -247,7 +252,7 @@ func (h *Host) openData(ctx context.Context, dir string) error {
 		return &BusyError{DataDir: dir}
 	}
 	h.lock = lock
-	h.hub, err = taskhub.Open(ctx, taskhub.Options{DataDir: dir, Log: h.log, OnInstance: h.onInstance})
+	h.hub, err = taskhub.Open(ctx, taskhub.Options{DataDir: dir, Log: h.log, OnInstance: h.onInstance, PutOffUnit: h.putOffUnit})
 	return err
 }
 
@@ -259,7 +264,7 @@ const abandonTime = time.Second
 // behind, and so is what waits for a locked file. Afterwards the host can still be asked what there is, such as what is left. Close ends it.
 func (h *Host) Stop(ctx context.Context) {
 	h.stopOnce.Do(func() {
-		h.stopInbox()
+		h.stopAccepting()
 		drained := make(chan struct{})
 		go func() {
 			defer close(drained)

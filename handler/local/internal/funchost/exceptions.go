@@ -50,6 +50,8 @@ const (
 	jsonSerializationException = "Newtonsoft.Json.JsonSerializationException"
 	invocationException        = "Microsoft.Azure.WebJobs.Host.FunctionInvocationException"
 	timeoutException           = "Microsoft.Azure.WebJobs.Host.FunctionTimeoutException"
+
+	orchestrationFailureException = "DurableTask.Core.Exceptions.OrchestrationFailureException"
 )
 
 // IsTimeout says whether the invocation ran longer than functionTimeout.

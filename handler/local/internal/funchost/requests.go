@@ -42,7 +42,7 @@ func sys(function string) []byte {
 }
 
 // TurnRequest returns the request of an orchestrator's turn.
-func TurnRequest(f config.Function, instance string, past, added []*backend.HistoryEvent) ([]byte, error) {
+func TurnRequest(f config.Function, try Try, instance string, past, added []*backend.HistoryEvent) ([]byte, error) {
 	sent := make([]*backend.HistoryEvent, len(added))
 	for i, event := range added {
 		sent[i] = historyevent.AsStored(event)
@@ -54,12 +54,13 @@ func TurnRequest(f config.Function, instance string, past, added []*backend.Hist
 	data, metadata := &object{}, &object{}
 	data.set(f.Trigger().Name, twice(history))
 	metadata.set("sys", sys(f.Name))
+	try.describe(metadata, f.Name)
 	return envelope(data, metadata), nil
 }
 
 // ActivityRequest returns the request of an activity. The error is an [*Exception]: an input that the extension cannot read
 // fails the invocation before the handler is called.
-func ActivityRequest(f config.Function, instance, input string) ([]byte, error) {
+func ActivityRequest(f config.Function, try Try, instance, input string) ([]byte, error) {
 	if input == "" {
 		input = "null"
 	}
@@ -76,6 +77,7 @@ func ActivityRequest(f config.Function, instance, input string) ([]byte, error) 
 	metadata.set("data", encodeJSON(value))
 	metadata.set("sys", sys(f.Name))
 	metadata.copyProperties(value)
+	try.describe(metadata, f.Name)
 	return envelope(data, metadata), nil
 }
 
@@ -90,7 +92,7 @@ type Message struct {
 }
 
 // MessageRequest returns the request of a Service Bus message.
-func MessageRequest(f config.Function, m Message, client Client) []byte {
+func MessageRequest(f config.Function, try Try, m Message, client Client) []byte {
 	data, metadata := &object{}, &object{}
 	for _, b := range f.Bindings {
 		switch {
@@ -114,12 +116,12 @@ func MessageRequest(f config.Function, m Message, client Client) []byte {
 	metadata.set("ApplicationProperties", []byte("{}"))
 	metadata.set("UserProperties", []byte("{}"))
 	metadata.set("sys", sys(f.Name))
-	if isBinary(f.Trigger()) {
-		return envelope(data, metadata)
+	if !isBinary(f.Trigger()) {
+		if value, err := newtonsoft.Properties([]byte(textOf(m.Body))); err == nil { // only JSON has properties
+			metadata.copyProperties(value)
+		}
 	}
-	if value, err := newtonsoft.Properties([]byte(textOf(m.Body))); err == nil { // only JSON has properties
-		metadata.copyProperties(value)
-	}
+	try.describe(metadata, f.Name)
 	return envelope(data, metadata)
 }
 
@@ -154,7 +156,7 @@ func (c Client) binding(b config.Binding) []byte {
 	o := &object{}
 	o.set("taskHubName", once(hub))
 	for _, name := range []string{"connectionName", "creationUrls", "managementUrls", "baseUrl"} {
-		o.set(name, []byte("null"))
+		o.set(name, null)
 	}
 	o.set("requiredQueryStringParameters", once(""))
 	o.set("rpcBaseUrl", once("http://"+c.Token+"@"+c.Address))

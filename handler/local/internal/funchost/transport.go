@@ -13,8 +13,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // Transport posts invocations to the handler as the host does, over connections in memory. They carry real HTTP: what
@@ -63,21 +61,36 @@ type Reply struct {
 	Body        []byte
 }
 
-// Post sends one invocation.
-func (t *Transport) Post(ctx context.Context, function string, body []byte) (*Reply, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://127.0.0.1/"+function, bytes.NewReader(body))
+// maxRedirects is how often the host posts an invocation again because the answer says so.
+const maxRedirects = 50
+
+// Post sends one invocation: again, at once, while the answer is a redirect that keeps the method.
+func (t *Transport) Post(ctx context.Context, function, invocationID string, body []byte) (*Reply, error) {
+	path := "/" + function
+	for redirects := 0; ; redirects++ {
+		reply, location, err := t.post(ctx, path, invocationID, body)
+		if err != nil || location == "" || redirects == maxRedirects {
+			return reply, err
+		}
+		path = location
+	}
+}
+
+// post also returns the path that the answer redirects to, "" if it does not.
+func (t *Transport) post(ctx context.Context, path, invocationID string, body []byte) (*Reply, string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://127.0.0.1"+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	request.ContentLength = -1 // chunked, as the host sends it
 	request.GetBody = nil      // and never twice
 	request.Header.Set("Content-Type", "application/json; charset=utf-8")
 	request.Header.Set("User-Agent", userAgent)
-	request.Header.Set("X-Azure-Functions-InvocationId", uuid.NewString())
+	request.Header.Set("X-Azure-Functions-InvocationId", invocationID)
 	request.Header.Set("X-Azure-Functions-HostVersion", hostVersion)
 	response, err := t.client.RoundTrip(request)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerSize+1))
@@ -85,10 +98,22 @@ func (t *Transport) Post(ctx context.Context, function string, body []byte) (*Re
 		err = fmt.Errorf("the answer has more than %d bytes", maxAnswerSize)
 	}
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	_, reason, _ := strings.Cut(response.Status, " ")
-	return &Reply{response.StatusCode, latin1(reason), response.Header.Get("Content-Type"), text}, nil
+	return &Reply{response.StatusCode, latin1(reason), response.Header.Get("Content-Type"), text}, redirect(response), nil
+}
+
+// redirect returns the path at the handler that a 307 or 308 names.
+func redirect(response *http.Response) string {
+	if response.StatusCode != http.StatusTemporaryRedirect && response.StatusCode != http.StatusPermanentRedirect {
+		return ""
+	}
+	location, err := response.Location()
+	if err != nil || location.Host != response.Request.URL.Host {
+		return ""
+	}
+	return location.RequestURI()
 }
 
 func (r *Reply) isJSON() bool {

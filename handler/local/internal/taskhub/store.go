@@ -47,6 +47,10 @@ CREATE TABLE IF NOT EXISTS events ( -- not yet seen by their orchestration
 );
 CREATE INDEX IF NOT EXISTS events_instance ON events (instance, seq);
 CREATE INDEX IF NOT EXISTS events_visible ON events (visible) WHERE visible > 0;
+CREATE TABLE IF NOT EXISTS put_off ( -- events whose turn the handler has refused
+	event INTEGER PRIMARY KEY, -- sequence number
+	times INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS tasks ( -- activities that have not ended
 	seq       INTEGER PRIMARY KEY AUTOINCREMENT,
 	instance  TEXT NOT NULL,

@@ -43,6 +43,8 @@ type TaskHub struct {
 	// onInstance hears of a start, a new custom status and an end.
 	onInstance func(Instance)
 
+	putOffUnit time.Duration
+
 	queue   *queue // instances with events
 	taskAdd signal // there may be more tasks
 
@@ -74,6 +76,7 @@ type turn struct {
 	cutoff    int64
 	more      bool
 	next      *Generation // set when the orchestration continues as new
+	putOff    bool        // its events come again later
 }
 
 // Generation is what a continue-as-new asks for.
@@ -100,6 +103,8 @@ type Options struct {
 	// OnInstance is called when an instance changes its custom status and when it ends: never for two changes of one
 	// instance at a time. It holds that instance up.
 	OnInstance func(Instance)
+
+	PutOffUnit time.Duration // what a turn that is put off waits for twice at first; 0 means a second
 }
 
 // Open opens the task hub of a data directory, or makes it. The error names the file and says what to do.
@@ -114,9 +119,12 @@ func Open(ctx context.Context, o Options) (*TaskHub, error) {
 	if o.OnInstance == nil {
 		o.OnInstance = func(Instance) {}
 	}
+	if o.PutOffUnit == 0 {
+		o.PutOffUnit = time.Second
+	}
 	open, shut := context.WithCancel(context.Background())
 	return &TaskHub{
-		open: open, shut: shut, held: make(chan struct{}, 2),
+		open: open, shut: shut, putOffUnit: o.PutOffUnit, held: make(chan struct{}, 2),
 		store: s, log: o.Log, onInstance: o.OnInstance, queue: newQueue(), taskAdd: newSignal(),
 		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, watchers: map[string]chan struct{}{},
 	}, nil

@@ -167,7 +167,13 @@ func (h *TaskHub) AbandonOrchestrationWorkItem(_ context.Context, item *backend.
 	if h.turns[id] == nil {
 		return nil
 	}
+	again := h.turns[id].putOff
 	delete(h.turns, id)
+	if again { // with what has come meanwhile; its own events are hidden
+		h.queue.add(string(id))
+		h.queue.done(string(id))
+		return nil
+	}
 	h.attempts[id]++
 	time.AfterFunc(retryDelay(h.attempts[id]), func() {
 		h.queue.add(string(id))

@@ -1,0 +1,197 @@
+package funchost
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/internal/wire"
+	"github.com/google/uuid"
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+)
+
+// Try is one try at an invocation. There are several if its function has a retry policy and they fail.
+type Try struct {
+	InvocationID string // the same for all of them
+	Count        int    // of the tries before this one
+	policy       *config.Retry
+	last         *Exception // how the try before this one failed
+}
+
+// FirstTry begins an invocation.
+func FirstTry(f config.Function) Try { return Try{InvocationID: uuid.NewString(), policy: f.Retry} }
+
+// Next returns the try that follows when this one has failed, and how long the host waits before it; ok is false if the
+// function has no retry policy, or the policy allows no more.
+func (t Try) Next(failure *Exception) (next Try, delay time.Duration, ok bool) {
+	if t.policy == nil || t.policy.MaxRetryCount >= 0 && t.Count >= t.policy.MaxRetryCount {
+		return Try{}, 0, false
+	}
+	delay = t.delay()
+	t.Count++
+	t.last = failure
+	return t, delay, true
+}
+
+// delay follows the WebJobs SDK: the minimum first, then more by a power of two of it, give or take a fifth.
+func (t Try) delay() time.Duration {
+	p := t.policy
+	if p.Strategy == config.FixedDelay {
+		return p.DelayInterval
+	}
+	if t.Count == 0 {
+		return p.MinimumInterval
+	}
+	spread := 0.8 + 0.4*rand.Float64()
+	factor := float64(int64(1) << min(t.Count-1, 62))
+	if more := spread * factor * float64(p.MinimumInterval); more < float64(p.MaximumInterval-p.MinimumInterval) {
+		return p.MinimumInterval + time.Duration(more)
+	}
+	return p.MaximumInterval
+}
+
+// describe adds what the handler is told of a try. Only a function with a retry policy is told; what the input says instead
+// is overwritten.
+func (t Try) describe(metadata *object, function string) {
+	if t.policy == nil {
+		return
+	}
+	o := &object{}
+	o.set("RetryCount", number(t.Count))
+	o.set("MaxRetryCount", number(t.policy.MaxRetryCount))
+	o.set("Exception", t.last.invocationFailure(function, t.InvocationID))
+	o.set("Instance", null)
+	o.set("State", []byte("{}"))
+	metadata.set("RetryContext", o.append(nil))
+}
+
+var null = []byte("null")
+
+func number(n int) []byte { return strconv.AppendInt(nil, int64(n), 10) }
+
+// HResults of .NET, by exception type.
+var hresults = map[string]int{invalidOperationException: -2146233079, httpIOException: -2146232800}
+
+const defaultHResult = -2146233088
+
+// invocationFailure is the exception of an invocation as Newtonsoft.Json writes it, but for the stack traces.
+func (e *Exception) invocationFailure(function, invocation string) []byte {
+	if e == nil {
+		return null
+	}
+	o := &object{}
+	o.set("InstanceId", once(invocation))
+	o.set("MethodName", once("Host.Functions."+function))
+	o.set("Handled", []byte("false"))
+	e.serializable(o, "System.Private.CoreLib")
+	return o.append(nil)
+}
+
+func (e *Exception) json() []byte {
+	if e == nil {
+		return null
+	}
+	o := &object{}
+	switch e.Type {
+	case httpRequestException, httpIOException:
+		e.ofHTTP(o)
+	case orchestrationFailureException:
+		e.serializable(o, "Microsoft.Azure.WebJobs.Extensions.DurableTask")
+	default:
+		e.serializable(o, "Microsoft.Azure.WebJobs.Host")
+	}
+	return o.append(nil)
+}
+
+// serializable sets the properties of an exception that is ISerializable.
+func (e *Exception) serializable(o *object, source string) {
+	o.set("ClassName", once(e.Type))
+	o.set("Message", once(e.Message))
+	o.set("Data", null)
+	o.set("InnerException", e.Inner.json())
+	o.set("HelpURL", null)
+	o.set("StackTraceString", null)
+	o.set("RemoteStackTraceString", null)
+	o.set("RemoteStackIndex", number(0))
+	o.set("ExceptionMethod", null)
+	o.set("HResult", number(e.hresult()))
+	o.set("Source", once(source))
+	o.set("WatsonBuckets", null)
+	if e.Type == orchestrationFailureException {
+		o.set("Details", null)
+	}
+}
+
+// ofHTTP sets the properties of an exception of System.Net.Http, which is written property by property.
+func (e *Exception) ofHTTP(o *object) {
+	const responseEnded = 10
+	kind := 0
+	if e.Type == httpIOException || e.Inner != nil {
+		kind = responseEnded
+	}
+	o.set("HttpRequestError", number(kind))
+	if e.Type == httpRequestException {
+		status := null
+		if e.Status != 0 {
+			status = number(e.Status)
+		}
+		o.set("StatusCode", status)
+	}
+	o.set("Message", once(e.Message))
+	o.set("Data", []byte("{}"))
+	o.set("InnerException", e.Inner.json())
+	o.set("HelpLink", null)
+	o.set("Source", once("System.Net.Http"))
+	o.set("HResult", number(e.hresult()))
+	o.set("StackTrace", null)
+}
+
+func (e *Exception) hresult() int {
+	if e.Type == httpRequestException && e.Inner != nil {
+		return e.Inner.hresult()
+	}
+	if result, ok := hresults[e.Type]; ok {
+		return result
+	}
+	return defaultHResult
+}
+
+// OrchestrationFailure is the exception that a turn's results are to the host if they say that the orchestration has failed, which
+// it retries like any other; nil if they do not. Two ends in one answer are not retried.
+func OrchestrationFailure(f config.Function, results *TurnResults) *Exception {
+	for _, action := range results.Response.Actions {
+		c := action.GetCompleteOrchestration()
+		if c == nil {
+			continue
+		}
+		if c.GetOrchestrationStatus() != api.RUNTIME_STATUS_FAILED {
+			return nil
+		}
+		message := c.GetResult().GetValue()
+		if details := c.GetFailureDetails(); details != nil {
+			message = details.GetErrorMessage()
+		}
+		return Failed(f.Name, &Exception{Type: orchestrationFailureException, Message: message})
+	}
+	return nil
+}
+
+// IsPutOff says that the handler refuses the turn: the host stores nothing of it, and asks again later. It does the same
+// when an orchestration fails for lack of memory.
+func IsPutOff(results *TurnResults) bool {
+	if wire.RequiresHistory(results) {
+		return true
+	}
+	for _, action := range results.Response.Actions {
+		if ranOutOfMemory(action.GetCompleteOrchestration().GetFailureDetails()) {
+			return true
+		}
+	}
+	return false
+}
+
+func ranOutOfMemory(details *backend.TaskFailureDetails) bool {
+	return details != nil && (details.GetErrorType() == "System.OutOfMemoryException" || ranOutOfMemory(details.GetInnerFailure()))
+}
