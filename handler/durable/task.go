@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/microsoft/durabletask-go/task"
 
 	"example.com/durablefunctions/handler/internal/replay"
@@ -74,8 +73,7 @@ func (t *Task[T]) value() (T, error) {
 	if t.err != nil || t.result == "" {
 		return v, t.err
 	}
-	// Every turn decodes every result anew: encoding/json's next version does it in half the time.
-	if err := jsonv1.Unmarshal([]byte(t.result), &v); err != nil {
+	if err := json.Unmarshal([]byte(t.result), &v); err != nil {
 		return v, fmt.Errorf("the task's result is no %T: %w", v, err)
 	}
 	return v, nil

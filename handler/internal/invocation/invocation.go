@@ -10,7 +10,6 @@ import (
 	"maps"
 	"sync"
 
-	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/microsoft/durabletask-go/task"
 
 	"example.com/durablefunctions/handler/internal/wire"
@@ -93,7 +92,7 @@ func (a activityContext) GetInput(v any) error {
 	if len(a.input) == 0 {
 		return nil
 	}
-	return jsonv1.Unmarshal(a.input, v) // as encoding/json does, in half the time
+	return json.Unmarshal(a.input, v)
 }
 
 // Marshal makes JSON that says what v says: json.Marshal would write < as an escape.
