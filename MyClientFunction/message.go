@@ -8,6 +8,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 )
 
 // Message is what the queue brings: records, or the batch that they are in.
@@ -90,4 +94,17 @@ func parseBatch(raw json.RawMessage) (Message, error) {
 		return Message{}, errors.New("the message's Batch must be a non-empty string")
 	}
 	return m, nil
+}
+
+// decode returns the text of a message's bytes: UTF-8, or UTF-16 with its byte order mark.
+func decode(body []byte) (string, error) {
+	text, _, err := transform.Bytes(unicode.BOMOverride(unicode.UTF8.NewDecoder()), body)
+	if err != nil {
+		return "", fmt.Errorf("the message cannot be read: %w", err)
+	}
+	marked := bytes.HasPrefix(body, []byte{0xff, 0xfe}) || bytes.HasPrefix(body, []byte{0xfe, 0xff})
+	if !marked && !utf8.Valid(body) {
+		return "", errors.New("the message is neither UTF-8 nor UTF-16 with a byte order mark: send it as UTF-8")
+	}
+	return string(text), nil
 }

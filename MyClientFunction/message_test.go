@@ -92,24 +92,23 @@ func TestInstanceID(t *testing.T) {
 			return "", false
 		})
 	}
-	forged := `{"messageID":"evil","Batch":"b"}`
+	const at, later = "2026-11-26T00:02:11", "2026-11-26T00:02:12"
 	same := id("text", "MessageId", "m")
 	if same != id("text", "MessageId", "m", "SequenceNumber", "2") || len(same) != 32 {
 		t.Errorf("id %q", same)
 	}
-	if again := id(forged, "MessageId", "evil", "SequenceNumber", "7"); again != id(forged, "MessageId", "evil", "SequenceNumber", "7") {
-		t.Error("a second delivery of a message with a forged id has another id")
-	}
-	both := `{"MESSAGEID":"evil","sequencenumber":1,"Batch":"b"}`
-	if again := id(both, "MessageId", "evil", "SequenceNumber", "1"); again != id(both, "MessageId", "evil", "SequenceNumber", "1") {
-		t.Error("a second delivery of a message that forges both has another id")
+	for _, identity := range [][]string{
+		{"MessageId", "m", "SequenceNumber", "7"}, {"SequenceNumber", "7", "EnqueuedTimeUtc", at}, {"Id", "storage queue"},
+	} {
+		if id("text", identity...) != id("text", identity...) {
+			t.Errorf("%v: a second delivery has another id", identity)
+		}
 	}
 	seen := map[string]bool{same: true}
 	for _, other := range []string{
 		id("text2", "MessageId", "m"), id("text", "MessageId", "m2"), id("ext", "MessageId", "mt"),
-		id(forged, "MessageId", "evil", "SequenceNumber", "7"), id(forged, "MessageId", "evil", "SequenceNumber", "8"),
-		id(forged, "MessageId", "evil"), id(forged), id("text"), id("text", "MessageId", ""), id("text", "SequenceNumber", "7"),
-		id("text", "SequenceNumber", "7"),
+		id("text", "SequenceNumber", "7", "EnqueuedTimeUtc", at), id("text", "SequenceNumber", "7", "EnqueuedTimeUtc", later),
+		id("text", "SequenceNumber", "8", "EnqueuedTimeUtc", at), id("text", "Id", "m3"), id("text"), id("text"), id("text", "MessageId", ""),
 	} {
 		if seen[other] {
 			t.Errorf("id %q twice", other)

@@ -14,6 +14,8 @@
 //	BATCH_SIZE                   records in one orchestration (default 100); more are split up into sub-orchestrations
 //	PROCESS_ATTEMPTS             attempts at a record whose activity was lost (default 3)
 //	PROCESS_RETRY_INTERVAL       before the second attempt, doubled for each one after (default 5s)
+//	STORE_ATTEMPTS               attempts at a record whose store is down, PROCESS_RETRY_INTERVAL apart, doubled up to two
+//	                             minutes (default 10: ten minutes and more)
 //	MAIL_ATTEMPTS                attempts at the mail (default 3)
 //	MAIL_RETRY_INTERVAL          as above (default 10s)
 //	MESSAGE_MAX_BYTES            largest message (default 262144; Service Bus Premium allows more)
@@ -23,7 +25,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -35,6 +37,7 @@ import (
 	"example.com/durablefunctions/handler"
 	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/payload"
+	"example.com/durablefunctions/internal/crm"
 )
 
 // Records finds the records of a batch. Put your own source here; crm.Store is the one of this app.
@@ -61,6 +64,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	s.Input.BatchSize = defaultBatchSize
 	r.number("BATCH_SIZE", 2, &s.Input.BatchSize)
 	r.number("PROCESS_ATTEMPTS", 1, &s.Input.Attempts)
+	r.number("STORE_ATTEMPTS", 1, &s.Input.StoreAttempts)
 	r.number("MAIL_ATTEMPTS", 1, &s.Input.MailAttempts)
 	r.seconds("PROCESS_RETRY_INTERVAL", &s.Input.RetryIntervalSeconds)
 	r.seconds("MAIL_RETRY_INTERVAL", &s.Input.MailRetryIntervalSeconds)
@@ -100,8 +104,11 @@ func (r *reader) seconds(name string, v *float64) {
 // New returns the function.
 func New(records Records, settings Settings) handler.TriggerFunc {
 	return func(ctx context.Context, in *handler.Invocation) error {
-		text := in.Text("myQueueItem")
 		log := durable.Log(ctx)
+		text, err := decode(in.Bytes("myQueueItem"))
+		if err != nil {
+			return err
+		}
 		log.Info("Started MyClientFunction;Go Queue trigger function received: " + shorten(text))
 
 		message, err := Parse(text, settings.MaxMessageBytes)
@@ -143,45 +150,58 @@ func New(records Records, settings Settings) handler.TriggerFunc {
 	}
 }
 
+// resolve finds the records of a message. It waits for a store that is down, as long as the invocation may take: Service
+// Bus delivers a message that fails ten times within a moment, and then gives it up.
 func resolve(ctx context.Context, records Records, m Message) ([]string, error) {
 	if m.Batch == "" {
 		return m.RecordIds, nil
 	}
-	ids, err := records.Records(ctx, m.Batch)
-	return unique(ids), err
+	for wait := firstWait; ; wait = min(2*wait, maxWait) {
+		ids, err := records.Records(ctx, m.Batch)
+		if _, down := errors.AsType[*crm.UnavailableError](err); !down {
+			return unique(ids), err
+		}
+		if wait == firstWait {
+			durable.Log(ctx).Warn("The record store is down: waiting for it.", "error", err)
+		}
+		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) < wait+reserve {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(wait):
+		}
+	}
 }
 
-// InstanceID returns the id of the orchestration that a message starts, made from the message's id and its text: the
-// same when it is delivered again, and another for the same text in another message. Without a message id it is random.
+// The waits for a store that is down, and what is left of the invocation's time for the start of the orchestration.
+const (
+	firstWait = time.Second
+	maxWait   = 15 * time.Second
+	reserve   = 10 * time.Second
+)
+
+// InstanceID returns the id of the orchestration that a message starts, made from the message's identity and its text:
+// the same when it is delivered again, and another for the same text in another message. The identity is the MessageId; a
+// Service Bus message without one has its SequenceNumber and the time of its arrival, one of a storage queue its Id. Only
+// if the host gives none of them, the id is random.
 //
-// metadata is the host's, of which a message can forge what it has a property for. A text that names a MessageId of its
-// own is told from its like by the SequenceNumber that Service Bus gave the message, unless it names that too.
+// metadata is the host's. The trigger's dataType is binary, with which the host copies nothing of the message over it.
 func InstanceID(text string, metadata func(name string) (string, bool)) string {
 	identity, _ := metadata("MessageId")
-	if names(text, "MessageId") && !names(text, "SequenceNumber") {
-		if number, ok := metadata("SequenceNumber"); ok {
-			identity = number
-		}
+	if number, ok := metadata("SequenceNumber"); ok && identity == "" {
+		enqueued, _ := metadata("EnqueuedTimeUtc")
+		identity = number + " " + enqueued
+	}
+	if identity == "" {
+		identity, _ = metadata("Id")
 	}
 	if identity == "" {
 		return uuid.NewString()
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(identity), identity, text))
 	return hex.EncodeToString(sum[:16])
-}
-
-// names says whether the text is a JSON object with a property of that name, in any case.
-func names(text, name string) bool {
-	var properties map[string]json.RawMessage
-	if json.Unmarshal([]byte(text), &properties) != nil {
-		return false
-	}
-	for property := range properties {
-		if strings.EqualFold(property, name) {
-			return true
-		}
-	}
-	return false
 }
 
 // shorten keeps a long message out of the log.

@@ -47,12 +47,12 @@ func runRecords(ctx *task.OrchestrationContext, b batch) []Failure {
 		inputs[i] = processactivity.Input{RecordId: id, JobId: b.JobId}
 	}
 	failed := func(r processactivity.Result) bool { return !r.Success }
-	outcomes := durable.FanOut(ctx, processactivity.Name, inputs, failed, b.retryLost())
+	outcomes := durable.FanOut(ctx, processactivity.Name, inputs, failed, b.retryRecord())
 	failures := []Failure{}
 	for i, o := range outcomes {
 		switch {
 		case o.Err != nil:
-			failures = append(failures, Failure{b.RecordIds[i], shorten(o.Err.Error(), maxMessage)})
+			failures = append(failures, Failure{b.RecordIds[i], shorten(b.explain(o.Err), maxMessage)})
 		case !o.Value.Success:
 			failures = append(failures, Failure{b.RecordIds[i], shorten(o.Value.ErrorMessage, maxMessage)})
 		}
@@ -122,6 +122,46 @@ func (b batch) retryLost() durable.CallOption {
 		Backoff:       2,
 		Retry:         lost,
 	})
+}
+
+// maxStoreInterval bounds the waits for a store that is down: with the defaults they add up to ten and a half minutes.
+const maxStoreInterval = 2 * time.Minute
+
+// retryRecord is retryLost for a record, and has one whose store was down, with which the activity fails as a whole, tried
+// again for longer. One that ran into its deadline gets one more attempt: the store knows by the JobId what it has done.
+func (b batch) retryRecord() durable.CallOption {
+	if b.StoreAttempts == 0 {
+		return b.retryLost()
+	}
+	return durable.WithRetry(durable.RetryPolicy{
+		AttemptsFor: func(err error) int {
+			e, ok := errors.AsType[*durable.TaskError](err)
+			switch {
+			case !ok:
+				return 1
+			case e.Kind == durable.Failed:
+				return b.StoreAttempts
+			case e.Kind == durable.DeadlineExceeded:
+				return min(2, b.Attempts)
+			case lost(err):
+				return b.Attempts
+			}
+			return 1
+		},
+		FirstInterval: seconds(b.RetryIntervalSeconds),
+		Backoff:       2,
+		MaxInterval:   maxStoreInterval,
+		Spread:        0.5,
+	})
+}
+
+// explain is why a record failed whose activity did.
+func (b batch) explain(err error) string {
+	e, ok := errors.AsType[*durable.TaskError](err)
+	if ok && b.StoreAttempts > 0 && e.Kind == durable.DeadlineExceeded {
+		return e.Message + "; the record may have been processed all the same"
+	}
+	return err.Error()
 }
 
 // lost says whether another attempt may do better: the process died, say. One that ran past its deadline would do so

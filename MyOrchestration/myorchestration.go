@@ -43,6 +43,7 @@ type Input struct {
 	BatchSize                int     `json:",omitempty"` // records in one orchestration, at least 2; 0: all of them
 	Attempts                 int     `json:",omitempty"` // of a record whose activity was lost, in all; default 3
 	RetryIntervalSeconds     float64 `json:",omitempty"` // before the second attempt, doubled for each one after; default 5
+	StoreAttempts            int     `json:",omitempty"` // of a record whose store was down, in all; 0: it fails at once
 	AlertEmailTo             string  `json:",omitempty"` // who gets the mail; empty: no mail
 	AlertEmailFrom           string  `json:",omitempty"` // default no-reply@mycompany.co.nz
 	MailAttempts             int     `json:",omitempty"` // in all; default 3
@@ -52,7 +53,9 @@ type Input struct {
 // Compress returns the input as the orchestration takes it. The defaults are written out: those of a later version may
 // be others.
 func (in Input) Compress() (string, error) {
-	text, err := json.Marshal(in.withDefaults())
+	in = in.withDefaults()
+	setDefault(&in.StoreAttempts, 10) // not for an input that another version made: it keeps its course
+	text, err := json.Marshal(in)
 	return payload.Compress(string(text)), err
 }
 

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 
 	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/internal/crm"
 )
 
 // Name is the function's folder, with the types of its input and result.
@@ -30,7 +31,8 @@ type Result struct {
 }
 
 // Processor processes one record, once for each job however often it is called. Put your own work here; crm.Store is
-// the one of this app.
+// the one of this app. A *crm.UnavailableError says that it cannot be done now: the record is tried again later. Any
+// other error is the record's failure.
 type Processor interface {
 	Process(ctx context.Context, jobID, recordID string) error
 }
@@ -38,7 +40,11 @@ type Processor interface {
 // New returns the function.
 func New(p Processor) func(context.Context, Input) (Result, error) {
 	return func(ctx context.Context, in Input) (Result, error) {
-		if err := process(ctx, p, in); err != nil {
+		err := process(ctx, p, in)
+		if down, ok := errors.AsType[*crm.UnavailableError](err); ok {
+			return Result{}, down // the activity fails, and is tried again
+		}
+		if err != nil {
 			durable.Log(ctx).Error(err.Error(), "record", in.RecordId, "instance", in.JobId)
 			return Result{ErrorMessage: err.Error()}, nil
 		}

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"hash/fnv"
 	"math"
 	"time"
 )
@@ -14,6 +15,12 @@ type RetryPolicy struct {
 	MaxInterval   time.Duration    // 0: no maximum
 	Timeout       time.Duration    // no attempt starts later than this after the first; 0: no limit
 	Retry         func(error) bool // which errors; nil: all
+
+	// AttemptsFor returns how many attempts there are in all, by the error of the last one; nil: Attempts.
+	AttemptsFor func(error) int
+	// Spread makes each interval longer by up to this share of it, so that tasks that fail together do not come again
+	// together. The share follows from the task's input: each replay finds the same.
+	Spread float64
 }
 
 // WithRetry tries the activity or sub-orchestration again when it fails. Each task waits on its own timer, whether or
@@ -35,11 +42,17 @@ type attempts struct {
 	called
 	begun    time.Time
 	failures int
+	spread   float64 // factor of each interval
 }
 
 // retry lets f end when an attempt at the call succeeds or its policy gives up.
 func retry(f *future, c called) {
-	a := &attempts{future: f, called: c, begun: f.turn.Context.CurrentTimeUtc}
+	a := &attempts{future: f, called: c, begun: f.turn.Context.CurrentTimeUtc, spread: 1}
+	if c.retry.Spread > 0 {
+		hash := fnv.New32a()
+		_, _ = hash.Write(c.input)
+		a.spread += c.retry.Spread * float64(hash.Sum32()) / math.MaxUint32
+	}
 	a.try()
 }
 
@@ -57,9 +70,13 @@ func (a *attempts) try() {
 func (a *attempts) failed(err error) {
 	p := a.retry
 	a.failures++
-	delay := p.interval(a.failures)
+	delay := time.Duration(a.spread * float64(p.interval(a.failures)))
+	limit := p.Attempts
+	if p.AttemptsFor != nil {
+		limit = p.AttemptsFor(err)
+	}
 	late := p.Timeout > 0 && a.turn.Context.CurrentTimeUtc.Add(delay).Sub(a.begun) > p.Timeout
-	if a.failures >= p.Attempts || late || p.Retry != nil && !p.Retry(err) {
+	if a.failures >= limit || late || p.Retry != nil && !p.Retry(err) {
 		a.end("", err)
 		return
 	}

@@ -14,10 +14,10 @@
 //	}
 //	for _, id := range ids {
 //		err := store.Process(ctx, jobID, id)
-//		if failed, ok := errors.AsType[*crm.RecordError](err); ok {
-//			log.Print(failed) // this record failed, the rest go on
+//		if down, ok := errors.AsType[*crm.UnavailableError](err); ok {
+//			return down // the store cannot do it now: try again later
 //		} else if err != nil {
-//			return err // the store failed: try again later
+//			log.Print(err) // this record failed, the rest go on
 //		}
 //	}
 package crm
@@ -34,7 +34,7 @@ import (
 // goroutines at once.
 type Store interface {
 	// Records returns the ids of a batch in a stable order. The error wraps [ErrNoBatch], and names the batch, when
-	// there is no such batch.
+	// there is no such batch. It is an [*UnavailableError] when the store cannot answer now.
 	Records(ctx context.Context, batch string) ([]string, error)
 
 	// Process validates, normalises and stamps one record, once per job: the same record of the same job again, also
@@ -48,6 +48,19 @@ type Store interface {
 
 // ErrNoBatch is wrapped by the error of [Store.Records] for a batch that the store does not know.
 var ErrNoBatch = errors.New("no such batch")
+
+// UnavailableError says that the store cannot be reached, or cannot serve now. Nothing is wrong with the record.
+type UnavailableError struct {
+	Err error // what happened, and where
+}
+
+// Error returns the error's text.
+func (e *UnavailableError) Error() string { return e.Err.Error() }
+
+func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// unavailable marks an error as the store's.
+func unavailable(err error) error { return &UnavailableError{err} }
 
 // RecordError says why one record could not be processed. To process it again in the same job would not help.
 type RecordError struct {

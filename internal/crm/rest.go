@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -32,14 +34,17 @@ const (
 // The POST has the header "Idempotency-Key: {JobId}/{RecordId}", by which the CRM tells a repeated call. The words of a
 // 4xx answer, plain text or the "message", "error" or "title" of a JSON object, go into the [*RecordError].
 //
-// The statuses 429 and 5xx and failed connections are tried again, 4 attempts in all, after waits that grow
-// from half a second or that Retry-After asks for (30 seconds at most). Redirects are not followed: one could carry the
-// token to another host.
+// The statuses 429 and 5xx and failed connections are tried again, 4 attempts in all, one after the other, after waits
+// that grow from half a second or that Retry-After asks for (30 seconds at most). When they fail, too, and for 408, 409
+// and 425, the error is an [*UnavailableError]. After 401 or 403 no record is sent for ten seconds. Redirects are not
+// followed: one could carry the token to another host.
 type REST struct {
 	base   string // without a slash at its end
 	host   string
 	token  string
 	client *retryablehttp.Client
+
+	refusedLast atomic.Pointer[refusal] // nil: never
 }
 
 // NewREST returns the store at baseURL, an absolute http or https URL. The token goes with each request as bearer; it
@@ -55,10 +60,29 @@ func NewREST(baseURL, token string) (*REST, error) {
 		return nil, errors.New("the base URL must have no user, query or fragment; a secret belongs in the token")
 	}
 	token = strings.TrimSpace(token)
+	if token != "" && base.Scheme == "http" && !isLoopback(base.Hostname()) {
+		return nil, errors.New("the token would cross the network in the clear: use https://, or http:// to this machine only")
+	}
 	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, errors.New("the token holds characters that a header cannot carry")
 	}
 	return &REST{base: strings.TrimRight(base.String(), "/"), host: base.Host, token: token, client: newClient()}, nil
+}
+
+func isLoopback(host string) bool {
+	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
+}
+
+// once sends each request at most once. By itself, net/http repeats one with an Idempotency-Key when a kept connection
+// turns out to be closed: attempts that nobody counts.
+type once struct{ http.RoundTripper }
+
+func (t once) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil && r.Body != http.NoBody {
+		r = r.Clone(r.Context())
+		r.GetBody = nil // what cannot be read again is not sent again
+	}
+	return t.RoundTripper.RoundTrip(r)
 }
 
 func newClient() *retryablehttp.Client {
@@ -79,6 +103,7 @@ func newClient() *retryablehttp.Client {
 	client.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if transport, ok := client.HTTPClient.Transport.(*http.Transport); ok {
 		transport.MaxIdleConnsPerHost = transport.MaxIdleConns // all go to one host
+		client.HTTPClient.Transport = once{transport}
 	}
 	return client
 }
@@ -117,13 +142,18 @@ func (r *REST) Process(ctx context.Context, jobID, recordID string) error {
 	if err != nil {
 		return err
 	}
+	if err := r.refusal(); err != nil {
+		return err
+	}
 	got, err := r.do(ctx, http.MethodPost, "/records/"+url.PathEscape(recordID)+"/process", jobID+"/"+recordID, body)
 	switch {
 	case err != nil:
 		return err
 	case got.ok():
 		return nil
-	case got.status >= 400 && got.status < 500:
+	case got.isRefusal():
+		return r.remember(r.refused(got))
+	case got.status >= 400 && got.status < 500 && !got.isTemporary():
 		return &RecordError{RecordID: recordID, Reason: "was refused by the CRM: " + r.words(got)}
 	}
 	return r.refused(got)
@@ -148,7 +178,44 @@ type answer struct {
 
 func (a answer) ok() bool { return a.status >= 200 && a.status < 300 }
 
-// do asks the CRM, several times if need be. An error is one of the surroundings; any status that is not worth another
+// isTemporary says whether the same request may do better later: a server's fault, too many requests, a request that took
+// too long, or one under the same Idempotency-Key that is still being worked on.
+func (a answer) isTemporary() bool {
+	switch a.status {
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return a.status >= 500
+}
+
+// isRefusal says whether the CRM does not let this program in, whatever the record.
+func (a answer) isRefusal() bool {
+	return a.status == http.StatusUnauthorized || a.status == http.StatusForbidden
+}
+
+// refusalTime is how long a refusal stands for all records: a wrong token costs one request and not one a record.
+const refusalTime = 10 * time.Second
+
+// refusal is what the CRM said when it did not let this program in.
+type refusal struct {
+	err   error
+	until time.Time
+}
+
+func (r *REST) remember(err error) error {
+	r.refusedLast.Store(&refusal{err, time.Now().Add(refusalTime)})
+	return err
+}
+
+// refusal returns the error of a refusal that still stands.
+func (r *REST) refusal() error {
+	if last := r.refusedLast.Load(); last != nil && time.Now().Before(last.until) {
+		return last.err
+	}
+	return nil
+}
+
+// do asks the CRM, several times if need be. An error is an [*UnavailableError]; any status that is not worth another
 // attempt is an answer.
 func (r *REST) do(ctx context.Context, method, path, idempotencyKey string, body []byte) (answer, error) {
 	var content any // a nil []byte would be an empty body
@@ -177,7 +244,7 @@ func (r *REST) do(ctx context.Context, method, path, idempotencyKey string, body
 		return err
 	})
 	if _, err := r.client.Do(req); err != nil {
-		return answer{}, r.hidden(fmt.Errorf("crm at %s: %w", r.host, withoutURL(err)))
+		return answer{}, unavailable(r.hidden(fmt.Errorf("crm at %s: %w", r.host, withoutURL(err))))
 	}
 	if len(got.body) > maxResponseBody {
 		return answer{}, fmt.Errorf("crm at %s: the answer is larger than %d bytes", r.host, maxResponseBody)
@@ -222,7 +289,11 @@ func (r *REST) refused(got answer) error {
 	case got.status == http.StatusUnauthorized, got.status == http.StatusForbidden:
 		hint = "; check CRM_TOKEN"
 	}
-	return fmt.Errorf("crm at %s: %s%s", r.host, r.words(got), hint)
+	err := fmt.Errorf("crm at %s: %s%s", r.host, r.words(got), hint)
+	if got.isTemporary() {
+		return unavailable(err)
+	}
+	return err
 }
 
 // hide takes the token out of a text: the CRM may repeat it, and net/http repeats what it cannot read.

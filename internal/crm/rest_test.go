@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,13 +143,13 @@ func TestRESTProcess(t *testing.T) {
 		"done":             {status: 200, body: "whatever"},
 		"no content":       {status: 204},
 		"message":          {status: 422, body: `{"error":"x","message":"the e-mail\nis bad"}`, recordOf: "record C-1 was refused by the CRM: the e-mail is bad (status 422 Unprocessable Entity)"},
-		"error":            {status: 409, body: `{"error":"it is locked","title":"x"}`, recordOf: "record C-1 was refused by the CRM: it is locked (status 409 Conflict)"},
+		"error":            {status: 423, body: `{"error":"it is locked","title":"x"}`, recordOf: "record C-1 was refused by the CRM: it is locked (status 423 Locked)"},
 		"title":            {status: 400, body: `{"type":"about:blank","title":"Bad id"}`, recordOf: "record C-1 was refused by the CRM: Bad id (status 400 Bad Request)"},
 		"nested":           {status: 400, body: `{"error":{"code":"E1"}}`, recordOf: `record C-1 was refused by the CRM: {"error":{"code":"E1"}} (status 400 Bad Request)`},
 		"plain text":       {status: 404, body: "not here\r\n", recordOf: "record C-1 was refused by the CRM: not here (status 404 Not Found)"},
 		"no words":         {status: 404, recordOf: "record C-1 was refused by the CRM: status 404 Not Found"},
 		"many words":       {status: 400, body: strings.Repeat("x", 2000), recordOf: "record C-1 was refused by the CRM: " + strings.Repeat("x", 499) + "… (status 400 Bad Request)"},
-		"token in it":      {status: 403, body: "bad token " + testToken, recordOf: "record C-1 was refused by the CRM: bad token (token) (status 403 Forbidden)"},
+		"token in it":      {status: 400, body: "bad token " + testToken, recordOf: "record C-1 was refused by the CRM: bad token (token) (status 400 Bad Request)"},
 		"redirect":         {status: 302, err: "status 302 Found; redirects are not followed"},
 		"too large answer": {status: 200, body: strings.Repeat("x", maxResponseBody+1), err: "larger than"},
 	}
@@ -451,7 +452,7 @@ func ExampleREST() {
 	})
 	mux.HandleFunc("POST /records/{id}/process", func(w http.ResponseWriter, r *http.Request) {
 		if r.PathValue("id") == "17" {
-			http.Error(w, `{"message":"the account is closed"}`, http.StatusConflict)
+			http.Error(w, `{"message":"the account is closed"}`, http.StatusUnprocessableEntity)
 		}
 	})
 	crm := httptest.NewServer(mux)
@@ -473,6 +474,84 @@ func ExampleREST() {
 	// Output:
 	// [C-001 17] <nil>
 	// <nil>
-	// record 17 was refused by the CRM: the account is closed (status 409 Conflict)
+	// record 17 was refused by the CRM: the account is closed (status 422 Unprocessable Entity)
 	// batch "2026-12": no such batch
+}
+
+// TestRESTUnavailable: what may do better later is the store's failure and not the record's, and a store that does not let
+// us in is asked once.
+func TestRESTUnavailable(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]struct {
+		unavailable bool
+		calls       int64 // of two records
+	}{
+		400: {false, 2}, 401: {false, 1}, 403: {false, 1}, 404: {false, 2}, 408: {true, 2}, 409: {true, 2}, 422: {false, 2}, 425: {true, 2},
+	} {
+		var calls atomic.Int64
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			calls.Add(1)
+			w.WriteHeader(status)
+		}))
+		store, err := NewREST(server.URL, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"a", "b"} {
+			err := store.Process(t.Context(), "job", id)
+			if _, ok := errors.AsType[*UnavailableError](err); ok != want.unavailable || err == nil {
+				t.Errorf("%d: %v", status, err)
+			}
+		}
+		if calls.Load() != want.calls {
+			t.Errorf("%d: %d calls, want %d", status, calls.Load(), want.calls)
+		}
+		server.Close()
+		_ = store.Close()
+	}
+}
+
+// TestRESTAttempts: a request whose connection breaks is sent as often as is promised, and net/http adds none.
+func TestRESTAttempts(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) == 1 {
+			return // the connection is kept
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			conn.Close()
+		}
+	}))
+	defer server.Close()
+	store, err := NewREST(server.URL, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	store.client.RetryWaitMin, store.client.RetryWaitMax = time.Millisecond, time.Millisecond
+	if err := store.Process(t.Context(), "job", "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Process(t.Context(), "job", "b"); !errors.As(err, new(*UnavailableError)) {
+		t.Errorf("got %v", err)
+	}
+	if n := calls.Load() - 1; n != maxAttempts {
+		t.Errorf("%d requests, want %d", n, maxAttempts)
+	}
+}
+
+// TestTokenInTheClear: the token goes over plain http to this machine only.
+func TestTokenInTheClear(t *testing.T) {
+	t.Parallel()
+	for base, ok := range map[string]bool{"http://127.0.0.1:1": true, "http://localhost": true, "http://[::1]:2": true, "https://crm.example.com": true,
+		"http://crm.example.com": false, "http://10.0.0.1": false, "http://localhost.example.com": false} {
+		if _, err := NewREST(base, "secret"); (err == nil) != ok {
+			t.Errorf("%s: %v", base, err)
+		}
+	}
+	if _, err := NewREST("http://crm.example.com", ""); err != nil {
+		t.Error(err)
+	}
 }

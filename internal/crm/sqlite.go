@@ -236,6 +236,10 @@ func openDatabase(ctx context.Context, path string) (_ *database, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
+	// The files beside it get its mode, too.
+	if f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600); err == nil {
+		f.Close()
+	}
 	conn, err := sql.Open("sqlite", dataSource(path))
 	if err != nil {
 		return nil, err
@@ -363,7 +367,11 @@ func (s *SQLite) explain(err error) error {
 	case code == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR: // the second where a file may not grow
 		hint = "; make room on the disk"
 	}
-	return fmt.Errorf("record store: database %s: %w%s", s.path, err, hint)
+	explained := fmt.Errorf("record store: database %s: %w%s", s.path, err, hint)
+	if noDirectory || primaryCode(err) != 0 {
+		return unavailable(explained)
+	}
+	return explained
 }
 
 // primaryCode is SQLite's result code without its extension, 0 for an error that is not SQLite's.
