@@ -16,6 +16,7 @@
 //	PROCESS_RETRY_INTERVAL       before the second attempt, doubled for each one after (default 5s)
 //	STORE_ATTEMPTS               attempts at a record whose store is down, PROCESS_RETRY_INTERVAL apart, doubled up to two
 //	                             minutes (default 10: ten minutes and more)
+//	STORE_WAIT                   how long this function waits for a store that is down (default: as long as it may run)
 //	MAIL_ATTEMPTS                attempts at the mail (default 3)
 //	MAIL_RETRY_INTERVAL          as above (default 10s)
 //	MESSAGE_MAX_BYTES            largest message (default 262144; Service Bus Premium allows more)
@@ -52,11 +53,12 @@ const defaultBatchSize = 100
 type Settings struct {
 	Input           myorchestration.Input // all but the records
 	MaxMessageBytes int
+	StoreWait       time.Duration // for a store that is down; no longer than the invocation may take
 }
 
 // ReadSettings reads the app settings. The error names the one that is wrong.
 func ReadSettings(getenv func(string) string) (Settings, error) {
-	s := Settings{MaxMessageBytes: 256 << 10}
+	s := Settings{MaxMessageBytes: 256 << 10, StoreWait: 24 * time.Hour}
 	s.Input.AlertEmailTo = getenv("AlertEmailTo")
 	s.Input.AlertEmailFrom = getenv("AlertEmailFrom")
 	r := reader{getenv: getenv}
@@ -68,6 +70,9 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	r.number("MAIL_ATTEMPTS", 1, &s.Input.MailAttempts)
 	r.seconds("PROCESS_RETRY_INTERVAL", &s.Input.RetryIntervalSeconds)
 	r.seconds("MAIL_RETRY_INTERVAL", &s.Input.MailRetryIntervalSeconds)
+	wait := s.StoreWait.Seconds()
+	r.seconds("STORE_WAIT", &wait)
+	s.StoreWait = time.Duration(wait * float64(time.Second))
 	return s, r.err
 }
 
@@ -115,7 +120,7 @@ func New(records Records, settings Settings) handler.TriggerFunc {
 		if err != nil {
 			return err
 		}
-		ids, err := resolve(ctx, records, message)
+		ids, err := resolve(ctx, records, message, settings.StoreWait)
 		if err != nil {
 			return err
 		}
@@ -152,20 +157,24 @@ func New(records Records, settings Settings) handler.TriggerFunc {
 
 // resolve finds the records of a message. It waits for a store that is down, as long as the invocation may take: Service
 // Bus delivers a message that fails ten times within a moment, and then gives it up.
-func resolve(ctx context.Context, records Records, m Message) ([]string, error) {
+func resolve(ctx context.Context, records Records, m Message, patience time.Duration) ([]string, error) {
 	if m.Batch == "" {
 		return m.RecordIds, nil
+	}
+	giveUp := time.Now().Add(patience)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-reserve).Before(giveUp) {
+		giveUp = deadline.Add(-reserve)
 	}
 	for wait := firstWait; ; wait = min(2*wait, maxWait) {
 		ids, err := records.Records(ctx, m.Batch)
 		if _, down := errors.AsType[*crm.UnavailableError](err); !down {
 			return unique(ids), err
 		}
+		if time.Until(giveUp) < wait {
+			return nil, err
+		}
 		if wait == firstWait {
 			durable.Log(ctx).Warn("The record store is down: waiting for it.", "error", err)
-		}
-		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) < wait+reserve {
-			return nil, err
 		}
 		select {
 		case <-ctx.Done():

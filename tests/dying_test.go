@@ -300,7 +300,7 @@ func TestDeadlyRecord(t *testing.T) {
 	const calls = 2 * 5
 	m := &killable{limit: calls}
 	crm := testkit.StartCRM(t, func(http.ResponseWriter, *http.Request, int) bool { m.killInActivity(); return true })
-	h := startKillable(t, m, "CRM_BASE_URL="+crm.URL, "PROCESS_ATTEMPTS=2")
+	h := startKillable(t, m, "CRM_BASE_URL="+crm.URL, "PROCESS_ATTEMPTS=2", "PROCESS_RETRY_INTERVAL=5s")
 	h.deliver(t, 1, 1)
 	i, out := h.ended(t)
 	if out.Failed != 1 || out.Mail != "sent" {

@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 func command(ctx context.Context, env []string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, executable, args...)
 	cmd.Dir = root
+	cmd.Env = []string{"STORE_ATTEMPTS=2", "STORE_WAIT=100ms", "PROCESS_RETRY_INTERVAL=100ms"} // nobody waits for minutes here
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "SystemRoot", "TEMP", "TMP", "USERPROFILE", "GOCOVERDIR"} {
 		if v, ok := os.LookupEnv(name); ok {
 			cmd.Env = append(cmd.Env, name+"="+v)
