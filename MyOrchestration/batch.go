@@ -128,7 +128,7 @@ func (b batch) retryLost() durable.CallOption {
 const maxStoreInterval = 2 * time.Minute
 
 // retryRecord is retryLost for a record, and has one whose store was down, with which the activity fails as a whole, tried
-// again for longer. One that ran into its deadline gets one more attempt: the store knows by the JobId what it has done.
+// again for longer.
 func (b batch) retryRecord() durable.CallOption {
 	if b.StoreAttempts == 0 {
 		return b.retryLost()
@@ -141,8 +141,6 @@ func (b batch) retryRecord() durable.CallOption {
 				return 1
 			case e.Kind == durable.Failed:
 				return b.StoreAttempts
-			case e.Kind == durable.DeadlineExceeded:
-				return min(2, b.Attempts)
 			case lost(err):
 				return b.Attempts
 			}
