@@ -30,6 +30,11 @@ func main() {
 			New:      functions,
 			Commands: &commands.Commands{},
 			Result:   commands.Result,
+
+			MaxMessageBytes: func() int {
+				settings, _ := myclientfunction.ReadSettings(os.Getenv) // functions has reported the error
+				return settings.MaxMessageBytes
+			},
 		}))
 	}
 	os.Exit(serve())

@@ -50,6 +50,8 @@ type App struct {
 
 	// New makes the functions, and what is to be closed after them; files of theirs lie in dataDir.
 	New func(dataDir string) (*handler.App, io.Closer, error)
+	// MaxMessageBytes returns the size of the largest message that start takes, 0 for no limit; it is asked after New. Nil is no limit.
+	MaxMessageBytes func() int
 	// Commands is a pointer to a struct of further commands, as package kong takes it; nil if there are none. Their Run
 	// methods get an *Environment.
 	Commands any

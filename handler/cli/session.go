@@ -45,6 +45,10 @@ func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Ins
 	if err != nil {
 		return nil, errors.Join(err, closer.Close())
 	}
+	maxMessageBytes := 0
+	if e.app.MaxMessageBytes != nil {
+		maxMessageBytes = e.app.MaxMessageBytes()
+	}
 	e.catchSignals()
 	host, err := local.Open(context.WithoutCancel(e.Context), local.Options{
 		Root:       ".",
@@ -57,6 +61,7 @@ func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Ins
 		OnConsole:  onConsole,
 
 		MaxDeliveryCount: maxDeliveries,
+		MaxMessageBytes:  maxMessageBytes,
 		Retention:        retention,
 	})
 	if err != nil {

@@ -18,7 +18,9 @@ const maxAdminBody = 64 << 20
 
 // Admin is the Functions admin endpoint: POST /admin/functions/{name} with {"input":"<message text>"} puts a message
 // into the inbox of a function with a message trigger, and answers as the real host does: 202 once the message is on
-// disk, 400 for a body that is not such an object, 404 for an unknown function, 415 without a Content-Type of JSON.
+// disk, 400 for a body that is not such an object, 404 for an unknown function, 415 without a Content-Type of JSON. Beyond
+// that it answers 413 to a message larger than MaxMessageBytes, and takes a "messageId" beside the input: the function sees it
+// as the message's id, by which it can tell a message that was posted twice.
 // The real host accepts an input that is null or missing too, and then fails; so the answer is 202 and nothing happens.
 //
 // Like func start it asks for no key. It answers 403 to anything but a loopback name in Host, and to other web sites.
@@ -48,15 +50,20 @@ func (h *Host) admin(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		return
 	}
-	text, ok := adminInput(body)
+	m, ok := adminMessage(body)
 	switch {
 	case !ok:
 		w.WriteHeader(http.StatusBadRequest)
 		return
-	case text == nil:
+	case m == nil:
 		h.log.Warn("an admin call without input: the host accepts it, and fails before it calls the function", "function", f.Name)
 	default:
-		if err := h.Enqueue(r.Context(), f.Name, Message{Body: []byte(*text)}); err != nil {
+		err := h.Enqueue(r.Context(), f.Name, *m)
+		if tooLarge := (*MessageSizeError)(nil); errors.As(err, &tooLarge) {
+			http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
+			return
+		}
+		if err != nil {
 			h.log.Error("a message could not be stored", "function", f.Name, "error", err)
 			w.WriteHeader(http.StatusInternalServerError)
 			return
@@ -69,23 +76,28 @@ func isJSONType(mediaType string) bool {
 	return mediaType == "application/json" || mediaType == "text/json" || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
 }
 
-// adminInput reads {"input":…}: the text of a string, number or bool, nil if there is none.
-func adminInput(body []byte) (text *string, ok bool) {
-	var call *struct{ Input json.RawMessage }
+// adminMessage reads {"input":…,"messageId":…}: the text of a string, number or bool; nil if there is none.
+func adminMessage(body []byte) (m *Message, ok bool) {
+	var call *struct {
+		Input     json.RawMessage
+		MessageID string
+	}
 	if json.Unmarshal(body, &call) != nil || call == nil {
 		return nil, false
 	}
 	if len(call.Input) == 0 || string(call.Input) == "null" {
 		return nil, true
 	}
+	text := string(call.Input)
 	switch call.Input[0] {
 	case '{', '[':
 		return nil, false
 	case '"':
-		return text, json.Unmarshal(call.Input, &text) == nil
+		if json.Unmarshal(call.Input, &text) != nil {
+			return nil, false
+		}
 	}
-	scalar := string(call.Input)
-	return &scalar, true
+	return &Message{ID: call.MessageID, Body: []byte(text)}, true
 }
 
 // loopbackOnly keeps web sites away, which can make a browser on this machine call: by name (DNS rebinding) or from

@@ -147,11 +147,15 @@ func (b *inbox) watch(ctx context.Context) {
 
 // Enqueue stores a message for a trigger function: it is on disk when Enqueue returns. It is delivered in the
 // background, by this host or by a later one on the same data directory, until the function takes it; after
-// MaxDeliveryCount deliveries it is a dead letter: see [DeadLetters].
+// MaxDeliveryCount deliveries it is a dead letter: see [DeadLetters]. The error is a [*MessageSizeError] if the message is too
+// large.
 func (h *Host) Enqueue(ctx context.Context, function string, m Message) error {
 	f, ok := h.messageFunction(function)
 	if !ok {
 		return fmt.Errorf("there is no function %s with a message trigger", function)
+	}
+	if limit := h.maxMessageBytes; limit > 0 && len(m.Body) > limit {
+		return &MessageSizeError{Size: len(m.Body), Limit: limit}
 	}
 	err := h.hub.PutMessage(ctx, f.Name, withDefaults(m))
 	if err == nil {

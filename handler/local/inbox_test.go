@@ -117,6 +117,50 @@ func TestAdminLimits(t *testing.T) {
 	}
 }
 
+// TestPostedMessages: a message keeps the id that its poster gives it, and one that is too large is not stored.
+func TestPostedMessages(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		body string
+		want int
+		id   string // that the function sees, "": any
+	}{
+		"id":            {`{"input":"hello","messageId":"mine"}`, 202, "mine"},
+		"id, any case":  {`{"INPUT":"hello","MessageID":"mine"}`, 202, "mine"},
+		"none":          {`{"input":"hello"}`, 202, ""},
+		"empty id":      {`{"input":"hello","messageId":""}`, 202, ""},
+		"number as id":  {`{"input":"hello","messageId":7}`, 400, ""},
+		"largest":       {`{"input":"1234567890"}`, 202, ""},
+		"too large":     {`{"input":"12345678901"}`, 413, ""},
+		"bytes count":   {`{"input":"üüüüü."}`, 413, ""},
+		"escapes don't": {`{"input":"\u0031234567890"}`, 202, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			app := newTestApp(t)
+			ids := make(chan string, 1)
+			app.onRequest = func(r recordedRequest) { ids <- text(r.metadata["MessageId"]) }
+			h := open(t, app, func(o *Options) { o.MaxMessageBytes = 10 })
+			r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1:7071/admin/functions/Start", strings.NewReader(c.body))
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			h.Admin().ServeHTTP(w, r)
+			if w.Code != c.want {
+				t.Fatalf("got %d %s, want %d", w.Code, w.Body, c.want)
+			}
+			if w.Code != http.StatusAccepted {
+				if n := messagesLeft(t, h); n != 0 {
+					t.Errorf("%d messages", n)
+				}
+				return
+			}
+			if id := <-ids; id == "" || c.id != "" && id != c.id {
+				t.Errorf("the message has the id %q", id)
+			}
+		})
+	}
+}
+
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }

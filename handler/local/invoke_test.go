@@ -84,6 +84,27 @@ func TestBadTurns(t *testing.T) {
 	}
 }
 
+// TestRefusedActions: what stalls the real host's task hub, or fails there, fails here at once.
+func TestRefusedActions(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ answer, want string }{
+		"timer without a time":   {`{"ReturnValue":"EgIiAA=="}`, "has no time"},
+		"timer in ten years":     {"", "in more than 7 days"},
+		"terminates another one": {`{"ReturnValue":"EgI6AA=="}`, "unknown kind"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+				return nil, ctx.CreateTimer(10 * 365 * 24 * time.Hour).Await(nil)
+			})
+			if c.answer != "" {
+				app.answers["Orch"] = body("application/json", c.answer)
+			}
+			expect(t, run(t, open(t, app), "refused", "1"), api.RUNTIME_STATUS_FAILED, c.want)
+		})
+	}
+}
+
 func TestLargeCustomStatus(t *testing.T) {
 	t.Parallel()
 	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {

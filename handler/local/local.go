@@ -86,6 +86,8 @@ type Options struct {
 
 	// MaxDeliveryCount is how often a message is delivered before it is put aside; 0 means 10, Service Bus' default.
 	MaxDeliveryCount int
+	// MaxMessageBytes is the size of the largest message that [Host.Enqueue] and the admin endpoint take; 0 means no limit.
+	MaxMessageBytes int
 	// Retention is how long an orchestration is kept after it, and all below it, has ended; 0 means for ever. Dead
 	// letters, mails and other outputs are kept until somebody takes them away.
 	Retention time.Duration
@@ -121,6 +123,15 @@ func (e *InvocationError) Error() string {
 	return fmt.Sprintf("function %s failed: %s", e.Function, e.Reason)
 }
 
+// MessageSizeError says that a message was refused because it is too large.
+type MessageSizeError struct {
+	Size, Limit int // bytes
+}
+
+func (e *MessageSizeError) Error() string {
+	return fmt.Sprintf("the message is too large: it has %d bytes, the limit is %d", e.Size, e.Limit)
+}
+
 // BusyError says that another host holds the data directory.
 type BusyError struct {
 	DataDir string
@@ -141,6 +152,8 @@ type Host struct {
 	onInstance func(Instance)
 	timeout    time.Duration // functionTimeout, 0: none
 	putOffUnit time.Duration
+
+	maxMessageBytes int // 0: no limit
 
 	lock      *flock.Flock
 	hub       *taskhub.TaskHub
@@ -181,7 +194,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 }
 
 func newHost(ctx context.Context, o Options, app *config.App) *Host {
-	h := &Host{app: app, functions: map[string]config.Function{}, settings: o.Settings, log: o.Logger, onConsole: o.OnConsole, onInstance: o.OnInstance, putOffUnit: o.putOffUnit}
+	h := &Host{app: app, functions: map[string]config.Function{}, settings: o.Settings, log: o.Logger, onConsole: o.OnConsole, onInstance: o.OnInstance, putOffUnit: o.putOffUnit, maxMessageBytes: o.MaxMessageBytes}
 	for name, f := range app.Functions {
 		h.functions[strings.ToLower(name)] = f
 	}

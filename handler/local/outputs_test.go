@@ -167,6 +167,22 @@ func TestSendGrid(t *testing.T) {
 	}
 }
 
+// TestSendGridRedirects: the key goes nowhere but to the address that was configured.
+func TestSendGridRedirects(t *testing.T) {
+	t.Parallel()
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s %s was followed, with %q", r.Method, r.URL, r.Header.Get("Authorization"))
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	defer elsewhere.Close()
+	for _, code := range []int{301, 302, 303, 307, 308} {
+		sendGrid := httptest.NewServer(http.RedirectHandler(elsewhere.URL+"/v3/mail/send", code))
+		h := open(t, mailingApp(t), settings(map[string]string{"Key": "made-up-key", "SENDGRID_BASE_URL": sendGrid.URL}))
+		expect(t, run(t, h, "redirected", `{"mail":`+goodMail+`}`), api.RUNTIME_STATUS_FAILED, http.StatusText(code))
+		sendGrid.Close()
+	}
+}
+
 func TestBadMails(t *testing.T) {
 	t.Parallel()
 	h := open(t, mailingApp(t))

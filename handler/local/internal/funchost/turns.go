@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/internal/wire"
 	"example.com/durablefunctions/handler/payload"
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -77,10 +79,26 @@ func checkTurn(results *TurnResults) error {
 			if action.GetSendEvent().GetInstance() == nil {
 				return fmt.Errorf("the event %q is sent to no instance", action.GetSendEvent().GetName())
 			}
-		case action.GetScheduleTask() == nil && action.GetCreateTimer() == nil && action.GetCompleteOrchestration() == nil &&
-			action.GetTerminateOrchestration() == nil:
+		case action.GetCreateTimer() != nil:
+			if err := checkTimer(action.GetCreateTimer().GetFireAt()); err != nil {
+				return err
+			}
+		case action.GetScheduleTask() == nil && action.GetCompleteOrchestration() == nil: // an action that terminates others, too
 			return fmt.Errorf("action %d is of an unknown kind", action.GetId())
 		}
+	}
+	return nil
+}
+
+// maxTimer is the longest wait that the host's storage takes.
+const maxTimer = 7 * 24 * time.Hour
+
+func checkTimer(fireAt *timestamppb.Timestamp) error {
+	switch {
+	case fireAt == nil:
+		return errors.New("a timer has no time at which it fires")
+	case time.Until(fireAt.AsTime()) > maxTimer:
+		return fmt.Errorf("a timer fires at %s, in more than 7 days, which stalls the real host's task hub: wait in several steps", timestamp(fireAt.AsTime()))
 	}
 	return nil
 }

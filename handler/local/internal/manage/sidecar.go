@@ -151,11 +151,15 @@ func (b clientBackend) CreateOrchestrationInstance(ctx context.Context, e *backe
 	return err
 }
 
-// GetOrchestrationMetadata returns nil for an unknown instance, which is an answer and no error.
+// GetOrchestrationMetadata returns nil for an unknown instance, which is an answer and no error. The host shows the custom status
+// of an instance that has none as null, once it has had a turn.
 func (b clientBackend) GetOrchestrationMetadata(ctx context.Context, id api.InstanceID) (*api.OrchestrationMetadata, error) {
 	m, err := b.TaskHub.GetOrchestrationMetadata(ctx, id)
 	if errors.Is(err, api.ErrInstanceNotFound) {
 		return nil, nil
+	}
+	if err == nil && m.SerializedCustomStatus == "" && m.RuntimeStatus != api.RUNTIME_STATUS_PENDING {
+		m.SerializedCustomStatus = "null"
 	}
 	return m, err
 }

@@ -16,6 +16,7 @@ import (
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
+	"github.com/sendgrid/rest"
 	"github.com/sendgrid/sendgrid-go"
 )
 
@@ -123,6 +124,11 @@ func (s *Sender) freePath(instance string, taken func(path string) (bool, error)
 	}
 }
 
+// mailClient follows no redirect: the key would go along.
+var mailClient = &rest.Client{HTTPClient: &http.Client{
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}}
+
 // postMail hands the mail to SendGrid as it was given. Its errors never hold the key.
 func (s *Sender) postMail(ctx context.Context, key string, content []byte) error {
 	base := s.Settings(baseURLSetting)
@@ -137,7 +143,7 @@ func (s *Sender) postMail(ctx context.Context, key string, content []byte) error
 	request := sendgrid.GetRequest(key, "/v3/mail/send", strings.TrimSuffix(base, "/"))
 	request.Method = http.MethodPost
 	request.Body = content
-	response, err := sendgrid.MakeRequestWithContext(ctx, request)
+	response, err := mailClient.SendWithContext(ctx, request)
 	if err != nil {
 		return fmt.Errorf("SendGrid did not answer: %s", strings.ReplaceAll(err.Error(), key, "(key)"))
 	}

@@ -24,7 +24,7 @@ var ErrNoMessage = errors.New("no message is due")
 
 // PutMessage stores a message for a function: it is on disk when PutMessage returns.
 func (h *TaskHub) PutMessage(ctx context.Context, function string, m Message) error {
-	return h.update(ctx, func(t tx) error {
+	return h.updateSynced(ctx, func(t tx) error {
 		return t.exec("INSERT INTO messages (function, id, body, enqueued) VALUES (?, ?, ?, ?)", function, m.ID, m.Body, m.EnqueuedAt.UnixNano())
 	})
 }

@@ -1,6 +1,7 @@
 package taskhub
 
 import (
+	"context"
 	"testing"
 	"time"
 )
@@ -11,6 +12,27 @@ func TestPutOffDelay(t *testing.T) {
 	for times, want := range map[int]time.Duration{1: 2, 2: 4, 3: 8, 6: 64, 9: 512, 10: 600, 11: 600, 1000: 600} {
 		if got := putOffDelay(times, time.Second); got != want*time.Second {
 			t.Errorf("after %d times: %v, want %ds", times, got, want)
+		}
+	}
+}
+
+// TestUpdateSynced: what is accepted from outside is synchronised with the disk, what follows is not.
+func TestUpdateSynced(t *testing.T) {
+	t.Parallel()
+	h, err := Open(t.Context(), Options{DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	const normal, full = 1, 2
+	for _, c := range []struct {
+		update func(context.Context, func(tx) error) error
+		want   int
+	}{{h.update, normal}, {h.updateSynced, full}, {h.update, normal}} {
+		var got int
+		err := c.update(t.Context(), func(x tx) error { return x.queryRow("PRAGMA synchronous").Scan(&got) })
+		if err != nil || got != c.want {
+			t.Errorf("synchronous = %d, %v; want %d", got, err, c.want)
 		}
 	}
 }

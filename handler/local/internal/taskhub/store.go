@@ -90,7 +90,7 @@ CREATE INDEX IF NOT EXISTS mails_root ON mails (root);
 const fileName = "taskhub.db"
 
 // store is the SQLite file with everything that survives the process. In WAL mode with normal synchronisation a killed
-// process loses nothing; a power cut can lose the last moments, never the file.
+// process loses nothing; a power cut can lose the last moments, never the file, and no message that was accepted.
 type store struct {
 	path  string
 	write *sql.DB // one connection: SQLite has one writer
@@ -199,11 +199,34 @@ func (s *store) update(ctx context.Context, f func(tx) error) error {
 	if err != nil {
 		return explain(s.path, err)
 	}
-	defer t.Rollback()
-	if err := f(tx{ctx, t}); err != nil {
+	return explain(s.path, finish(tx{ctx, t}, f))
+}
+
+// updateSynced is update, and returns only when a power cut could not undo it either.
+func (s *store) updateSynced(ctx context.Context, f func(tx) error) error {
+	ctx = context.WithoutCancel(ctx)
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
 		return explain(s.path, err)
 	}
-	return explain(s.path, t.Commit())
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "PRAGMA synchronous = FULL"); err != nil {
+		return explain(s.path, err)
+	}
+	defer conn.ExecContext(ctx, "PRAGMA synchronous = NORMAL")
+	t, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return explain(s.path, err)
+	}
+	return explain(s.path, finish(tx{ctx, t}, f))
+}
+
+func finish(t tx, f func(tx) error) error {
+	defer t.Rollback()
+	if err := f(t); err != nil {
+		return err
+	}
+	return t.Commit()
 }
 
 // tx is a transaction with its context.
