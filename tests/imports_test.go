@@ -1,0 +1,61 @@
+package tests
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "example.com/durablefunctions/"
+
+// TestImports guards who may know whom: the task hub knows no host, the host's speech knows no storage, the commands know no
+// function, and what lies deeper knows nothing of what lies above it. Imports of other modules are not followed: durabletask-go brings
+// net/http along with gRPC.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.ImportPath}}:{{range .Imports}} {{.}}{{end}}", "./...")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	imports := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		name, list, _ := strings.Cut(strings.TrimSpace(line), ":")
+		imports[strings.TrimPrefix(name, module)] = strings.Fields(strings.ReplaceAll(list, module, "./"))
+	}
+	functions := []string{"./MyClientFunction", "./MyOrchestration", "./ProcessActivity"}
+	for pkg, forbidden := range map[string][]string{
+		"handler/local/internal/taskhub":  {"net/http", "./handler", "./handler/durable", "./handler/local", "./handler/internal/wire", "./handler/internal/config", "./handler/internal/newtonsoft", "./handler/internal/dotnet", "./handler/local/internal/funchost"},
+		"handler/local/internal/funchost": {"database/sql", "modernc.org/sqlite", "./handler/local/internal/taskhub", "./handler/local", "./handler"},
+		"handler/local/internal/manage":   {"./handler/local", "./handler"},
+		"handler/local/internal/output":   {"./handler/local", "./handler"},
+		"handler/local":                   append([]string{"./handler", "./handler/cli"}, functions...),
+		"handler/cli":                     append([]string{"./internal/commands", "./internal/crm"}, functions...),
+		"handler":                         append([]string{"./handler/local", "./handler/cli", "./internal/crm"}, functions...),
+		"handler/durable":                 append([]string{"./handler", "./handler/local", "net/http"}, functions...),
+		"handler/internal/replay":         {"./handler", "./handler/durable", "net/http"},
+		"handler/internal/wire":           {"./handler", "./handler/durable", "./handler/internal/replay", "net/http"},
+		"internal/commands":               {"./MyClientFunction"},
+		"internal/crm":                    append([]string{"./handler", "./handler/durable", "./handler/local"}, functions...),
+	} {
+		if len(imports[pkg]) == 0 {
+			t.Errorf("there is no package %s", pkg)
+		}
+		// All of this module that it comes to by way of others, and what these import themselves.
+		seen, next := map[string]bool{}, []string{pkg}
+		for len(next) > 0 {
+			for _, i := range imports[next[0]] {
+				if inner := strings.TrimPrefix(i, "./"); inner != i && !seen[i] {
+					next = append(next, inner)
+				}
+				seen[i] = true
+				if slices.Contains(forbidden, i) {
+					t.Errorf("%s must not come to import %s; %s does", pkg, strings.TrimPrefix(i, "./"), next[0])
+				}
+			}
+			next = next[1:]
+		}
+	}
+}
