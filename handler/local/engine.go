@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/internal/historyevent"
@@ -14,7 +13,6 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // engine gives durabletask-go's workers to the handler: each turn and each activity is an invocation.
@@ -143,15 +141,15 @@ func (e engine) ExecuteActivity(ctx context.Context, id api.InstanceID, schedule
 	f, ok := e.function(task.GetName(), config.ActivityTrigger)
 	if !ok {
 		e.log.Error("an orchestration calls an activity that does not exist", "instance", id, "activity", task.GetName())
-		return taskFailed(scheduled.GetEventId(), nil), nil // without details, as the host reports it
+		return taskhub.TaskFailed(scheduled.GetEventId(), nil), nil // without details, as the host reports it
 	}
 	result, err := e.activity(context.WithoutCancel(ctx), f, id, task.GetInput().GetValue())
 	if failure := (*funchost.Exception)(nil); errors.As(err, &failure) {
-		return taskFailed(scheduled.GetEventId(), failure.Details()), nil
+		return taskhub.TaskFailed(scheduled.GetEventId(), failure.Details()), nil
 	} else if err != nil {
 		return nil, err
 	}
-	return taskCompleted(scheduled.GetEventId(), result), nil
+	return taskhub.TaskCompleted(scheduled.GetEventId(), result), nil
 }
 
 func (e engine) activity(ctx context.Context, f config.Function, id api.InstanceID, input string) ([]byte, error) {
@@ -176,20 +174,4 @@ func (e engine) tryActivity(ctx context.Context, f config.Function, try funchost
 		return nil, err
 	}
 	return a.Result(f)
-}
-
-func taskCompleted(id int32, result []byte) *backend.HistoryEvent {
-	e := historyevent.New("taskCompleted", time.Now())
-	e.GetTaskCompleted().TaskScheduledId = id
-	if result != nil {
-		e.GetTaskCompleted().Result = wrapperspb.String(string(result))
-	}
-	return e
-}
-
-func taskFailed(id int32, details *backend.TaskFailureDetails) *backend.HistoryEvent {
-	e := historyevent.New("taskFailed", time.Now())
-	e.GetTaskFailed().TaskScheduledId = id
-	e.GetTaskFailed().FailureDetails = details
-	return e
 }

@@ -9,25 +9,7 @@ import (
 	"time"
 
 	"example.com/durablefunctions/handler/local/internal/taskhub"
-	"github.com/google/uuid"
 )
-
-// withDefaults fills in what a message lacks.
-func withDefaults(m Message) Message {
-	if m.ID == "" {
-		m.ID = uuid.NewString()
-	}
-	if m.DeliveryCount == 0 {
-		m.DeliveryCount = 1
-	}
-	if m.EnqueuedAt.IsZero() {
-		m.EnqueuedAt = time.Now().UTC()
-	}
-	if m.SequenceNumber == 0 {
-		m.SequenceNumber = 1
-	}
-	return m
-}
 
 // inbox delivers the task hub's messages, each until its function takes it, or so often that it becomes a dead letter.
 type inbox struct {
@@ -157,7 +139,7 @@ func (h *Host) Enqueue(ctx context.Context, function string, m Message) error {
 	if limit := h.maxMessageBytes; limit > 0 && len(m.Body) > limit {
 		return &MessageSizeError{Size: len(m.Body), Limit: limit}
 	}
-	err := h.hub.PutMessage(ctx, f.Name, withDefaults(m))
+	err := h.hub.PutMessage(ctx, f.Name, m.WithDefaults())
 	if err == nil {
 		h.inbox.wakeUp()
 	}

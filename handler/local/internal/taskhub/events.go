@@ -69,6 +69,24 @@ func eventRaised(sent *backend.HistoryEvent) *backend.HistoryEvent {
 	return e
 }
 
+// TaskCompleted is the result of the activity that was scheduled with that id; nil is none.
+func TaskCompleted(id int32, result []byte) *backend.HistoryEvent {
+	e := historyevent.New("taskCompleted", time.Now())
+	e.GetTaskCompleted().TaskScheduledId = id
+	if result != nil {
+		e.GetTaskCompleted().Result = wrapperspb.String(string(result))
+	}
+	return e
+}
+
+// TaskFailed is the failure of the activity that was scheduled with that id.
+func TaskFailed(id int32, details *backend.TaskFailureDetails) *backend.HistoryEvent {
+	e := historyevent.New("taskFailed", time.Now())
+	e.GetTaskFailed().TaskScheduledId = id
+	e.GetTaskFailed().FailureDetails = details
+	return e
+}
+
 // nextGeneration is the start of an instance that continues as new: another execution with another input.
 func nextGeneration(start *backend.HistoryEvent, input *wrapperspb.StringValue) *backend.HistoryEvent {
 	e := proto.Clone(start).(*backend.HistoryEvent)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // Message is a queue message for a trigger function.
@@ -17,6 +19,23 @@ type Message struct {
 	EnqueuedAt    time.Time
 
 	SequenceNumber int64 // the task hub gives the next one
+}
+
+// WithDefaults fills in what a message lacks.
+func (m Message) WithDefaults() Message {
+	if m.ID == "" {
+		m.ID = uuid.NewString()
+	}
+	if m.DeliveryCount == 0 {
+		m.DeliveryCount = 1
+	}
+	if m.EnqueuedAt.IsZero() {
+		m.EnqueuedAt = time.Now().UTC()
+	}
+	if m.SequenceNumber == 0 {
+		m.SequenceNumber = 1
+	}
+	return m
 }
 
 // ErrNoMessage says that no message is due.
