@@ -100,8 +100,9 @@ func TestInstanceID(t *testing.T) {
 	for _, identity := range [][]string{
 		{"MessageId", "m", "SequenceNumber", "7"}, {"SequenceNumber", "7", "EnqueuedTimeUtc", at}, {"Id", "storage queue"},
 	} {
-		if id("text", identity...) != id("text", identity...) {
-			t.Errorf("%v: a second delivery has another id", identity)
+		first := id("text", identity...)
+		if again := id("text", identity...); again != first {
+			t.Errorf("%v: a second delivery has the id %s, not %s", identity, again, first)
 		}
 	}
 	seen := map[string]bool{same: true}

@@ -1,8 +1,8 @@
 // Package processactivity is the activity function ProcessActivity: it processes one record.
 //
 // It reports a record that failed in its result, as the seed's C# function does. So an activity that fails as a whole
-// always means failed surroundings (the process died, the deadline passed), and only such a failure is worth another
-// attempt.
+// always means that something around the record failed (the process died, the deadline passed, the record store is down),
+// and only such a failure is worth another attempt.
 package processactivity
 
 import (

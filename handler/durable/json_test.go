@@ -15,15 +15,15 @@ import (
 
 // odd has what two JSON packages treat differently.
 type odd struct {
-	Number  json.Number
-	Seconds time.Duration `json:",format:sec"`
-	At      time.Time     `json:",format:unix"`
-	Quoted  int           `json:",string"`
-	Bytes   []byte
-	Empty   []string
-	Map     map[int]string
-	Raw     json.RawMessage
-	Nested  *odd `json:",omitempty"`
+	Number json.Number
+	Lasts  time.Duration `json:",format:sec"`
+	At     time.Time     `json:",format:unix"`
+	Quoted int           `json:",string"`
+	Bytes  []byte
+	Empty  []string
+	Map    map[int]string
+	Raw    json.RawMessage
+	Nested *odd `json:",omitempty"`
 }
 
 // TestOneJSON: inputs and results are written and read by one JSON package, so that each value comes back as it was,
@@ -31,7 +31,7 @@ type odd struct {
 func TestOneJSON(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 26, 1, 2, 3, 4, time.UTC)
-	value := odd{Number: "12345678901234567890.10", Seconds: 3 * time.Second, At: at, Quoted: 7, Bytes: []byte{0, 255},
+	value := odd{Number: "12345678901234567890.10", Lasts: 3 * time.Second, At: at, Quoted: 7, Bytes: []byte{0, 255},
 		Map: map[int]string{1: "a"}, Raw: json.RawMessage(`{"b":1.50}`), Nested: &odd{Number: "0", Raw: json.RawMessage("null")}}
 	text, err := json.Marshal(value)
 	if err != nil {

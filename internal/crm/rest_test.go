@@ -162,7 +162,7 @@ func TestRESTProcess(t *testing.T) {
 			case test.recordOf != "":
 				wantRecordError(t, err, test.recordOf)
 			case test.err != "":
-				wantSurroundings(t, err, test.err)
+				wantStoreError(t, err, test.err)
 			case err != nil:
 				t.Error(err)
 			}
@@ -177,10 +177,10 @@ func TestRESTProcess(t *testing.T) {
 	}
 }
 
-func wantSurroundings(t *testing.T, err error, want string) {
+func wantStoreError(t *testing.T, err error, want string) {
 	t.Helper()
 	if _, ok := errors.AsType[*RecordError](err); err == nil || ok || !strings.Contains(err.Error(), want) {
-		t.Errorf("got %v, want an error of the surroundings with %q", err, want)
+		t.Errorf("got %v, want an error of the store with %q", err, want)
 	}
 }
 
@@ -212,7 +212,7 @@ func TestRESTIDsThatNoURLCarries(t *testing.T) {
 		if _, ok := errors.AsType[*RecordError](store.Process(t.Context(), "job", id)); !ok {
 			t.Errorf("record %q is not refused", id)
 		}
-		wantSurroundings(t, store.Process(t.Context(), id, "C-1"), "job id")
+		wantStoreError(t, store.Process(t.Context(), id, "C-1"), "job id")
 	}
 	if len(server.Requests()) != 0 {
 		t.Errorf("requests: %v", server.Requests())
@@ -271,7 +271,7 @@ func TestRESTRetries(t *testing.T) {
 			})
 			err := store.Process(t.Context(), "job-1", "C-1")
 			if test.err != "" {
-				wantSurroundings(t, err, test.err)
+				wantStoreError(t, err, test.err)
 			} else if err != nil {
 				t.Error(err)
 			}
@@ -296,7 +296,7 @@ func TestRESTNobodyListens(t *testing.T) {
 	store, server := newREST(t, answering(200, ""))
 	server.Close()
 	err := store.Process(t.Context(), "job", "C-1")
-	wantSurroundings(t, err, "no good answer in 4 attempts")
+	wantStoreError(t, err, "no good answer in 4 attempts")
 	checkError(t, err, server)
 }
 
@@ -325,7 +325,7 @@ func TestRESTSlow(t *testing.T) {
 		store, server := newSlow(t)
 		store.client.HTTPClient.Timeout = 20 * time.Millisecond
 		err := store.Process(t.Context(), "job", "C-1")
-		wantSurroundings(t, err, "no good answer in 4 attempts")
+		wantStoreError(t, err, "no good answer in 4 attempts")
 		if len(server.waits) != 3 {
 			t.Errorf("%d waits, want 3", len(server.waits))
 		}
@@ -359,10 +359,10 @@ func TestRESTKeepsTokenFromOtherHosts(t *testing.T) {
 			http.Redirect(w, r, other.URL+r.URL.Path, status)
 		})
 		_, err := store.Records(t.Context(), "2026-10")
-		wantSurroundings(t, err, fmt.Sprintf("(status %d", status))
+		wantStoreError(t, err, fmt.Sprintf("(status %d", status))
 		checkError(t, err, server)
 		err = store.Process(t.Context(), "job", "C-1")
-		wantSurroundings(t, err, "redirects are not followed")
+		wantStoreError(t, err, "redirects are not followed")
 		checkError(t, err, server)
 	}
 }
