@@ -340,3 +340,31 @@ func TestRedirects(t *testing.T) {
 		})
 	}
 }
+
+// TestFirstTurnPutOff: while a first turn is put off, what is raised for its instance is lost, as on the real host; the start is not.
+func TestFirstTurnPutOff(t *testing.T) {
+	t.Parallel()
+	app := newTestApp(t)
+	app.answers["Orch"] = putOff(app)
+	var dir string
+	h := open(t, app, func(o *Options) { o.putOffUnit = time.Hour; dir = o.DataDir })
+	start(t, h, "late", "1")
+	db := openFile(t, dir)
+	count := func(query string) (n int) {
+		if err := db.QueryRow(query).Scan(&n); err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+	waitFor(t, func() bool { return count("SELECT COUNT(*) FROM events WHERE visible > 0") == 1 })
+	if err := durableClient(t, h).RaiseEvent(t.Context(), "late", "go"); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return count("SELECT COUNT(*) FROM events") == 1 })
+	if n := count("SELECT COUNT(*) FROM history"); n != 0 || len(app.seen("Orch")) != 1 {
+		t.Errorf("%d events of history, %d turns", n, len(app.seen("Orch")))
+	}
+	if i, err := h.Instance(t.Context(), "late"); err != nil || i.Status != api.RUNTIME_STATUS_PENDING {
+		t.Errorf("%+v, %v", i, err)
+	}
+}

@@ -56,12 +56,34 @@ func (h *TaskHub) beginTurn(ctx context.Context, id api.InstanceID) (*backend.Or
 	if err := rows.Err(); err != nil || len(item.NewEvents) == 0 {
 		return nil, err
 	}
+	if lost, err := h.dropUnstarted(ctx, item, current); lost || err != nil {
+		return nil, err
+	}
 	current.more = len(item.NewEvents) == maxEventsPerTurn
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	item.RetryCount = int32(h.attempts[id])
 	h.turns[id] = current
 	return item, nil
+}
+
+// dropUnstarted drops the events of an instance whose start is still hidden, as the host does; a termination is kept.
+func (h *TaskHub) dropUnstarted(ctx context.Context, item *backend.OrchestrationWorkItem, current *turn) (dropped bool, err error) {
+	for _, e := range item.NewEvents {
+		if e.GetExecutionStarted() != nil || e.GetExecutionTerminated() != nil {
+			return false, nil
+		}
+	}
+	id := string(item.InstanceID)
+	var begun bool
+	err = h.read.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM history WHERE instance = ?)", id).Scan(&begun)
+	if begun || err != nil {
+		return false, err
+	}
+	h.log.Warn("events are dropped: their instance has not had its first turn", "instance", id, "events", len(item.NewEvents))
+	return true, h.persist(ctx, func(t tx) error {
+		return t.exec("DELETE FROM events WHERE instance = ? AND seq <= ? AND visible <= ?", id, current.lastSeq, current.cutoff)
+	})
 }
 
 // scanEvent reads a row whose last column is an event.
