@@ -6,13 +6,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/output"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
-	"github.com/microsoft/durabletask-go/api"
-	"github.com/microsoft/durabletask-go/backend"
 )
 
 // engine gives durabletask-go's workers to the handler: each turn and each activity is an invocation.

@@ -14,10 +14,11 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"example.com/durablefunctions/handler/local/internal/funchost"
-	"example.com/durablefunctions/handler/local/internal/output"
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler/local/internal/funchost"
+	"example.com/durablefunctions/handler/local/internal/output"
 )
 
 const goodMail = `{"from":{"email":"from@example.com"},"subject":"Hello","personalizations":[{"to":[{"email":"to@example.com"}]}],"content":[{"type":"text/html","value":"<b>hi</b> ü"}],"custom_args":{"n":1}}`

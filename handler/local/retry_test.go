@@ -12,10 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"example.com/durablefunctions/handler/internal/wire"
 	"github.com/google/go-cmp/cmp"
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler/internal/wire"
 )
 
 // retries is a retry policy of host.json.

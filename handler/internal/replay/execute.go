@@ -12,10 +12,11 @@ import (
 	"unsafe"
 	"weak"
 
-	"example.com/durablefunctions/handler/internal/historyevent"
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
 	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
 // turns holds the state of each turn that is running, by its context, and a tombstone of each that has ended for as long

@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"example.com/durablefunctions/handler/internal/historyevent"
 	"github.com/microsoft/durabletask-go/backend"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
 // TestPutOffAsRecorded compares the two answers with those that the real host took (instances rh1 and rh8).

@@ -7,10 +7,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/microsoft/durabletask-go/backend"
+
 	"example.com/durablefunctions/handler/internal/dotnet"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
 	"example.com/durablefunctions/handler/internal/wire"
-	"github.com/microsoft/durabletask-go/backend"
 )
 
 // Exception is a failed invocation in the host's words: .NET exceptions, outermost first.

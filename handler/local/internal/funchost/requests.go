@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/microsoft/durabletask-go/backend"
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
 
@@ -13,8 +15,6 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
 	"example.com/durablefunctions/handler/internal/wire"
-	"github.com/google/uuid"
-	"github.com/microsoft/durabletask-go/backend"
 )
 
 // The bodies of the invocations that the host sends: {"Data":{…},"Metadata":{…}}.

@@ -5,11 +5,12 @@ import (
 	"strconv"
 	"time"
 
-	"example.com/durablefunctions/handler/internal/config"
-	"example.com/durablefunctions/handler/internal/wire"
 	"github.com/google/uuid"
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
+
+	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/internal/wire"
 )
 
 // Try is one try at an invocation. There are several if its function has a retry policy and they fail.

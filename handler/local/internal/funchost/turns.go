@@ -8,13 +8,14 @@ import (
 	"strings"
 	"time"
 
-	"example.com/durablefunctions/handler/internal/config"
-	"example.com/durablefunctions/handler/internal/wire"
-	"example.com/durablefunctions/handler/payload"
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/internal/wire"
+	"example.com/durablefunctions/handler/payload"
 )
 
 // NoOrchestrator is the exception of a turn whose orchestrator is no function of the app.

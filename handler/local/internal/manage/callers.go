@@ -9,11 +9,10 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/microsoft/durabletask-go/api"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-
-	"github.com/microsoft/durabletask-go/api"
 )
 
 // callers tells the calls of this host's functions from those of other programs on the machine, and whose each is. A token is

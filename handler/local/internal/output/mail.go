@@ -13,11 +13,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sendgrid/rest"
+	"github.com/sendgrid/sendgrid-go"
+
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
-	"github.com/sendgrid/rest"
-	"github.com/sendgrid/sendgrid-go"
 )
 
 // mailTimeout is how long the real host waits for SendGrid.

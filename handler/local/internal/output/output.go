@@ -19,10 +19,11 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
-	"github.com/google/uuid"
 )
 
 // Sender sends outputs.

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"time"
 
-	"example.com/durablefunctions/handler/internal/historyevent"
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
 // commit stores what a turn came to, in one transaction, and says whom it concerns.
@@ -129,10 +130,15 @@ func (c *commit) startGeneration(t tx) error {
 		t.exec("DELETE FROM events WHERE instance = ? AND execution <> ''", c.id),
 		t.exec("UPDATE instances SET execution = ?, input = ? WHERE id = ?", historyevent.Execution(next), next.GetExecutionStarted().GetInput().GetValue(), c.id),
 	)
+	var last int64
+	if err == nil {
+		err = t.queryRow("SELECT COALESCE(MAX(seq), 0) FROM events WHERE instance = ?", c.id).Scan(&last)
+	}
 	if err != nil {
 		return err
 	}
-	// The host's order: the start, what was carried over, and the end of a turn that never was.
+	// The host's order: the start, what was carried over, and the end of a turn that never was. What nobody has seen yet
+	// comes after that: the events keep their order, and a turn that cannot hold them all begins with the start.
 	added := append([]*backend.HistoryEvent{next}, c.turn.next.Carryover...)
 	for _, e := range append(added, historyevent.New("orchestratorCompleted", time.Now())) {
 		if err := putEvent(t, c.id, "", 0, e); err != nil {
@@ -140,7 +146,10 @@ func (c *commit) startGeneration(t tx) error {
 		}
 	}
 	c.woken = append(c.woken, c.id)
-	return nil
+	return errors.Join(
+		t.exec("INSERT INTO events (instance, execution, visible, payload) SELECT instance, execution, visible, payload FROM events WHERE instance = ? AND seq <= ? ORDER BY seq", c.id, last),
+		t.exec("DELETE FROM events WHERE instance = ? AND seq <= ?", c.id, last),
+	)
 }
 
 // sendMessages starts children, answers a parent and sends events.

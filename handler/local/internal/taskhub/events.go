@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"time"
 
-	"example.com/durablefunctions/handler/internal/historyevent"
 	"github.com/google/uuid"
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
 func putEvent(t tx, instance, execution string, visible int64, e *backend.HistoryEvent) error {
@@ -22,15 +23,20 @@ func putEvent(t tx, instance, execution string, visible int64, e *backend.Histor
 	return t.exec("INSERT INTO events (instance, execution, visible, payload) VALUES (?, ?, ?, ?)", instance, execution, visible, payload)
 }
 
-// sendEvent puts an event that is meant for whatever execution the instance is in. It is dropped if there is none.
+// sendEvent puts an event that is meant for whatever execution the instance is in. It is dropped if there is none. Before
+// a scheduled start it waits with the start: a turn without that could not be run.
 func sendEvent(t tx, instance string, e *backend.HistoryEvent) error {
 	payload, err := marshal(e)
 	if err != nil {
 		return err
 	}
-	return t.exec("INSERT INTO events (instance, execution, visible, payload) SELECT id, '', 0, ? FROM instances WHERE id = ? AND "+unfinished,
+	return t.exec("INSERT INTO events (instance, execution, visible, payload) SELECT id, '', "+untilStart+", ? FROM instances WHERE id = ? AND "+unfinished,
 		payload, instance)
 }
+
+// untilStart is when the scheduled start of a pending instance is due, 0 for any other.
+var untilStart = fmt.Sprintf(`CASE status WHEN %d THEN COALESCE((SELECT MAX(visible) FROM events
+	WHERE instance = id AND seq NOT IN (SELECT event FROM put_off)), 0) ELSE 0 END`, api.RUNTIME_STATUS_PENDING)
 
 // answer puts the result of something that an execution asked for. It is dropped if the instance has finished or is in
 // another execution by now.

@@ -8,9 +8,10 @@ import (
 	"slices"
 	"time"
 
-	"example.com/durablefunctions/handler/internal/historyevent"
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
 // CreateOrchestrationInstance starts an instance. One that has finished is replaced, if its status is among those that
