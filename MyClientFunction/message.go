@@ -23,14 +23,20 @@ type Message struct {
 // wholeNumber is an id that was sent as a number. Its digits are the id.
 var wholeNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
-// Parse reads a message of at most limit bytes: {"RecordIds": ["C-001", 17]} or {"Batch": "2026-11"}. The case of the
-// names does not matter, null counts as absent, and other fields are ignored.
+// Parse reads a message of at most limit bytes: {"RecordIds": ["C-001", 17]} or {"Batch": "2026-11"}, as people and their
+// serialisers write them. The case of the names does not matter, blanks around an id or a batch do not count, null counts
+// as absent, and so does an empty one of the two beside the other. A batch may be a whole number. A message that was made
+// JSON twice is read all the same. Other fields are ignored.
 func Parse(text string, limit int) (Message, error) {
 	if len(text) > limit {
 		return Message{}, fmt.Errorf("the message is too large: the limit is %d bytes (setting MESSAGE_MAX_BYTES)", limit)
 	}
 	var fields struct{ RecordIds, Batch json.RawMessage }
 	if err := json.Unmarshal([]byte(text), &fields); err != nil {
+		var inner string
+		if json.Unmarshal([]byte(text), &inner) == nil && strings.HasPrefix(strings.TrimSpace(inner), "{") {
+			return Parse(inner, limit)
+		}
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
 			return Message{}, fmt.Errorf(`the message is a JSON %s; it must be an object such as {"RecordIds": ["C-001"]}`, wrong.Value)
@@ -39,6 +45,10 @@ func Parse(text string, limit int) (Message, error) {
 	}
 	ids, batch := given(fields.RecordIds), given(fields.Batch)
 	switch {
+	case ids && batch && isEmpty(fields.Batch):
+		return parseIDs(fields.RecordIds)
+	case ids && batch && isEmpty(fields.RecordIds):
+		return parseBatch(fields.Batch)
 	case ids && batch:
 		return Message{}, errors.New("the message has both RecordIds and Batch; it must have one of them")
 	case ids:
@@ -50,6 +60,11 @@ func Parse(text string, limit int) (Message, error) {
 }
 
 func given(raw json.RawMessage) bool { return len(raw) > 0 && !bytes.Equal(raw, []byte("null")) }
+
+// isEmpty says whether a field is [], a blank string, or the like.
+func isEmpty(raw json.RawMessage) bool {
+	return strings.Trim(string(raw), "[]\" \t\r\n") == ""
+}
 
 func parseIDs(raw json.RawMessage) (Message, error) {
 	var items []json.RawMessage
@@ -82,7 +97,8 @@ func parseID(raw json.RawMessage) (string, error) {
 		return string(raw), nil
 	case json.Unmarshal(raw, &id) != nil || bytes.Equal(raw, []byte("null")):
 		return "", fmt.Errorf("is %.40s; it must be a string or a whole number", raw)
-	case strings.TrimSpace(id) == "":
+	}
+	if id = strings.TrimSpace(id); id == "" {
 		return "", errors.New("is empty")
 	}
 	return id, nil
@@ -90,9 +106,13 @@ func parseID(raw json.RawMessage) (string, error) {
 
 func parseBatch(raw json.RawMessage) (Message, error) {
 	var m Message
-	if json.Unmarshal(raw, &m.Batch) != nil || strings.TrimSpace(m.Batch) == "" {
-		return Message{}, errors.New("the message's Batch must be a non-empty string")
+	if wholeNumber.Match(raw) {
+		return Message{Batch: string(raw)}, nil
 	}
+	if json.Unmarshal(raw, &m.Batch) != nil || strings.TrimSpace(m.Batch) == "" {
+		return Message{}, errors.New("the message's Batch must be a non-empty string, or a whole number")
+	}
+	m.Batch = strings.TrimSpace(m.Batch)
 	return m, nil
 }
 

@@ -9,7 +9,8 @@
 //
 // They are read here and travel in the orchestration's input, so that a change does not touch orchestrations in flight.
 //
-//	AlertEmailTo                 who is mailed about failures; empty: nobody
+//	AlertEmailTo                 who is mailed about failures: addresses, with ; or , between them; empty: nobody
+//	SendGridKey                  without it, nobody is mailed under the Functions host
 //	AlertEmailFrom               the mail's sender (default no-reply@mycompany.co.nz)
 //	BATCH_SIZE                   records in one orchestration (default 100); more are split up into sub-orchestrations
 //	PROCESS_ATTEMPTS             attempts at a record whose activity was lost (default 3)
@@ -60,6 +61,11 @@ type Settings struct {
 func ReadSettings(getenv func(string) string) (Settings, error) {
 	s := Settings{MaxMessageBytes: 256 << 10, StoreWait: 24 * time.Hour}
 	s.Input.AlertEmailTo = getenv("AlertEmailTo")
+	if _, err := myorchestration.Recipients(s.Input.AlertEmailTo); err != nil {
+		return s, fmt.Errorf("setting AlertEmailTo: %w", err)
+	}
+	// Without the key, the Functions host fails each mail; the local host writes it to a file.
+	s.Input.NoSendGridKey = getenv(handler.PortVariable) != "" && getenv("SendGridKey") == ""
 	s.Input.AlertEmailFrom = getenv("AlertEmailFrom")
 	r := reader{getenv: getenv}
 	r.number("MESSAGE_MAX_BYTES", 1, &s.MaxMessageBytes)

@@ -1,7 +1,9 @@
 package myorchestration
 
 import (
+	"fmt"
 	"html/template"
+	netmail "net/mail"
 	"strings"
 
 	"github.com/microsoft/durabletask-go/task"
@@ -31,6 +33,10 @@ func alert(ctx *task.OrchestrationContext, in Input, out *Output) string {
 		log.Error("no mail is sent: the setting AlertEmailTo was empty when the orchestration was started")
 		return MailNone
 	}
+	if in.NoSendGridKey {
+		log.Error("no mail is sent: the setting SendGridKey was empty when the orchestration was started")
+		return MailNone
+	}
 	a := &Alert{
 		To: in.AlertEmailTo, From: in.AlertEmailFrom,
 		InstanceId: string(ctx.ID),
@@ -49,6 +55,22 @@ func alert(ctx *task.OrchestrationContext, in Input, out *Output) string {
 	return MailSent
 }
 
+// Recipients returns the addresses of a list that has ; or , between them. The error names the one that is none.
+func Recipients(list string) ([]string, error) {
+	var to []string
+	for part := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ';' || r == ',' }) {
+		if strings.TrimSpace(part) == "" {
+			continue
+		}
+		address, err := netmail.ParseAddress(strings.TrimSpace(part))
+		if err != nil {
+			return nil, fmt.Errorf("%q is not an e-mail address: write ops@example.com, and a ; between several", strings.TrimSpace(part))
+		}
+		to = append(to, address.Address)
+	}
+	return to, nil
+}
+
 // message builds the mail, the JSON that SendGrid's v3 API takes.
 func message(a *Alert) *mail.SGMailV3 {
 	var html strings.Builder
@@ -59,7 +81,13 @@ func message(a *Alert) *mail.SGMailV3 {
 	m.SetFrom(mail.NewEmail("", a.From))
 	m.Subject = "MyOrchestration Failure"
 	p := mail.NewPersonalization()
-	p.AddTos(mail.NewEmail("", a.To))
+	to, err := Recipients(a.To)
+	if err != nil {
+		to = []string{a.To} // of an input that nobody checked: SendGrid will say what it thinks of it
+	}
+	for _, address := range to {
+		p.AddTos(mail.NewEmail("", address))
+	}
 	m.AddPersonalizations(p)
 	m.AddContent(mail.NewContent("text/html", html.String()))
 	return m

@@ -44,7 +44,8 @@ type Input struct {
 	Attempts                 int     `json:",omitempty"` // of a record whose activity was lost, in all; default 3
 	RetryIntervalSeconds     float64 `json:",omitempty"` // before the second attempt, doubled for each one after; default 5
 	StoreAttempts            int     `json:",omitempty"` // of a record whose store was down, in all; 0: it fails at once
-	AlertEmailTo             string  `json:",omitempty"` // who gets the mail; empty: no mail
+	AlertEmailTo             string  `json:",omitempty"` // who gets the mail: addresses with ; or , between them; empty: no mail
+	NoSendGridKey            bool    `json:",omitempty"` // there was no key for the mail: no mail
 	AlertEmailFrom           string  `json:",omitempty"` // default no-reply@mycompany.co.nz
 	MailAttempts             int     `json:",omitempty"` // in all; default 3
 	MailRetryIntervalSeconds float64 `json:",omitempty"` // as above; default 10

@@ -191,3 +191,30 @@ func TestDefaultsAreWrittenOut(t *testing.T) {
 		t.Errorf("%+v, %v", in, err)
 	}
 }
+
+func TestRecipients(t *testing.T) {
+	t.Parallel()
+	for list, want := range map[string]string{
+		"": "", " ; ,": "", "a@example.com": "a@example.com", "a@example.com;b@example.com": "a@example.com b@example.com",
+		" a@example.com , Ops <b@example.com>; ": "a@example.com b@example.com",
+	} {
+		if to, err := Recipients(list); err != nil || strings.Join(to, " ") != want {
+			t.Errorf("%q: %v, %v", list, to, err)
+		}
+	}
+	if _, err := Recipients("a@example.com;nobody"); err == nil || !strings.Contains(err.Error(), `"nobody"`) {
+		t.Errorf("got %v", err)
+	}
+	if to := message(&Alert{To: "a@example.com;b@example.com"}).Personalizations[0].To; len(to) != 2 || to[1].Address != "b@example.com" {
+		t.Errorf("the mail goes to %v", to)
+	}
+}
+
+// Without a key for the mail there is none, and one error line names the setting.
+func TestNoSendGridKey(t *testing.T) {
+	t.Parallel()
+	r, out := run(t, newEnv(t), Input{RecordIds: []string{"bad"}, AlertEmailTo: "ops@example.com", NoSendGridKey: true})
+	if out.Mail != MailNone || strings.Count(r.Logs, "SendGridKey") != 1 || len(r.Outputs) != 0 {
+		t.Errorf("%+v, logs %s", out, r.Logs)
+	}
+}

@@ -139,7 +139,7 @@ func TestBadInput(t *testing.T) {
 		"null id":          {args: []string{"process", "-"}, stdin: `{"RecordIds":[null]}`, want: "RecordIds[0] is null"},
 		"ids no array":     {args: []string{"process", "-"}, stdin: `{"RecordIds":"C-001"}`, want: "array"},
 		"empty batch":      {args: []string{"process", "-"}, stdin: `{"Batch":""}`, want: "non-empty string"},
-		"batch no string":  {args: []string{"process", "-"}, stdin: `{"Batch":5}`, want: "non-empty string"},
+		"batch no string":  {args: []string{"process", "-"}, stdin: `{"Batch":{}}`, want: "non-empty string"},
 		"too large":        {args: []string{"process", "-"}, stdin: `{"RecordIds":["` + strings.Repeat("x", 256<<10) + `"]}`, want: "limit is 262144"},
 		"setting":          {args: []string{"process", "-"}, stdin: `{"RecordIds":[1,2,3]}`, env: []string{"MESSAGE_MAX_BYTES=10"}, want: "limit is 10 bytes"},
 		"bad setting":      {args: []string{"process", "-"}, stdin: `{"RecordIds":[1]}`, env: []string{"MAIL_ATTEMPTS=many"}, want: "MAIL_ATTEMPTS"},

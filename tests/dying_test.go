@@ -165,7 +165,7 @@ type killableHost struct {
 func startKillable(t *testing.T, m *killable, env ...string) *killableHost {
 	t.Helper()
 	m.t, m.counts = t, map[string]int{}
-	m.env = append([]string{"PROCESS_RETRY_INTERVAL=200ms", "AlertEmailTo=ops@example.com"}, env...)
+	m.env = append([]string{"PROCESS_RETRY_INTERVAL=200ms", "AlertEmailTo=ops@example.com", "SendGridKey=SG.not-a-key"}, env...)
 	m.child = startHandler(t, m.env...)
 	h := &killableHost{killable: m, instances: map[string]local.Instance{}}
 	host, err := local.Open(t.Context(), local.Options{

@@ -173,11 +173,15 @@ func TestSecretsOfStart(t *testing.T) {
 	sendGrid := httptest.NewServer(repeats(401))
 	t.Cleanup(sendGrid.Close)
 	crm := testkit.StartCRM(t, func(w http.ResponseWriter, r *http.Request, n int) bool {
-		if strings.HasPrefix(r.URL.Path, "/batches/") && n == 1 || strings.HasPrefix(r.URL.Path, "/records/b/") {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/batches/") && n == 1:
 			repeats(401)(w, r) // the first delivery of the message fails
-			return true
+		case strings.HasPrefix(r.URL.Path, "/records/b/"):
+			repeats(400)(w, r)
+		default:
+			return false
 		}
-		return false
+		return true
 	})
 	data := t.TempDir()
 	s := startLocal(t, data, append([]string{"CRM_BASE_URL=" + crm.URL, "SENDGRID_BASE_URL=" + sendGrid.URL, "MAIL_RETRY_INTERVAL=10ms"}, secrets...)...)

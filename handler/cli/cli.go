@@ -97,6 +97,7 @@ func Main(args []string, app App) int {
 	if app.Commands != nil {
 		c.Plugins = kong.Plugins{app.Commands}
 	}
+	_ = os.Unsetenv(handler.PortVariable) // there is no Functions host
 	name := cmp.Or(app.Name, "app")
 	parser, err := kong.New(&c, kong.Name(name), kong.Description(app.Description))
 	if err != nil {

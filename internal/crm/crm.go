@@ -77,7 +77,11 @@ func (e *RecordError) Error() string {
 // CRM_BASE_URL [SQLite] in the file CRM_DATABASE, and without that in defaultPath. getenv is [os.Getenv] or a test's.
 func Open(getenv func(string) string, defaultPath string) (Store, error) {
 	if base := strings.TrimSpace(getenv("CRM_BASE_URL")); base != "" {
-		store, err := NewREST(base, getenv("CRM_TOKEN"))
+		token := getenv("CRM_TOKEN")
+		if strings.HasPrefix(token, "@Microsoft.KeyVault(") {
+			return nil, errors.New("setting CRM_TOKEN is a Key Vault reference that Azure has not resolved: check the app's identity and its access to the vault")
+		}
+		store, err := NewREST(base, token)
 		if err != nil {
 			return nil, fmt.Errorf("settings CRM_BASE_URL and CRM_TOKEN: %w", err)
 		}
