@@ -61,7 +61,7 @@ func Parse(text string, limit int) (Message, error) {
 
 func given(raw json.RawMessage) bool { return len(raw) > 0 && !bytes.Equal(raw, []byte("null")) }
 
-// isEmpty says whether a field is [], a blank string, or the like.
+// isEmpty says whether a field is [] or a blank string.
 func isEmpty(raw json.RawMessage) bool {
 	return strings.Trim(string(raw), "[]\" \t\r\n") == ""
 }

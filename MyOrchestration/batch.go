@@ -19,14 +19,14 @@ const (
 	maxParted  = 4        // times its own limit: of the results of an orchestration's parts together, which its turns carry
 )
 
-// batch is the records that one orchestration sees to: all of them, or a part.
+// batch is the records of one orchestration: all of them, or a part.
 type batch struct {
 	Input
 	JobId          string // the root's instance id
 	MaxOutputBytes int
 }
 
-// process has the batch's records processed and counts. A batch of more than BatchSize records is run in parts, each a
+// process runs the activities of the batch's records and counts. A batch of more than BatchSize records is run in parts, each a
 // sub-orchestration: so no history has more than BatchSize activities or sub-orchestrations in it.
 func process(ctx *task.OrchestrationContext, b batch) *Output {
 	run := runRecords
@@ -114,7 +114,7 @@ func (b batch) split() []batch {
 
 func ceil(a, b int) int { return (a + b - 1) / b }
 
-// retryLost has what was lost tried again; what failed is not.
+// retryLost tries again what was lost. What failed is not tried again.
 func (b batch) retryLost() durable.CallOption {
 	return durable.WithRetry(durable.RetryPolicy{
 		Attempts:      b.Attempts,
@@ -127,8 +127,8 @@ func (b batch) retryLost() durable.CallOption {
 // maxStoreInterval bounds the waits for a store that is down: with the defaults they add up to ten and a half minutes.
 const maxStoreInterval = 2 * time.Minute
 
-// retryRecord is retryLost for a record, and has one whose store was down, with which the activity fails as a whole, tried
-// again for longer.
+// retryRecord is retryLost for a record. A record whose store was down, which fails its activity as a whole, is tried again for
+// longer.
 func (b batch) retryRecord() durable.CallOption {
 	if b.StoreAttempts == 0 {
 		return b.retryLost()
@@ -153,7 +153,7 @@ func (b batch) retryRecord() durable.CallOption {
 	})
 }
 
-// explain is why a record failed whose activity did.
+// explain returns the reason of a record whose activity failed.
 func (b batch) explain(err error) string {
 	e, ok := errors.AsType[*durable.TaskError](err)
 	if ok && b.StoreAttempts > 0 && e.Kind == durable.DeadlineExceeded {
@@ -169,7 +169,7 @@ func lost(err error) bool {
 	return errors.As(err, &e) && e.Infrastructure() && e.Kind != durable.DeadlineExceeded
 }
 
-// fit cuts the messages, all alike, until the result has at most so many bytes of JSON.
+// fit cuts the messages, all alike, until the result has at most limit bytes of JSON.
 func (o *Output) fit(limit int) {
 	for length := maxMessage; length > 0; {
 		if text, err := json.Marshal(o); err != nil || len(text) <= limit {

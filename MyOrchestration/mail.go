@@ -26,7 +26,7 @@ type Alert struct {
 	Failures                 []Failure // the first of them
 }
 
-// alert has the failures mailed and says what came of it.
+// alert mails the failures and returns MailSent, MailFailed or MailNone.
 func alert(ctx *task.OrchestrationContext, in Input, out *Output) string {
 	log := durable.ReplayLog(ctx)
 	if in.AlertEmailTo == "" {

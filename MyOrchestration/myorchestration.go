@@ -1,5 +1,5 @@
 // Package myorchestration is the orchestrator function MyOrchestration: it processes each record of its input in an
-// activity of its own, all side by side, waits for all of them, and has the failures mailed.
+// activity of its own, all side by side, waits for all of them, and mails the failures.
 //
 // # Batches
 //
@@ -7,7 +7,7 @@
 // Input.BatchSize records MyOrchestration therefore splits them and runs itself as sub-orchestrations, in levels when
 // needed: no history has more than BatchSize activities or children in it. The result, the progress and the mail are
 // those of the whole; a part returns counts and failures. A part that was lost (the process died in one of its turns) is
-// run again by its parent; only a lost turn of the root fails the whole.
+// run again by its parent. A lost turn of the root is asked again by the host's retry policy, in function.json.
 //
 // # Input
 //
@@ -17,9 +17,9 @@
 //
 // # Mail
 //
-// The host fails an orchestration for good, and loses its result, if its mail cannot be sent. So MyOrchestration has
-// the mail sent by a small sub-orchestration, itself with an alert for its input, tries again if that fails, and keeps
-// its result whatever comes of it.
+// The host fails an orchestration, and loses its result, if its mail cannot be sent. So a small sub-orchestration sends the
+// mail: MyOrchestration itself, with an alert for its input. If that fails it is tried again, and the result of the whole
+// stands either way.
 package myorchestration
 
 import (
@@ -89,7 +89,7 @@ type Failure struct {
 	ErrorMessage string // at most 500 characters, less where a result would pass 16 MB, or a part its share of that
 }
 
-// What became of the mail.
+// The states of the mail.
 const (
 	MailNone   = "none"   // nothing failed, or there is no recipient
 	MailSent   = "sent"   // handed to SendGrid (in local mode without a key: written to a file)

@@ -16,7 +16,7 @@ import (
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
-// answer sends what a function's run came to, and its logs, once.
+// answer sends the outcome of a function's run, and its logs, once.
 func (s *server) answer(w http.ResponseWriter, c *call, o outcome) {
 	body := bodyBuffers.Get().(*bytes.Buffer)
 	defer recycle(body)
@@ -37,7 +37,7 @@ func (s *server) answer(w http.ResponseWriter, c *call, o outcome) {
 	_, _ = w.Write(body.Bytes()) // a host that hung up will ask again
 }
 
-// declared leaves out the outputs that are no binding, which the host would ignore without a word.
+// declared leaves out the outputs that function.json does not declare. The host would ignore them without a word.
 func (c *call) declared(outputs map[string]json.RawMessage) map[string]json.RawMessage {
 	for name := range outputs {
 		if !slices.Contains(c.outputs, name) {

@@ -44,7 +44,7 @@ type call struct {
 	finished chan struct{} // closed when the function has returned
 }
 
-// outcome is what a function's run came to.
+// outcome is the result of a function's run, or its error.
 type outcome struct {
 	value   json.RawMessage
 	outputs map[string]json.RawMessage

@@ -11,7 +11,7 @@ type Function[In, Out any] interface {
 	Call(ctx *task.OrchestrationContext, in In, options ...CallOption) *Task[Out]
 }
 
-// Outcome is what became of one item of a fan-out.
+// Outcome is the result of one item of a fan-out, or its error.
 type Outcome[T any] struct {
 	Value T
 	Err   error // a *TaskError, as Task.Await returns it
@@ -22,7 +22,7 @@ type Progress struct {
 	Total, Completed, Failed int
 }
 
-// FanOut calls the function once for each input, all before it waits for any, and returns what became of each, in the
+// FanOut calls the function once for each input, all before it waits for any, and returns their outcomes in the
 // order of the inputs. An item that fails stops no other. While it runs, the orchestration's custom status shows the
 // Progress; failed says which results count as failures there beside the errors, nil: none.
 //

@@ -81,7 +81,7 @@ func (b *inbox) attempt(ctx context.Context, function string, m Message) {
 	b.wakeUp()
 }
 
-// try delivers a message once and records what came of it. The delivery is counted before it is made: a message that
+// try delivers a message once and records the outcome. The delivery is counted before it is made: a message that
 // kills the process counts as well. One that is cut short because the host closes does not. The reason is empty if the
 // function took the message.
 func (b *inbox) try(ctx context.Context, function string, m Message) (reason string, err error) {

@@ -4,7 +4,7 @@
 //
 //	host, err := local.Open(ctx, local.Options{
 //		Root:     ".",      // host.json and the function folders
-//		DataDir:  ".local", // everything that survives
+//		DataDir:  dir,      // everything that survives
 //		Handler:  handler,
 //		Settings: os.Getenv,
 //		Environ:  os.Environ(),

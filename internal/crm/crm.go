@@ -3,7 +3,7 @@
 // [Open] chooses a store by the app's settings: a CRM behind REST when CRM_BASE_URL is set ([REST]), else a SQLite file
 // with a sample of made-up customers ([SQLite]). To connect another system, implement [Store]: three methods.
 //
-//	store, err := crm.Open(os.Getenv, ".local/crm.db")
+//	store, err := crm.Open(os.Getenv, filepath.Join(dataDir, "crm.db"))
 //	if err != nil {
 //		return err
 //	}
@@ -38,8 +38,11 @@ type Store interface {
 	Records(ctx context.Context, batch string) ([]string, error)
 
 	// Process validates, normalises and stamps one record, once per job: the same record of the same job again, also
-	// at the same time, changes nothing and returns the same outcome. A failure of this record is a [*RecordError];
-	// any other error is a failure of the surroundings, after which the call may be repeated.
+	// at the same time, changes nothing and returns the same outcome.
+	//
+	// An [*UnavailableError] says that the store cannot do it now: it is down, overloaded, locked, or its disk is full. The
+	// same call comes again later, for ten minutes and more. Any other error is this record's failure, and goes into the
+	// result at once.
 	Process(ctx context.Context, jobID, recordID string) error
 
 	// Close releases what the store holds.

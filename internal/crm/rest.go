@@ -261,7 +261,7 @@ func boundedBackoff(min, max time.Duration, attempt int, resp *http.Response) ti
 	return wait
 }
 
-// giveUp says what the last attempt came to.
+// giveUp returns the error of the last attempt.
 func giveUp(resp *http.Response, err error, attempts int) (*http.Response, error) {
 	if resp != nil {
 		resp.Body.Close()
@@ -315,7 +315,7 @@ type hiddenError struct {
 func (e *hiddenError) Error() string { return e.text }
 func (e *hiddenError) Unwrap() error { return e.error }
 
-// words are the status and what the CRM says about it, without the token should it be repeated there.
+// words returns the status and what the CRM says about it, without the token if the CRM repeats it.
 func (r *REST) words(got answer) string {
 	text := oneLine(r.hide(message(got.body)), maxRefusal)
 	if text == "" {

@@ -72,7 +72,7 @@ type activity struct {
 	calls  []string
 }
 
-// Result is what became of an orchestration.
+// Result is how an orchestration ended, and what it did.
 type Result struct {
 	Status       api.OrchestrationStatus // RUNNING if it waits for something that never comes
 	Output       string                  // JSON, empty if there is none

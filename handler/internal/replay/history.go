@@ -123,7 +123,7 @@ func (s *sorter) start(e *backend.HistoryEvent) {
 	*s.out = append(*s.out, e)
 }
 
-// feed gives the event to the SDK, and sees to it that the orchestrator's time never goes back and is not before the
+// feed gives the event to the SDK, and makes sure that the orchestrator's time never goes back and is not before the
 // time of a timer that has fired: the host fires timers up to a second early.
 func (s *sorter) feed(e *backend.HistoryEvent) {
 	switch {

@@ -18,7 +18,7 @@ import (
 	"example.com/durablefunctions/handler/payload"
 )
 
-// NoOrchestrator is the exception of a turn whose orchestrator is no function of the app.
+// NoOrchestrator is the exception of a turn whose orchestrator the app does not have.
 func NoOrchestrator(name string, functions map[string]config.Function) *Exception {
 	var known []string
 	for _, f := range functions {
@@ -122,7 +122,7 @@ func CheckInstanceID(id string) error {
 	return nil
 }
 
-// TurnResults are what an orchestrator turn came to, as the engine takes it.
+// TurnResults are the actions of a turn's answer, as the engine takes them.
 type TurnResults = backend.ExecutionResults
 
 func newTurnResults() *TurnResults {

@@ -106,7 +106,7 @@ var controlEscapes = func() (escapes [' ']string) {
 	return escapes
 }()
 
-// encodeJSON encodes a JSON value that is no string on the host's side: an object as it is, a string twice, anything
+// encodeJSON encodes a JSON value that is not a string on the host's side: an object as it is, a string twice, anything
 // else once.
 func encodeJSON(value []byte) []byte {
 	value = compact(value)

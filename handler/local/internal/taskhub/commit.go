@@ -12,7 +12,7 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// commit stores what a turn came to, in one transaction, and says whom it concerns.
+// commit stores a turn in one transaction, and notes which instances have work now.
 type commit struct {
 	turn  *turn
 	id    string

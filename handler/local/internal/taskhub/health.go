@@ -9,7 +9,7 @@ import (
 // patience is how long the file may be unusable before whoever waits for an instance hears of it.
 const patience = 10 * time.Second
 
-// persist stores what a turn or an activity came to, however long it takes until the file can be written again: done
+// persist stores the outcome of a turn or an activity, however long it takes until the file can be written again: done
 // anew, the work would fail at the same place. Only the end of the host ends the wait, and leaves it to the next one.
 func (h *TaskHub) persist(ctx context.Context, f func(tx) error) error {
 	err := h.update(ctx, f)

@@ -28,7 +28,7 @@ func (l logger) Warnf(format string, v ...any)  { l.logf(slog.LevelWarn, format,
 // logf spares the formatting of what is not logged, which is most.
 func (l logger) logf(level slog.Level, format string, v []any) {
 	if strings.HasSuffix(format, "due to cancellation") || slices.ContainsFunc(v, isCanceled) {
-		level = slog.LevelDebug // that work is abandoned when the host stops is no news
+		level = slog.LevelDebug // a host that stops abandons work, as it should
 	}
 	if l.log.Enabled(context.Background(), level) {
 		l.log.Log(context.Background(), level, fmt.Sprintf(format, v...))
