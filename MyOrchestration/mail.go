@@ -5,6 +5,7 @@ import (
 	"html/template"
 	netmail "net/mail"
 	"strings"
+	"unicode"
 
 	"github.com/microsoft/durabletask-go/task"
 	"github.com/sendgrid/sendgrid-go/helpers/mail"
@@ -93,14 +94,24 @@ func message(a *Alert) *mail.SGMailV3 {
 	return m
 }
 
+// visible replaces the characters that are not seen, some of which turn the text around them or steer a terminal.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) || r == '\n' || r == '\t' {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
+}
+
 // More is how many failed records the mail does not list.
 func (a *Alert) More() int { return a.Failed - len(a.Failures) }
 
-var body = template.Must(template.New("mail").Parse(`<p>Bugger, something went wrong.</p>
+var body = template.Must(template.New("mail").Funcs(template.FuncMap{"visible": visible}).Parse(`<p>Bugger, something went wrong.</p>
 <p>Orchestration {{.InstanceId}}: {{.Total}} records, {{.Succeeded}} succeeded, {{.Failed}} failed.</p>
 <table>
 <tr><th>Record</th><th>Error</th></tr>
-{{range .Failures}}<tr><td>{{.RecordId}}</td><td>{{.ErrorMessage}}</td></tr>
+{{range .Failures}}<tr><td>{{visible .RecordId}}</td><td>{{visible .ErrorMessage}}</td></tr>
 {{end}}</table>
 {{with .More}}<p>… and {{.}} more.</p>
 {{end}}`))

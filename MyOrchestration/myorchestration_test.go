@@ -218,3 +218,11 @@ func TestNoSendGridKey(t *testing.T) {
 		t.Errorf("%+v, logs %s", out, r.Logs)
 	}
 }
+
+func TestVisible(t *testing.T) {
+	t.Parallel()
+	m := message(&Alert{To: "a@example.com", Failed: 1, Failures: []Failure{{"C-1\u202e", "no\u009b31m <b>\x1b"}}})
+	if html := m.Content[0].Value; strings.ContainsAny(html, "\u202e\u009b\x1b") || !strings.Contains(html, "C-1\ufffd") {
+		t.Errorf("%q", html)
+	}
+}

@@ -47,6 +47,8 @@ func checkEmail(email string) error {
 		return errors.New("it must be a bare address, without name, comment or quotes")
 	case strings.ContainsFunc(email, unicode.IsSpace):
 		return errors.New("it has a space in it")
+	case strings.ContainsFunc(email, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return errors.New("it has an invisible character in it")
 	case len(email) > maxEmail:
 		return fmt.Errorf("it is longer than %d bytes", maxEmail)
 	case at > maxLocalPart:

@@ -40,7 +40,7 @@ func TestNormalizeEmail(t *testing.T) {
 		{email: long + "a@example.com", reason: "the part before the @ is longer than 64 bytes"},
 		{email: "ann@" + strings.Repeat("example.", 40) + "com", reason: "it is longer than 254 bytes"},
 		{email: "ann@example.com\r\nBcc: bob@example.com", reason: `"ann@example.com Bcc: bob@example.com": it has a space in it`},
-		{email: "ann\x00@example.com", reason: `"ann @example.com": the part before the @ is invalid`},
+		{email: "ann\x00@example.com", reason: `"ann @example.com": it has an invisible character in it`},
 		{email: "ann\xff@example.com", reason: `@example.com": the part before the @ is invalid`},
 	}
 	for _, test := range tests {

@@ -10,6 +10,9 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 )
 
 // maxImport bounds a CSV file, in bytes: it is held in memory until all of it is checked.
@@ -38,7 +41,14 @@ func readCustomers(r io.Reader, limit int64) ([]customer, error) {
 }
 
 func readCSV(r io.Reader) ([]customer, error) {
-	in := csv.NewReader(skipBOM(r))
+	// Spreadsheets write UTF-16, or a mark before UTF-8.
+	text := bufio.NewReader(transform.NewReader(r, unicode.BOMOverride(transform.Nop)))
+	comma, skipped, err := findComma(text)
+	if err != nil {
+		return nil, err
+	}
+	in := csv.NewReader(text)
+	in.Comma = comma
 	in.ReuseRecord = true
 	header, err := in.Read()
 	if errors.Is(err, io.EOF) {
@@ -66,22 +76,35 @@ func readCSV(r io.Reader) ([]customer, error) {
 			name:  fields[position["name"]],
 			email: fields[position["email"]],
 		}
+		if strings.TrimSpace(strings.Join(fields, "")) == "" {
+			continue // a row of commas, which spreadsheets leave at the end
+		}
 		if err := c.check(); err != nil {
 			line, _ := in.FieldPos(0)
-			return nil, fmt.Errorf("line %d: %w", line, err)
+			return nil, fmt.Errorf("line %d: %w", line+skipped, err)
 		}
 		customers = append(customers, c)
 	}
 }
 
-// skipBOM takes off the mark with which some spreadsheets begin a UTF-8 file.
-func skipBOM(r io.Reader) io.Reader {
-	buffered := bufio.NewReader(r)
-	bom := []byte("\xef\xbb\xbf")
-	if start, _ := buffered.Peek(len(bom)); bytes.Equal(start, bom) {
-		buffered.Discard(len(bom)) // cannot fail: these bytes are in the buffer
+// findComma returns what separates the fields: what a first line such as sep=; says, which is then skipped, else the comma,
+// or where the header has none, the semicolon or tab of spreadsheets in many countries.
+func findComma(in *bufio.Reader) (comma rune, skippedLines int, err error) {
+	start, err := in.Peek(in.Size())
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, 0, err
 	}
-	return buffered
+	line, _, _ := bytes.Cut(start, []byte("\n"))
+	if text := strings.TrimSpace(string(line)); len(text) == len("sep=;") && strings.EqualFold(text[:4], "sep=") {
+		_, err := in.Discard(min(len(line)+1, len(start)))
+		return rune(text[4]), 1, err
+	}
+	for _, comma := range ",;\t" {
+		if bytes.ContainsRune(line, comma) {
+			return comma, 0, nil
+		}
+	}
+	return ',', 0, nil
 }
 
 // findColumns returns where each of columns, in lower case, stands in the header.
