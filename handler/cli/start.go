@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,15 +20,22 @@ import (
 
 type startCommand struct {
 	DataFlag
-	Port uint16 `help:"Loopback port to take messages on." default:"7071"`
+	Port uint16 `help:"Loopback port to take messages on. Default: Host.LocalHttpPort of local.settings.json, else 7071."`
 }
+
+// defaultPort is that of func start.
+const defaultPort = 7071
 
 func (c *startCommand) Run(e *Environment) error {
 	dir, err := c.Dir(e)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(c.Port))))
+	port, err := local.HTTPPort(".")
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(cmp.Or(c.Port, port, defaultPort)))))
 	if err != nil {
 		if address := runningAt(dir); address != "" {
 			return isRunning(dir, address)
@@ -71,8 +79,12 @@ func isRunning(data, address string) error {
 func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
 	const limit = 10 * time.Second
 	server := &http.Server{Handler: h, ReadHeaderTimeout: limit, ReadTimeout: limit, WriteTimeout: 3 * limit, IdleTimeout: time.Minute}
-	served := make(chan error, 1)
+	served := make(chan error, 2)
 	go func() { served <- server.Serve(listener) }()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	if same, err := net.Listen("tcp", net.JoinHostPort("::1", port)); err == nil { // what localhost means to some programs
+		go func() { served <- server.Serve(same) }()
+	}
 	select {
 	case err := <-served:
 		return err

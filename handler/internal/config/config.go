@@ -23,6 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"unicode/utf16"
 
@@ -107,6 +108,32 @@ func LocalSettings(root string) (map[string]string, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return values, nil
+}
+
+// LocalHTTPPort returns Host.LocalHttpPort of root's local.settings.json, 0 if there is none.
+func LocalHTTPPort(root string) (uint16, error) {
+	const file = "local.settings.json"
+	text, err := readFile(root, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	} else if err != nil {
+		return 0, err
+	}
+	settings, err := parseObject(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", file, err)
+	}
+	host, _ := lookup(settings, "Host").(map[string]any)
+	value := lookup(host, "LocalHttpPort")
+	if value == nil {
+		return 0, nil
+	}
+	number, _ := scalar(value)
+	port, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || port == 0 {
+		return 0, fmt.Errorf("%s: Host.LocalHttpPort is %q: it must be a port, such as 7071", file, number)
+	}
+	return uint16(port), nil
 }
 
 func parseLocalSettings(text []byte, values map[string]string) error {
