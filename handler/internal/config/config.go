@@ -153,6 +153,9 @@ func parseLocalSettings(text []byte, values map[string]string) error {
 		return errors.New(`"Values" must be an object of strings`)
 	}
 	for name, value := range object {
+		if value == nil {
+			continue // as if it were not there
+		}
 		text, ok := scalar(value)
 		if !ok {
 			return fmt.Errorf("the value of %q must be a string", name)

@@ -21,3 +21,12 @@ func TestLocalHTTPPort(t *testing.T) {
 		t.Errorf("without a file: %d, %v", port, err)
 	}
 }
+
+// TestNullSetting: a setting that is null counts as absent.
+func TestNullSetting(t *testing.T) {
+	t.Parallel()
+	values, err := LocalSettings(writeApp(t, map[string]string{"local.settings.json": `{"Values":{"A":null,"B":"b"}}`}))
+	if _, there := values["A"]; err != nil || there || values["B"] != "b" {
+		t.Errorf("%v, %v", values, err)
+	}
+}
