@@ -181,6 +181,7 @@ var replaceable = &api.OrchestrationIdReusePolicy{OperationStatus: []api.Orchest
 // StartOnce starts an orchestration unless the task hub has an instance of that id that is pending, running, suspended
 // or completed: only one that failed, was terminated or canceled is replaced. It says whether it started one. The host
 // decides in one step, so of any number of calls for one id, on any number of workers, no two start the orchestration.
+// Of calls at the same moment more than one may be told that it did: the host answers some of them before it decides.
 //
 // When the call fails, or its context ends, the orchestration may have been started all the same; repeat the call.
 //
