@@ -7,16 +7,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
-	"strings"
 	"sync/atomic"
 
 	"github.com/go-chi/chi/v5"
 	"go.opentelemetry.io/otel/propagation"
 
 	"example.com/durablefunctions/handler/internal/invocation"
+	"example.com/durablefunctions/handler/internal/loopback"
 	"example.com/durablefunctions/handler/internal/replay"
 	"example.com/durablefunctions/handler/internal/wire"
 )
@@ -71,20 +70,12 @@ func (s *server) routes() http.Handler {
 // here. The host calls 127.0.0.1 and says nothing of an origin.
 func (s *server) fromHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" || !isLoopback(r.Host) {
+		if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" || !loopback.Is(r.Host) {
 			s.refuse(w, r, http.StatusForbidden, "only the Functions host may call functions, not a web page")
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-func isLoopback(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	ip := net.ParseIP(strings.Trim(host, "[]"))
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 func (s *server) serve(w http.ResponseWriter, r *http.Request) {

@@ -76,14 +76,11 @@ type Environment struct {
 	app App
 }
 
-// Exit is an error that chooses the exit code. Without an inner error nothing is printed.
-type Exit struct {
-	Code int
+// exit is an error that chooses the exit code. Without an inner error nothing is printed.
+type exit struct {
+	code int
 	error
 }
-
-// ExitError returns an error that is printed and ends the process with that code.
-func ExitError(code int, err error) error { return Exit{code, err} }
 
 // Wanted says whether the binary is to run a command: it has arguments, or no Functions host has started it. A port of the
 // host's that was left in a shell does not count.
@@ -114,17 +111,17 @@ func Main(args []string, app App) int {
 	if err == nil {
 		err = run.Run(&Environment{Context: context.Background(), Stdout: os.Stdout, Stderr: os.Stderr, app: app})
 	}
-	var e Exit
+	var e exit
 	switch {
 	case err == nil:
 		return 0
 	case !errors.As(err, &e):
-		e = Exit{ExitRejected, err}
+		e = exit{ExitRejected, err}
 	}
 	if e.error != nil {
 		fmt.Fprintf(os.Stderr, "%s: %s\n", name, OneLine(strings.ReplaceAll(e.Error(), "\n", " ")))
 	}
-	return e.Code
+	return e.code
 }
 
 // loadSettings makes the settings of local.settings.json environment variables, as func start does. The environment

@@ -27,7 +27,7 @@ func (f DataFlag) Dir(e *Environment) (string, error) {
 	return DataDir(".", e.Stderr)
 }
 
-// oldDataDir is where versions before 2.0 kept their data, in the app root.
+// oldDataDir is where older versions kept their data, in the app root.
 const oldDataDir = ".local"
 
 // DataDir returns the data directory of an app root, as handler.DataDir does. It moves what an older version kept in the app

@@ -76,9 +76,9 @@ func (e *Environment) Run(o RunOptions, report func(*Session, []local.Instance) 
 	}
 	switch {
 	case err != nil: // the run stays unfinished: the next call prints
-		return ExitError(ExitFailed, err)
+		return exit{ExitFailed, err}
 	case code != 0:
-		return ExitError(code, nil)
+		return exit{code, nil}
 	}
 	return nil
 }
@@ -243,7 +243,7 @@ func (r *run) deliver(ctx context.Context, s *Session, p *progress) ([]local.Ins
 		switch {
 		case errors.Is(err, api.ErrInstanceNotFound): // purged
 		case err != nil:
-			return nil, ExitError(ExitFailed, fmt.Errorf("%w; the same command again continues instance %s", err, id))
+			return nil, exit{ExitFailed, fmt.Errorf("%w; the same command again continues instance %s", err, id)}
 		default:
 			ended = append(ended, instance)
 		}
@@ -267,7 +267,7 @@ func (r *run) rejected(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	if len(r.instances) > 0 {
-		return ExitError(ExitFailed, err)
+		return exit{ExitFailed, err}
 	}
 	var failed *local.InvocationError
 	if errors.As(err, &failed) {
@@ -286,7 +286,7 @@ func (r *run) named() string {
 // interrupted says how far the run has come, once the host has stopped.
 func (r *run) interrupted(s *Session) error {
 	if len(r.instances) == 0 {
-		return ExitError(ExitFailed, errors.New("interrupted before the message was taken: the same command again continues"))
+		return exit{ExitFailed, errors.New("interrupted before the message was taken: the same command again continues")}
 	}
 	instance, err := s.Instance(context.Background(), r.instances[0])
 	var p durable.Progress
@@ -299,5 +299,5 @@ func (r *run) interrupted(s *Session) error {
 	default:
 		err = fmt.Errorf("interrupted: the same command again continues instance %s", instance.ID)
 	}
-	return ExitError(ExitFailed, err)
+	return exit{ExitFailed, err}
 }

@@ -65,7 +65,7 @@ func (c *startCommand) Run(e *Environment) error {
 		err = h.printLeft(console)
 	}
 	if err != nil {
-		return ExitError(ExitFailed, err)
+		return exit{ExitFailed, err}
 	}
 	return nil
 }

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"io"
 	"mime"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
+
+	"example.com/durablefunctions/handler/internal/loopback"
 )
 
 // maxAdminBody bounds what the admin endpoint reads.
@@ -106,7 +107,7 @@ func loopbackOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		origin := r.Header.Get("Origin")
 		site := r.Header.Get("Sec-Fetch-Site")
-		if !isLoopback(r.Host) || origin != "" && !isLoopbackOrigin(origin) || site == "cross-site" {
+		if !loopback.Is(r.Host) || origin != "" && !isLoopbackOrigin(origin) || site == "cross-site" {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}
@@ -116,14 +117,5 @@ func loopbackOnly(next http.Handler) http.Handler {
 
 func isLoopbackOrigin(origin string) bool {
 	u, err := url.Parse(origin)
-	return err == nil && isLoopback(u.Host)
-}
-
-func isLoopback(hostport string) bool {
-	host := hostport
-	if h, _, err := net.SplitHostPort(hostport); err == nil {
-		host = h
-	}
-	host = strings.Trim(host, "[]")
-	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
+	return err == nil && loopback.Is(u.Host)
 }

@@ -4,12 +4,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
-
 	"unicode/utf8"
 
-	"golang.org/x/text/encoding/unicode"
-
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/text/encoding/unicode"
 )
 
 func TestReadCustomers(t *testing.T) {

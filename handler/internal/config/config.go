@@ -93,35 +93,47 @@ func (a *App) loadFunctions(env environment) error {
 	return nil
 }
 
+const localSettingsFile = "local.settings.json"
+
 // LocalSettings returns the "Values" of root's local.settings.json, which func start turns into environment variables
 // (variables that are already set win). Without the file there are none. An encrypted file is an error.
 func LocalSettings(root string) (map[string]string, error) {
-	const file = "local.settings.json"
 	values := map[string]string{}
-	text, err := readFile(root, file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return values, nil
-	} else if err != nil {
+	err := readLocalSettings(root, func(text []byte) error { return parseLocalSettings(text, values) })
+	if err != nil {
 		return nil, err
-	}
-	if err := parseLocalSettings(text, values); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return values, nil
 }
 
 // LocalHTTPPort returns Host.LocalHttpPort of root's local.settings.json, 0 if there is none.
-func LocalHTTPPort(root string) (uint16, error) {
-	const file = "local.settings.json"
-	text, err := readFile(root, file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	} else if err != nil {
-		return 0, err
+func LocalHTTPPort(root string) (port uint16, err error) {
+	err = readLocalSettings(root, func(text []byte) (err error) {
+		port, err = parseLocalHTTPPort(text)
+		return err
+	})
+	return port, err
+}
+
+// readLocalSettings parses the file, if there is one. The error names it.
+func readLocalSettings(root string, parse func(text []byte) error) error {
+	text, err := readFile(root, localSettingsFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
 	}
+	if err := parse(text); err != nil {
+		return fmt.Errorf("%s: %w", localSettingsFile, err)
+	}
+	return nil
+}
+
+func parseLocalHTTPPort(text []byte) (uint16, error) {
 	settings, err := parseObject(text)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", file, err)
+		return 0, err
 	}
 	host, _ := lookup(settings, "Host").(map[string]any)
 	value := lookup(host, "LocalHttpPort")
@@ -131,7 +143,7 @@ func LocalHTTPPort(root string) (uint16, error) {
 	number, _ := scalar(value)
 	port, err := strconv.ParseUint(number, 10, 16)
 	if err != nil || port == 0 {
-		return 0, fmt.Errorf("%s: Host.LocalHttpPort is %q: it must be a port, such as 7071", file, number)
+		return 0, fmt.Errorf("\"Host.LocalHttpPort\" is %q: it must be a port, such as 7071", number)
 	}
 	return uint16(port), nil
 }
