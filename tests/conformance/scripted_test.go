@@ -50,6 +50,7 @@ var gaps = map[string]string{
 	"term2":        hostFailure,
 	"victim":       "an action that terminates others, which the host does not know",
 	"dupid":        "two results come in one turn or in two",
+	"neg":          "two results come in one turn or in two",
 	"nofire":       hostFailure,
 	"http3":        "the host's own HTTP activity",
 	"http6":        "the host's own HTTP activity",
