@@ -37,15 +37,21 @@ func (h *TaskHub) CreateOrchestrationInstance(ctx context.Context, e *backend.Hi
 		case err != nil && !errors.Is(err, sql.ErrNoRows):
 			return err
 		}
-		if err := t.exec("DELETE FROM mails WHERE root = ?", id); err != nil {
-			return err
-		}
-		return putInstance(t, e, "", id, visible)
+		return putRoot(t, e, visible)
 	})
 	if err == nil {
 		h.announce(id, visible)
 	}
 	return err
+}
+
+// putRoot writes a new instance over whatever has its id, whose mails are forgotten.
+func putRoot(t tx, start *backend.HistoryEvent, visible int64) error {
+	id := start.GetExecutionStarted().GetOrchestrationInstance().GetInstanceId()
+	if err := t.exec("DELETE FROM mails WHERE root = ?", id); err != nil {
+		return err
+	}
+	return putInstance(t, start, "", id, visible)
 }
 
 // putInstance writes a new instance over whatever has its id.
@@ -72,37 +78,27 @@ func deleteInstance(t tx, id string) error {
 	)
 }
 
-// PurgeOrchestrationState deletes a finished instance.
-func (h *TaskHub) PurgeOrchestrationState(ctx context.Context, id api.InstanceID) error {
-	return h.update(ctx, func(t tx) error {
-		var status api.OrchestrationStatus
-		err := t.queryRow("SELECT status FROM instances WHERE id = ?", string(id)).Scan(&status)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			return api.ErrInstanceNotFound
-		case err != nil:
-			return err
-		case !isFinished(status):
-			return &NotFinishedError{ID: string(id), Status: status}
-		}
-		if err := t.exec("DELETE FROM mails WHERE root = ?", string(id)); err != nil {
-			return err
-		}
-		return deleteInstance(t, string(id))
-	})
-}
-
-// NotFinishedError refuses to purge an instance.
+// NotFinishedError refuses to purge an instance, or to start it again in its place.
 type NotFinishedError struct {
 	ID     string
 	Status api.OrchestrationStatus
 }
 
 func (e *NotFinishedError) Error() string {
-	return fmt.Sprintf("the instance %s has not finished: terminate it before you purge it", e.ID)
+	return fmt.Sprintf("the instance %s has not finished: terminate it first", e.ID)
 }
 
+// Is says that the error is an [api.ErrNotCompleted].
 func (e *NotFinishedError) Is(target error) bool { return target == api.ErrNotCompleted }
+
+// statusOf returns [api.ErrInstanceNotFound] if there is no such instance.
+func statusOf(t tx, id string) (status api.OrchestrationStatus, err error) {
+	err = t.queryRow("SELECT status FROM instances WHERE id = ?", id).Scan(&status)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = api.ErrInstanceNotFound
+	}
+	return status, err
+}
 
 // GetOrchestrationMetadata returns [api.ErrInstanceNotFound] if there is no such instance.
 func (h *TaskHub) GetOrchestrationMetadata(ctx context.Context, id api.InstanceID) (*api.OrchestrationMetadata, error) {
@@ -124,6 +120,7 @@ type Instance struct {
 	Status        api.OrchestrationStatus
 	CustomStatus  string // JSON, as the orchestrator set it
 	Output        string // the result's JSON; of a failed or terminated instance the reason in plain text
+	Input         string // JSON; only where a query asks for it
 	CreatedAt     time.Time
 	LastUpdatedAt time.Time
 }
@@ -131,25 +128,18 @@ type Instance struct {
 // IsFinished says whether the instance has ended, however it ended.
 func (i Instance) IsFinished() bool { return isFinished(i.Status) }
 
-func isFinished(status api.OrchestrationStatus) bool {
-	switch status {
-	case api.RUNTIME_STATUS_COMPLETED, api.RUNTIME_STATUS_FAILED, api.RUNTIME_STATUS_TERMINATED, api.RUNTIME_STATUS_CANCELED:
-		return true
-	}
-	return false
-}
-
 // RunningRoots returns the root instances that have not finished, oldest first.
 func (h *TaskHub) RunningRoots(ctx context.Context) ([]Instance, error) {
-	return h.instances(ctx, runningRoots)
+	return h.instances(ctx, "''", runningRoots)
 }
 
 var runningRoots = "parent = '' AND " + unfinished + " ORDER BY created"
 
 const instanceColumns = "id, name, parent, status, custom_status, output, created, updated"
 
-func (h *TaskHub) instances(ctx context.Context, where string, args ...any) ([]Instance, error) {
-	rows, err := h.read.QueryContext(ctx, "SELECT "+instanceColumns+" FROM instances WHERE "+where, args...)
+// instances reads instances with what the column input has.
+func (h *TaskHub) instances(ctx context.Context, input, where string, args ...any) ([]Instance, error) {
+	rows, err := h.read.QueryContext(ctx, "SELECT "+instanceColumns+", "+input+" FROM instances WHERE "+where, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +148,7 @@ func (h *TaskHub) instances(ctx context.Context, where string, args ...any) ([]I
 	for rows.Next() {
 		var i Instance
 		var created, updated int64
-		if err := rows.Scan(&i.ID, &i.Name, &i.Parent, &i.Status, &i.CustomStatus, &i.Output, &created, &updated); err != nil {
+		if err := rows.Scan(&i.ID, &i.Name, &i.Parent, &i.Status, &i.CustomStatus, &i.Output, &created, &updated, &i.Input); err != nil {
 			return nil, err
 		}
 		i.CreatedAt, i.LastUpdatedAt = fromNanos(created), fromNanos(updated)
@@ -169,7 +159,7 @@ func (h *TaskHub) instances(ctx context.Context, where string, args ...any) ([]I
 
 // Get returns an instance. The error is [api.ErrInstanceNotFound] if there is none of that id.
 func (h *TaskHub) Get(ctx context.Context, id string) (Instance, error) {
-	list, err := h.instances(ctx, "id = ?", id)
+	list, err := h.instances(ctx, "''", "id = ?", id)
 	if err != nil {
 		return Instance{}, err
 	}

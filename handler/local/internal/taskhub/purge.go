@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/microsoft/durabletask-go/api"
 )
 
 // purgeInterval is how often at most a host looks for what has ended long enough ago.
@@ -81,6 +83,60 @@ func purgePart(t tx, id, root string, before time.Time) (done bool, err error) {
 		return false, err
 	}
 	return true, errors.Join(t.exec("DELETE FROM mails WHERE instance = ?", id), deleteInstance(t, id))
+}
+
+// Purge deletes a finished instance and all finished ones below it, whole or not at all, and returns how many those are. What runs
+// below it stays. The error is [api.ErrInstanceNotFound] or a [*NotFinishedError].
+func (h *TaskHub) Purge(ctx context.Context, id string) (n int, err error) {
+	err = h.update(ctx, func(t tx) error {
+		status, err := statusOf(t, id)
+		if err == nil && !isFinished(status) {
+			err = &NotFinishedError{ID: id, Status: status}
+		}
+		if err != nil {
+			return err
+		}
+		tree, err := finishedTree(t, id)
+		for _, below := range tree {
+			err = errors.Join(err, t.exec("DELETE FROM mails WHERE instance = ?", below), deleteInstance(t, below))
+		}
+		n = len(tree)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// PurgeOrchestrationState is Purge for durabletask-go.
+func (h *TaskHub) PurgeOrchestrationState(ctx context.Context, id api.InstanceID) error {
+	_, err := h.Purge(ctx, string(id))
+	return err
+}
+
+// finishedTree returns a finished instance and what has finished below it.
+func finishedTree(t tx, id string) ([]string, error) {
+	rows, err := t.QueryContext(t.ctx, "SELECT id, parent FROM instances WHERE root = (SELECT root FROM instances WHERE id = ?) AND NOT "+unfinished, id)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	children := map[string][]string{}
+	for rows.Next() {
+		var child, parent string
+		if err := rows.Scan(&child, &parent); err != nil {
+			return nil, err
+		}
+		if child != parent { // one that replaced its own parent
+			children[parent] = append(children[parent], child)
+		}
+	}
+	tree := []string{id}
+	for i := 0; i < len(tree); i++ {
+		tree = append(tree, children[tree[i]]...)
+	}
+	return tree, rows.Err()
 }
 
 // strings runs a query for one column.

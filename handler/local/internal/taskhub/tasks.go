@@ -51,7 +51,7 @@ func (h *TaskHub) fetchTasks(ctx context.Context) (found bool, err error) {
 	for rows.Next() {
 		item := &backend.ActivityWorkItem{}
 		var instance, execution string
-		if item.NewEvent, err = scanEvent(rows, &item.SequenceNumber, &instance, &execution); err != nil {
+		if item.NewEvent, item.SequenceNumber, err = scanEvent(rows, "tasks", &instance, &execution); err != nil {
 			return false, err
 		}
 		item.InstanceID = api.InstanceID(instance)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/microsoft/durabletask-go/api"
@@ -47,10 +48,11 @@ func (h *TaskHub) beginTurn(ctx context.Context, id api.InstanceID) (*backend.Or
 	defer rows.Close()
 	item := &backend.OrchestrationWorkItem{InstanceID: id}
 	for rows.Next() {
-		e, err := scanEvent(rows, &current.lastSeq)
+		e, seq, err := scanEvent(rows, "events")
 		if err != nil {
 			return nil, err
 		}
+		current.lastSeq = seq
 		item.NewEvents = append(item.NewEvents, e)
 	}
 	if err := rows.Err(); err != nil || len(item.NewEvents) == 0 {
@@ -86,13 +88,53 @@ func (h *TaskHub) dropUnstarted(ctx context.Context, item *backend.Orchestration
 	})
 }
 
-// scanEvent reads a row whose last column is an event.
-func scanEvent(rows *sql.Rows, columns ...any) (*backend.HistoryEvent, error) {
-	var payload sql.RawBytes
-	if err := rows.Scan(append(columns, &payload)...); err != nil {
+// RowError says that a row of the file cannot be decoded.
+type RowError struct {
+	Table string
+	Row   int64 // its sequence number
+	Err   error
+}
+
+func (e *RowError) Error() string {
+	return fmt.Sprintf("row %d of table %s cannot be decoded: %v", e.Row, e.Table, e.Err)
+}
+
+func (e *RowError) Unwrap() error { return e.Err }
+
+// querier is the store or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// queryEvents runs a query for a sequence number and an event. The error is a [*RowError] if a row cannot be decoded.
+func queryEvents(ctx context.Context, q querier, table, query string, args ...any) (events []*backend.HistoryEvent, err error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
 		return nil, err
 	}
-	return backend.UnmarshalHistoryEvent(payload)
+	defer rows.Close()
+	for rows.Next() {
+		e, _, err := scanEvent(rows, table)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, e)
+	}
+	return events, rows.Err()
+}
+
+// scanEvent reads a row whose first column is its sequence number and whose last one is an event. The error is a [*RowError]
+// if it cannot be decoded.
+func scanEvent(rows *sql.Rows, table string, columns ...any) (e *backend.HistoryEvent, seq int64, err error) {
+	var payload sql.RawBytes
+	if err := rows.Scan(slices.Concat([]any{&seq}, columns, []any{&payload})...); err != nil {
+		return nil, seq, err
+	}
+	e, err = backend.UnmarshalHistoryEvent(payload)
+	if err != nil {
+		return nil, seq, &RowError{Table: table, Row: seq, Err: err}
+	}
+	return e, seq, nil
 }
 
 // GetOrchestrationRuntimeState loads an instance's history.
@@ -106,20 +148,12 @@ func (h *TaskHub) GetOrchestrationRuntimeState(ctx context.Context, item *backen
 	return backend.NewOrchestrationRuntimeState(item.InstanceID, past), nil
 }
 
-func (h *TaskHub) past(ctx context.Context, id string) (past []*backend.HistoryEvent, err error) {
-	rows, err := h.read.QueryContext(ctx, "SELECT payload FROM history WHERE instance = ? ORDER BY seq", id)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		e, err := scanEvent(rows)
-		if err != nil {
-			return nil, err
-		}
-		past = append(past, e)
-	}
-	return past, rows.Err()
+func (h *TaskHub) past(ctx context.Context, id string) ([]*backend.HistoryEvent, error) {
+	return pastOf(ctx, h.read, id)
+}
+
+func pastOf(ctx context.Context, q querier, id string) ([]*backend.HistoryEvent, error) {
+	return queryEvents(ctx, q, "history", "SELECT seq, payload FROM history WHERE instance = ? ORDER BY seq", id)
 }
 
 // ContinueAsNew is called within a turn whose answer asks for it, in place of giving that action to the engine, which

@@ -1,0 +1,144 @@
+package taskhub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+)
+
+// Filter chooses instances. Its zero value chooses all of them.
+type Filter struct {
+	Statuses               []api.OrchestrationStatus // any of these; none: whatever the status is
+	CreatedFrom, CreatedTo time.Time                 // both included; zero: no limit
+	IDPrefix               string
+	Inputs                 bool // with the instances' inputs, which may be large
+
+	From     string // [Page.Next] of the page before
+	PageSize int    // 0 means 100; at most 1000
+}
+
+// Page is a part of what a query finds, by id.
+type Page struct {
+	Instances []Instance
+	Next      string // the id with which the next page begins, for [Filter.From]; empty: this is the last one
+}
+
+const (
+	defaultPageSize = 100
+	maxPageSize     = 1000
+)
+
+// Query returns the instances that the filter chooses, page by page in the order of their ids.
+func (h *TaskHub) Query(ctx context.Context, f Filter) (Page, error) {
+	size := min(f.PageSize, maxPageSize)
+	if size <= 0 {
+		size = defaultPageSize
+	}
+	input := "''"
+	if f.Inputs {
+		input = "input"
+	}
+	where, args := f.where()
+	list, err := h.instances(ctx, input, where+" ORDER BY id LIMIT ?", append(args, size+1)...)
+	if err != nil {
+		return Page{}, explain(h.path, err)
+	}
+	if len(list) <= size {
+		return Page{Instances: list}, nil
+	}
+	return Page{Instances: list[:size], Next: list[size].ID}, nil
+}
+
+// where is the filter as an SQL condition.
+func (f Filter) where() (string, []any) {
+	conditions, args := []string{"id >= ?"}, []any{max(f.From, f.IDPrefix)}
+	add := func(condition string, values ...any) {
+		conditions, args = append(conditions, condition), append(args, values...)
+	}
+	if f.IDPrefix != "" {
+		add("substr(id, 1, ?) = ?", utf8.RuneCountInString(f.IDPrefix), f.IDPrefix)
+	}
+	if len(f.Statuses) > 0 {
+		marks := strings.TrimSuffix(strings.Repeat("?, ", len(f.Statuses)), ", ")
+		var statuses []any
+		for _, s := range f.Statuses {
+			statuses = append(statuses, s)
+		}
+		add("status IN ("+marks+")", statuses...)
+	}
+	if !f.CreatedFrom.IsZero() {
+		add("created >= ?", toNanos(f.CreatedFrom))
+	}
+	if !f.CreatedTo.IsZero() {
+		add("created <= ?", toNanos(f.CreatedTo))
+	}
+	return strings.Join(conditions, " AND "), args
+}
+
+// History returns the events of an instance's turns so far, as its next turn will see them; none before its first turn. The
+// error is [api.ErrInstanceNotFound] if there is no such instance.
+func (h *TaskHub) History(ctx context.Context, id string) ([]*backend.HistoryEvent, error) {
+	if _, err := h.Get(ctx, id); err != nil {
+		return nil, err
+	}
+	past, err := h.past(ctx, id)
+	return past, explain(h.path, err)
+}
+
+// finished are the statuses of an instance that has ended.
+var finished = []api.OrchestrationStatus{api.RUNTIME_STATUS_COMPLETED, api.RUNTIME_STATUS_FAILED, api.RUNTIME_STATUS_TERMINATED, api.RUNTIME_STATUS_CANCELED}
+
+// UnfinishedFilterError refuses to purge by a filter that names instances that have not finished.
+type UnfinishedFilterError struct{ Status api.OrchestrationStatus }
+
+func (e *UnfinishedFilterError) Error() string {
+	return fmt.Sprintf("a purge by the status %s would delete instances that have not finished: name finished statuses only", e.Status)
+}
+
+// Is says that the error is an [api.ErrNotCompleted].
+func (e *UnfinishedFilterError) Is(target error) bool { return target == api.ErrNotCompleted }
+
+// PurgeAll deletes the finished instances that the filter chooses, each as [TaskHub.Purge] does, and returns how many instances
+// that were. When ctx ends it returns what it has deleted so far beside the context's error. A filter that names a status
+// that is not finished is refused with an [*UnfinishedFilterError].
+func (h *TaskHub) PurgeAll(ctx context.Context, f Filter) (n int, err error) {
+	for _, s := range f.Statuses {
+		if !isFinished(s) {
+			return 0, &UnfinishedFilterError{Status: s}
+		}
+	}
+	if len(f.Statuses) == 0 {
+		f.Statuses = finished
+	}
+	f.Inputs, f.PageSize = false, maxPageSize
+	for {
+		page, err := h.Query(ctx, f)
+		if err != nil {
+			return n, err
+		}
+		for _, i := range page.Instances {
+			if ctx.Err() != nil {
+				return n, ctx.Err()
+			}
+			deleted, err := h.Purge(ctx, i.ID)
+			n += deleted
+			// It may have gone with its parent, or have been started anew.
+			if err != nil && !errors.Is(err, api.ErrInstanceNotFound) && !errors.Is(err, api.ErrNotCompleted) {
+				return n, err
+			}
+		}
+		if page.Next == "" {
+			return n, nil
+		}
+		f.From = page.Next
+	}
+}
+
+func isFinished(status api.OrchestrationStatus) bool { return slices.Contains(finished, status) }

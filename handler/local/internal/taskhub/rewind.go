@@ -1,0 +1,202 @@
+package taskhub
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
+)
+
+// NotFailedError refuses to rewind an instance.
+type NotFailedError struct {
+	ID     string
+	Status api.OrchestrationStatus
+}
+
+func (e *NotFailedError) Error() string {
+	return fmt.Sprintf("the instance %s has not failed: only failed ones can be rewound", e.ID)
+}
+
+// Rewind has a failed instance go on from where it failed, as the real host does: in its history every failure becomes an
+// event without a meaning, and so does what scheduled an activity that failed, which the orchestrator then schedules anew. A
+// child that failed is rewound in turn, and its end wakes the parent; where there is none the instance itself is woken by an
+// event with the reason. What was in flight is lost: the orchestrator's next turn finds it scheduled and not answered.
+//
+// The error is [api.ErrInstanceNotFound] or a [*NotFailedError].
+func (h *TaskHub) Rewind(ctx context.Context, id, reason string) error {
+	var rewound, woken []string
+	err := h.update(ctx, func(t tx) error {
+		r := rewinding{tx: t, reason: reason}
+		err := r.rewind(id)
+		rewound, woken = r.rewound, r.woken
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range rewound {
+		h.notify(id)
+	}
+	for _, id := range woken {
+		h.queue.add(id)
+	}
+	return nil
+}
+
+type rewinding struct {
+	tx
+	reason         string
+	rewound, woken []string
+}
+
+func (r *rewinding) rewind(id string) error {
+	status, err := statusOf(r.tx, id)
+	if err == nil && status != api.RUNTIME_STATUS_FAILED {
+		err = &NotFailedError{ID: id, Status: status}
+	}
+	if err != nil {
+		return err
+	}
+	past, err := pastOf(r.ctx, r.tx, id)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(
+		r.clearFailures(id, past),
+		r.exec("UPDATE instances SET status = ?, updated = ?, output = '' WHERE id = ?", api.RUNTIME_STATUS_PENDING, time.Now().UnixNano(), id),
+	)
+	if err != nil {
+		return err
+	}
+	r.rewound = append(r.rewound, id)
+	children, err := r.rewindChildren(id, past)
+	if children || err != nil {
+		return err
+	}
+	wake := historyevent.New("genericEvent", time.Now())
+	wake.GetGenericEvent().Data = wrapperspb.String(r.reason)
+	r.woken = append(r.woken, id)
+	return putEvent(r.tx, id, "", 0, wake)
+}
+
+// clearFailures replaces each failure in a history, and what scheduled an activity that failed. The events keep their places, ids
+// and times.
+func (r *rewinding) clearFailures(id string, past []*backend.HistoryEvent) error {
+	failed := map[int32]bool{}
+	for _, e := range past {
+		if f := e.GetTaskFailed(); f != nil {
+			failed[f.GetTaskScheduledId()] = true
+		}
+	}
+	for seq, e := range past {
+		isFailure := e.GetTaskFailed() != nil || e.GetSubOrchestrationInstanceFailed() != nil || e.GetExecutionCompleted() != nil
+		if !isFailure && !(e.GetTaskScheduled() != nil && failed[e.GetEventId()]) {
+			continue
+		}
+		cleared := historyevent.New("genericEvent", e.GetTimestamp().AsTime())
+		cleared.EventId = e.GetEventId()
+		payload, err := marshal(cleared)
+		if err != nil {
+			return err
+		}
+		if err := r.exec("UPDATE history SET payload = ? WHERE instance = ? AND seq = ?", payload, id, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rewindChildren rewinds the children that failed, but for those that are gone or have been started again since. It says whether
+// there was one.
+func (r *rewinding) rewindChildren(id string, past []*backend.HistoryEvent) (any bool, err error) {
+	failed := map[int32]bool{}
+	for _, e := range past {
+		if f := e.GetSubOrchestrationInstanceFailed(); f != nil {
+			failed[f.GetTaskScheduledId()] = true
+		}
+	}
+	for _, e := range past {
+		child := e.GetSubOrchestrationInstanceCreated()
+		if child == nil || !failed[e.GetEventId()] {
+			continue
+		}
+		var parent string
+		err := r.queryRow("SELECT parent FROM instances WHERE id = ?", child.GetInstanceId()).Scan(&parent)
+		if errors.Is(err, sql.ErrNoRows) || err == nil && parent != id {
+			continue
+		} else if err != nil {
+			return any, err
+		}
+		switch err := r.rewind(child.GetInstanceId()); {
+		case err == nil:
+			any = true
+		case !errors.As(err, new(*NotFailedError)):
+			return any, err
+		}
+	}
+	return any, nil
+}
+
+// Restart starts an instance again, with its name and its latest input: in its own place if it has finished, or beside it as a
+// new instance. It returns the new instance's id, and becomes a root. The error is [api.ErrInstanceNotFound] or a
+// [*NotFinishedError].
+func (h *TaskHub) Restart(ctx context.Context, id string, newID bool) (string, error) {
+	again := id
+	if newID {
+		again = strings.ReplaceAll(uuid.NewString(), "-", "")
+	}
+	err := h.update(ctx, func(t tx) error {
+		status, err := statusOf(t, id)
+		if err == nil && !newID && !isFinished(status) {
+			err = &NotFinishedError{ID: id, Status: status}
+		}
+		if err != nil {
+			return err
+		}
+		start, err := startOf(t, id)
+		if err != nil {
+			return err
+		}
+		start = proto.Clone(start).(*backend.HistoryEvent)
+		start.Timestamp = timestamppb.Now()
+		es := start.GetExecutionStarted()
+		es.OrchestrationInstance.InstanceId, es.OrchestrationInstance.ExecutionId = again, wrapperspb.String(uuid.NewString())
+		es.ParentInstance, es.ScheduledStartTimestamp = nil, nil
+		return putRoot(t, start, 0)
+	})
+	if err != nil {
+		return "", err
+	}
+	h.announce(again, 0)
+	return again, nil
+}
+
+// startOf returns the event by which an instance was started.
+func startOf(t tx, id string) (*backend.HistoryEvent, error) {
+	past, err := pastOf(t.ctx, t, id)
+	if err != nil {
+		return nil, err
+	}
+	if start := historyevent.Start(past); start != nil {
+		return start, nil
+	}
+	events, err := queryEvents(t.ctx, t, "events", "SELECT seq, payload FROM events WHERE instance = ? ORDER BY seq", id)
+	if err != nil {
+		return nil, err
+	}
+	if start := historyevent.Start(events); start != nil {
+		return start, nil
+	}
+	return nil, fmt.Errorf("the instance %s cannot be started again: there is no record of its start", id)
+}
