@@ -33,7 +33,6 @@ func newEngine(h *Host) backend.TaskHubWorker {
 // handler puts it off, and when the host closes. Anything else that goes wrong fails the orchestration for good, as on the real host.
 func (e engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
 	start := historyevent.Start(added, past)
-	e.reportStart(added)
 	results, err := e.turn(context.WithoutCancel(ctx), id, start, past, added)
 	if failure := (*funchost.Exception)(nil); errors.As(err, &failure) && !failure.IsTimeout() {
 		e.log.Error("the host fails an orchestration", "instance", id, "orchestrator", start.GetExecutionStarted().GetName(), "reason", failure.Error())
@@ -108,21 +107,6 @@ func (e engine) putOff(id api.InstanceID, past, added []*backend.HistoryEvent) {
 func (h *Host) function(name, trigger string) (config.Function, bool) {
 	f, ok := h.functions[strings.ToLower(name)]
 	return f, ok && f.Trigger().Is(trigger)
-}
-
-// reportStart tells of an instance whose first turn this is.
-func (e engine) reportStart(added []*backend.HistoryEvent) {
-	start := historyevent.Start(added)
-	continued := slices.ContainsFunc(added, func(e *backend.HistoryEvent) bool { return e.GetOrchestratorCompleted() != nil })
-	if start == nil || continued {
-		return
-	}
-	es, created := start.GetExecutionStarted(), start.GetTimestamp().AsTime()
-	e.onInstance(Instance{
-		ID: es.GetOrchestrationInstance().GetInstanceId(), Name: es.GetName(),
-		Parent: es.GetParentInstance().GetOrchestrationInstance().GetInstanceId(),
-		Status: api.RUNTIME_STATUS_RUNNING, CreatedAt: created, LastUpdatedAt: created,
-	})
 }
 
 // takeGeneration takes a continue-as-new out of a turn's actions and leaves it to the task hub.

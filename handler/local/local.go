@@ -78,7 +78,7 @@ type Options struct {
 	Environ  []string                 // overrides of host.json, in the form of os.Environ
 	Logger   *slog.Logger             // nothing is logged if nil
 
-	// OnInstance is called when an instance starts, when its custom status changes and when it ends: never for two
+	// OnInstance is called when an instance has had its first turn, when its custom status changes and when it ends: never for two
 	// changes of one instance at a time. It holds that instance up.
 	OnInstance func(Instance)
 	// OnConsole is called with each line of Logs of a 2xx answer, which the real host writes as Information.

@@ -34,18 +34,14 @@ var scriptedFiles = []string{"custom-status", "timers", "sub-orchestrations", "c
 
 // gaps are the orchestrations, by their root's id, for which the local host is known to differ, and in what.
 var gaps = map[string]string{
-	"R1":           "rewind",
+	"R1":           "rewind over gRPC",
 	"cs2":          hostFailure,
 	"cs3":          hostFailure,
 	"cs6":          "a custom status that is the empty string shows as none",
 	"par4":         hostFailure,
 	"none":         hostFailure,
 	"rew":          hostFailure,
-	"par1":         "a termination whose turn is answered without an end",
-	"par2":         "a termination whose turn is answered without an end",
-	"par3":         "a termination whose turn is answered without an end",
 	"par5":         "a child that is started again while it runs",
-	"par5b":        "a child with its parent's own id",
 	"term1":        hostFailure,
 	"term2":        hostFailure,
 	"victim":       "an action that terminates others, which the host does not know",

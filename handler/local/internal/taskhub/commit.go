@@ -19,11 +19,15 @@ type commit struct {
 	state *backend.OrchestrationRuntimeState
 	root  string
 
+	past    cached    // after the turn; none if the instance has ended
 	woken   []string  // instances that got events
 	timer   int64     // the earliest one's time, 0: none
 	tasks   int       // activities to run
+	started *Instance // set after the first turn of all
 	changed *Instance // set if somebody may wait for the change
 	report  bool      // the change is a new custom status or the end
+
+	replaced bool // by a child with its own id
 }
 
 func (c *commit) run(t tx) error {
@@ -41,6 +45,9 @@ func (c *commit) run(t tx) error {
 	}
 	if err := c.sendMessages(t); err != nil {
 		return err
+	}
+	if c.replaced {
+		return nil
 	}
 	if c.turn.next != nil {
 		err = c.startGeneration(t)
@@ -69,16 +76,21 @@ func (c *commit) storeTurn(t tx) error {
 		return err
 	}
 	defer insert.Close()
-	seq := len(c.state.OldEvents())
+	past := c.turn.past
+	past.past = past.past[:len(past.past):len(past.past)] // a turn that cannot be stored is stored once more
 	for _, e := range append(c.state.NewEvents(), historyevent.New("orchestratorCompleted", time.Now())) {
-		payload, err := marshal(historyevent.AsStored(e))
+		e = historyevent.AsStored(e)
+		payload, err := marshal(e)
 		if err != nil {
 			return err
 		}
-		if _, err := insert.ExecContext(t.ctx, c.id, seq, payload); err != nil {
+		if _, err := insert.ExecContext(t.ctx, c.id, len(past.past), payload); err != nil {
 			return err
 		}
-		seq++
+		past.past, past.size = append(past.past, e), past.size+len(payload)
+	}
+	if !isFinished(c.status()) {
+		c.past = past
 	}
 	if err := c.storeTimers(t); err != nil {
 		return err
@@ -181,6 +193,7 @@ func (c *commit) sendMessages(t tx) error {
 func (c *commit) startChild(t tx, start *backend.HistoryEvent) error {
 	es := start.GetExecutionStarted()
 	es.GetParentInstance().GetOrchestrationInstance().ExecutionId = wrapperspb.String(c.turn.execution)
+	c.replaced = c.replaced || es.GetOrchestrationInstance().GetInstanceId() == c.id
 	return putInstance(t, start, c.id, c.root, 0)
 }
 
@@ -192,6 +205,9 @@ func (c *commit) storeInstance(t tx, before Instance) error {
 		after.CustomStatus = sent.GetValue() // a turn that sends none erases it, but for the first one of a generation
 	}
 	after.Output = c.output()
+	if before.Status == api.RUNTIME_STATUS_PENDING && len(c.state.OldEvents()) == 0 {
+		c.started = &Instance{ID: c.id, Name: before.Name, Parent: before.Parent, Status: api.RUNTIME_STATUS_RUNNING, CreatedAt: before.CreatedAt, LastUpdatedAt: after.LastUpdatedAt}
+	}
 	c.report = isFinished(after.Status) || after.CustomStatus != before.CustomStatus
 	if c.report || before.Status == api.RUNTIME_STATUS_PENDING {
 		c.changed = &after
@@ -205,25 +221,41 @@ func (c *commit) storeInstance(t tx, before Instance) error {
 		after.Status, after.LastUpdatedAt.UnixNano(), after.CustomStatus, after.Output, c.id)
 }
 
-// status: durabletask-go would call an instance that was terminated while suspended suspended for ever.
+// status: durabletask-go would call an instance that was terminated while suspended suspended for ever. As on the real host a
+// termination counts if the turn's answer has no end, though a parent is not told of it then.
 func (c *commit) status() api.OrchestrationStatus {
-	for _, e := range c.state.NewEvents() {
-		if completed := e.GetExecutionCompleted(); completed != nil {
-			return completed.GetOrchestrationStatus()
-		}
+	end, terminated := c.end()
+	switch {
+	case end != nil:
+		return end.GetExecutionCompleted().GetOrchestrationStatus()
+	case terminated != nil:
+		return api.RUNTIME_STATUS_TERMINATED
 	}
 	return c.state.RuntimeStatus()
 }
 
-// output is the result, or in plain text why there is none.
-func (c *commit) output() string {
+// end finds the turn's end of the orchestration, and its termination; nil if there is none.
+func (c *commit) end() (completed, terminated *backend.HistoryEvent) {
 	for _, e := range c.state.NewEvents() {
-		if completed := e.GetExecutionCompleted(); completed != nil {
-			if details := completed.GetFailureDetails(); details != nil {
-				return details.GetErrorType() + ": " + details.GetErrorMessage()
-			}
-			return completed.GetResult().GetValue()
+		switch {
+		case e.GetExecutionCompleted() != nil && completed == nil:
+			completed = e
+		case e.GetExecutionTerminated() != nil && terminated == nil:
+			terminated = e
 		}
 	}
-	return ""
+	return completed, terminated
+}
+
+// output is the result, or in plain text why there is none.
+func (c *commit) output() string {
+	end, terminated := c.end()
+	if end == nil {
+		return terminated.GetExecutionTerminated().GetInput().GetValue()
+	}
+	completed := end.GetExecutionCompleted()
+	if details := completed.GetFailureDetails(); details != nil {
+		return details.GetErrorType() + ": " + details.GetErrorMessage()
+	}
+	return completed.GetResult().GetValue()
 }

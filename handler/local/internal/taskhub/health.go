@@ -46,9 +46,8 @@ func (h *TaskHub) fails(err error) {
 		h.log.Error("the task hub cannot be used, trying again", "error", err)
 	case time.Since(h.failing) > patience:
 		h.failure = err
-		for id, watcher := range h.watchers {
-			close(watcher)
-			delete(h.watchers, id)
+		for id := range h.watchers {
+			h.wake(id)
 		}
 	}
 }

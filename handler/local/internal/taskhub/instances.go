@@ -173,41 +173,72 @@ func (h *TaskHub) Get(ctx context.Context, id string) (Instance, error) {
 // [api.ErrInstanceNotFound] if there is no such instance.
 func (h *TaskHub) Wait(ctx context.Context, id string, until func(Instance) bool) (Instance, error) {
 	for {
-		change, err := h.watch(id) // before the look, so that no change is missed
-		if err != nil {
-			return Instance{}, err
-		}
-		i, err := h.Get(ctx, id)
-		if err != nil || until(i) {
+		i, again, err := h.waitOnce(ctx, id, until)
+		if err != nil || !again {
 			return i, err
-		}
-		select {
-		case <-change:
-		case <-ctx.Done():
-			return i, ctx.Err()
 		}
 	}
 }
 
-// watch returns a channel that is closed at the instance's next change, or when there will be none for long.
-func (h *TaskHub) watch(id string) (<-chan struct{}, error) {
+// waitOnce waits for a change of the instance if the condition does not hold.
+func (h *TaskHub) waitOnce(ctx context.Context, id string, until func(Instance) bool) (i Instance, again bool, err error) {
+	w, err := h.watch(id) // before the look, so that no change is missed
+	if err != nil {
+		return Instance{}, false, err
+	}
+	defer h.unwatch(id, w)
+	i, err = h.Get(ctx, id)
+	if err != nil || until(i) {
+		return i, false, err
+	}
+	select {
+	case <-w.changed:
+		return i, true, nil
+	case <-ctx.Done():
+		return i, false, ctx.Err()
+	}
+}
+
+// watcher is what those who wait for an instance have in common.
+type watcher struct {
+	changed chan struct{} // closed at the instance's next change, or when there will be none for long
+	waiting int
+}
+
+func (h *TaskHub) watch(id string) (*watcher, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.failure != nil {
 		return nil, h.failure
 	}
-	if h.watchers[id] == nil {
-		h.watchers[id] = make(chan struct{})
+	w := h.watchers[id]
+	if w == nil {
+		w = &watcher{changed: make(chan struct{})}
+		h.watchers[id] = w
 	}
-	return h.watchers[id], nil
+	w.waiting++
+	return w, nil
+}
+
+func (h *TaskHub) unwatch(id string, w *watcher) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if w.waiting--; w.waiting == 0 && h.watchers[id] == w {
+		delete(h.watchers, id)
+	}
 }
 
 // notify wakes whoever watches the instance.
 func (h *TaskHub) notify(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if watcher := h.watchers[id]; watcher != nil {
-		close(watcher)
+	h.wake(id)
+}
+
+// wake is notify for a caller that holds the lock.
+func (h *TaskHub) wake(id string) {
+	if w := h.watchers[id]; w != nil {
+		close(w.changed)
 		delete(h.watchers, id)
 	}
 }

@@ -27,15 +27,16 @@ func (l logger) Warnf(format string, v ...any)  { l.logf(slog.LevelWarn, format,
 
 // logf spares the formatting of what is not logged, which is most.
 func (l logger) logf(level slog.Level, format string, v []any) {
-	if strings.HasSuffix(format, "due to cancellation") || slices.ContainsFunc(v, isCanceled) {
-		level = slog.LevelDebug // a host that stops abandons work, as it should
+	if strings.HasSuffix(format, "due to cancellation") || slices.ContainsFunc(v, isExpected) {
+		level = slog.LevelDebug
 	}
 	if l.log.Enabled(context.Background(), level) {
 		l.log.Log(context.Background(), level, fmt.Sprintf(format, v...))
 	}
 }
 
-func isCanceled(v any) bool {
+// isExpected: a host that stops abandons work, as it should, and a row that cannot be decoded has its own line.
+func isExpected(v any) bool {
 	err, ok := v.(error)
-	return ok && errors.Is(err, context.Canceled)
+	return ok && (errors.Is(err, context.Canceled) || errors.As(err, new(*RowError)))
 }

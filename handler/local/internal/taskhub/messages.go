@@ -51,7 +51,7 @@ func (h *TaskHub) PutMessage(ctx context.Context, function string, m Message) er
 // NextMessage returns the oldest message that is due, but for those that skip names by their sequence number. The error
 // is [ErrNoMessage] if there is none; due is then the time of the next one, zero if none waits.
 func (h *TaskHub) NextMessage(ctx context.Context, skip func(sequenceNumber int64) bool) (function string, m Message, due time.Time, err error) {
-	rows, err := h.read.QueryContext(ctx, "SELECT seq, due FROM messages WHERE dead = 0 ORDER BY due, seq")
+	rows, err := h.read.QueryContext(ctx, "SELECT seq, CAST(due AS INTEGER) FROM messages WHERE dead = 0 ORDER BY due, seq")
 	if err != nil {
 		return "", Message{}, time.Time{}, err
 	}
@@ -79,7 +79,7 @@ func (h *TaskHub) NextMessage(ctx context.Context, skip func(sequenceNumber int6
 func (h *TaskHub) message(ctx context.Context, number int64) (function string, m Message, err error) {
 	m.SequenceNumber = number
 	var enqueued int64
-	err = h.read.QueryRowContext(ctx, "SELECT function, id, body, enqueued, deliveries + 1 FROM messages WHERE seq = ?", number).
+	err = h.read.QueryRowContext(ctx, "SELECT function, id, body, CAST(enqueued AS INTEGER), CAST(deliveries AS INTEGER) + 1 FROM messages WHERE seq = ?", number).
 		Scan(&function, &m.ID, &m.Body, &enqueued, &m.DeliveryCount)
 	m.EnqueuedAt = fromNanos(enqueued)
 	return function, m, err
@@ -146,7 +146,7 @@ func DeadLetters(ctx context.Context, dataDir string) ([]DeadLetter, error) {
 		return nil, err
 	}
 	defer s.close()
-	rows, err := s.read.QueryContext(ctx, "SELECT seq, function, id, body, enqueued, deliveries, due, reason FROM messages WHERE dead = 1 ORDER BY due, seq")
+	rows, err := s.read.QueryContext(ctx, "SELECT seq, function, id, body, CAST(enqueued AS INTEGER), CAST(deliveries AS INTEGER), CAST(due AS INTEGER), reason FROM messages WHERE dead = 1 ORDER BY due, seq")
 	if err != nil {
 		return nil, err
 	}

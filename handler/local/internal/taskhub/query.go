@@ -88,7 +88,7 @@ func (h *TaskHub) History(ctx context.Context, id string) ([]*backend.HistoryEve
 	if _, err := h.Get(ctx, id); err != nil {
 		return nil, err
 	}
-	past, err := h.past(ctx, id)
+	past, err := pastOf(ctx, h.read, id)
 	return past, explain(h.path, err)
 }
 

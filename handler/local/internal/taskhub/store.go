@@ -56,7 +56,9 @@ CREATE TABLE IF NOT EXISTS tasks ( -- activities that have not ended
 	seq       INTEGER PRIMARY KEY AUTOINCREMENT,
 	instance  TEXT NOT NULL,
 	execution TEXT NOT NULL,
-	payload   BLOB NOT NULL
+	payload   BLOB NOT NULL,
+	running   INTEGER NOT NULL DEFAULT 0, -- 1: given out by the process that has the file, or by the one that died with it
+	deaths    INTEGER NOT NULL DEFAULT 0  -- processes that died meanwhile
 );
 CREATE TABLE IF NOT EXISTS messages ( -- the inbox of the trigger functions
 	seq        INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -154,7 +156,12 @@ func explain(path string, err error) error {
 }
 
 // schemaVersion is kept in the file: a later program must not misread an older file.
-const schemaVersion = 1
+const schemaVersion = 2
+
+// migrations bring a file from the version that is the key to the next one.
+var migrations = map[int]string{
+	1: "ALTER TABLE tasks ADD COLUMN running INTEGER NOT NULL DEFAULT 0; ALTER TABLE tasks ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0",
+}
 
 func createSchema(ctx context.Context, path string, db *sql.DB) error {
 	tx, err := db.BeginTx(ctx, nil) // immediate: a file that cannot be written fails here
@@ -166,8 +173,13 @@ func createSchema(ctx context.Context, path string, db *sql.DB) error {
 	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return err
 	}
-	if version != 0 && version != schemaVersion {
+	if version > schemaVersion {
 		return fmt.Errorf("%s has version %d, this program needs %d: move it away to start anew", path, version, schemaVersion)
+	}
+	for ; version > 0 && version < schemaVersion; version++ {
+		if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {
+			return err
+		}
 	}
 	if _, err := tx.ExecContext(ctx, schema); err != nil {
 		return err

@@ -45,8 +45,9 @@ type TaskHub struct {
 
 	putOffUnit time.Duration
 
-	queue   *queue // instances with events
-	taskAdd signal // there may be more tasks
+	queue     *queue // instances with events
+	histories *cache
+	taskAdd   signal // there may be more tasks
 
 	open context.Context // while work is given out
 	shut context.CancelFunc
@@ -56,7 +57,7 @@ type TaskHub struct {
 	turns     map[api.InstanceID]*turn
 	attempts  map[api.InstanceID]int // turns given up one after the other
 	retries   []*backend.ActivityWorkItem
-	watchers  map[string]chan struct{}
+	watchers  map[string]*watcher
 	timer     *time.Timer
 	due       time.Time // of the timer
 	closed    bool
@@ -65,6 +66,8 @@ type TaskHub struct {
 	stuck     int                         // writes that wait for the file
 	fetched   []*backend.ActivityWorkItem // read by the activity worker only, as is lastFetch
 	lastFetch int64
+	suspects  []suspect
+	alone     int64 // the sequence number of the suspect that runs; 0: none
 }
 
 var _ backend.Backend = (*TaskHub)(nil)
@@ -77,6 +80,7 @@ type turn struct {
 	more      bool
 	next      *Generation // set when the orchestration continues as new
 	putOff    bool        // its events come again later
+	past      cached
 }
 
 // Generation is what a continue-as-new asks for.
@@ -100,8 +104,8 @@ type Options struct {
 	DataDir string       // exists; nobody else has a task hub open on it
 	Log     *slog.Logger // nothing is logged if nil
 
-	// OnInstance is called when an instance changes its custom status and when it ends: never for two changes of one
-	// instance at a time. It holds that instance up.
+	// OnInstance is called when an instance has had its first turn, changes its custom status, and ends: once for each of
+	// these, and never for two of one instance at a time. It holds that instance up.
 	OnInstance func(Instance)
 
 	PutOffUnit time.Duration // what a turn that is put off waits for twice at first; 0 means a second
@@ -122,16 +126,20 @@ func Open(ctx context.Context, o Options) (*TaskHub, error) {
 	if o.PutOffUnit == 0 {
 		o.PutOffUnit = time.Second
 	}
+	if err := countDeaths(ctx, s); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
 	open, shut := context.WithCancel(context.Background())
 	return &TaskHub{
 		open: open, shut: shut, putOffUnit: o.PutOffUnit, held: make(chan struct{}, 2),
-		store: s, log: o.Log, onInstance: o.OnInstance, queue: newQueue(), taskAdd: newSignal(),
-		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, watchers: map[string]chan struct{}{},
+		store: s, log: o.Log, onInstance: o.OnInstance, queue: newQueue(), histories: newCache(), taskAdd: newSignal(),
+		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, watchers: map[string]*watcher{},
 	}, nil
 }
 
 // Close ends the timers and closes the file.
 func (h *TaskHub) Close() error {
+	h.forgetRunning()
 	return errors.Join(h.Stop(context.Background()), h.store.close())
 }
 

@@ -1,8 +1,10 @@
 package taskhub
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/microsoft/durabletask-go/api"
@@ -12,21 +14,41 @@ import (
 // GetActivityWorkItem waits for an activity to run. The tasks in flight are those that were read before.
 func (h *TaskHub) GetActivityWorkItem(ctx context.Context) (*backend.ActivityWorkItem, error) {
 	for h.open.Err() == nil {
+		item, err := h.nextTask(ctx)
+		switch {
+		case err != nil:
+			h.cannotRead("tasks", err)
+			time.AfterFunc(time.Second, h.taskAdd.set)
+		case item != nil:
+			return item, nil
+		default:
+			h.addStuck(0) // what could not be read can be again
+		}
+		_ = h.taskAdd.wait(h.open)
+	}
+	return nil, h.hold(ctx)
+}
+
+// nextTask returns nil if there is nothing to run now.
+func (h *TaskHub) nextTask(ctx context.Context) (*backend.ActivityWorkItem, error) {
+	if item := h.takeTask(); item != nil {
+		return item, nil
+	}
+	if item, err := h.takeSuspect(ctx); item != nil || err != nil {
+		return item, err
+	}
+	for {
+		found, err := h.fetchTasks(ctx)
+		if err != nil || !found {
+			return nil, err
+		}
 		if item := h.takeTask(); item != nil {
 			return item, nil
 		}
-		found, err := h.fetchTasks(ctx)
-		if err != nil {
-			h.cannotRead("tasks", err)
-			time.AfterFunc(time.Second, h.taskAdd.set)
-		} else {
-			h.addStuck(0) // what could not be read can be again
-		}
-		if !found {
-			_ = h.taskAdd.wait(h.open)
+		if item, err := h.takeSuspect(ctx); item != nil || err != nil {
+			return item, err
 		}
 	}
-	return nil, h.hold(ctx)
 }
 
 func (h *TaskHub) takeTask() *backend.ActivityWorkItem {
@@ -42,24 +64,60 @@ func (h *TaskHub) takeTask() *backend.ActivityWorkItem {
 	return nil
 }
 
+// fetchTasks reads the next tasks, and notes in the file that they run. It says whether there were any.
 func (h *TaskHub) fetchTasks(ctx context.Context) (found bool, err error) {
-	rows, err := h.read.QueryContext(ctx, "SELECT seq, instance, execution, payload FROM tasks WHERE seq > ? ORDER BY seq LIMIT ?", h.lastFetch, tasksPerFetch)
+	tasks, err := h.readTasks(ctx)
+	if err != nil || len(tasks) == 0 {
+		return false, err
+	}
+	first, last := tasks[0].SequenceNumber, tasks[len(tasks)-1].SequenceNumber
+	err = h.update(ctx, func(t tx) error {
+		return t.exec("UPDATE tasks SET running = 1 WHERE seq BETWEEN ? AND ? AND deaths < ?", first, last, deathsToBeAlone)
+	})
 	if err != nil {
 		return false, err
 	}
+	h.lastFetch = last
+	for _, task := range tasks {
+		switch {
+		case task.broken != nil:
+			h.setAside(ctx, string(task.InstanceID), task.broken)
+		case task.deaths >= maxDeaths:
+			h.giveUp(ctx, task)
+		case task.deaths >= deathsToBeAlone:
+			h.suspects = append(h.suspects, task.suspect)
+		default:
+			h.fetched = append(h.fetched, task.ActivityWorkItem)
+		}
+	}
+	slices.SortStableFunc(h.suspects, func(a, b suspect) int { return cmp.Compare(a.deaths, b.deaths) })
+	return true, nil
+}
+
+// storedTask is a row of the table tasks.
+type storedTask struct {
+	suspect
+	broken *RowError // it cannot be decoded
+}
+
+func (h *TaskHub) readTasks(ctx context.Context) (tasks []storedTask, err error) {
+	rows, err := h.read.QueryContext(ctx, "SELECT seq, instance, execution, deaths, payload FROM tasks WHERE seq > ? ORDER BY seq LIMIT ?", h.lastFetch, tasksPerFetch)
+	if err != nil {
+		return nil, err
+	}
 	defer rows.Close()
 	for rows.Next() {
-		item := &backend.ActivityWorkItem{}
+		task := storedTask{suspect: suspect{ActivityWorkItem: &backend.ActivityWorkItem{}}}
 		var instance, execution string
-		if item.NewEvent, item.SequenceNumber, err = scanEvent(rows, "tasks", &instance, &execution); err != nil {
-			return false, err
+		task.NewEvent, task.SequenceNumber, err = scanEvent(rows, "tasks", &instance, &execution, &task.deaths)
+		if err != nil && !errors.As(err, &task.broken) {
+			return nil, err
 		}
-		item.InstanceID = api.InstanceID(instance)
-		item.LockedBy = execution // nobody else locks, so the field is free for whom the result is meant
-		h.lastFetch = item.SequenceNumber
-		h.fetched = append(h.fetched, item)
+		task.InstanceID = api.InstanceID(instance)
+		task.LockedBy = execution // nobody else locks, so the field is free for whom the result is meant
+		tasks = append(tasks, task)
 	}
-	return len(h.fetched) > 0, rows.Err()
+	return tasks, rows.Err()
 }
 
 // CompleteActivityWorkItem hands an activity's result to its orchestration, unless that is in another execution by now.
@@ -76,6 +134,7 @@ func (h *TaskHub) CompleteActivityWorkItem(ctx context.Context, item *backend.Ac
 		return nil
 	case err == nil:
 		h.queue.add(string(item.InstanceID))
+		h.clear(item)
 	}
 	return err
 }

@@ -20,6 +20,10 @@ func (h *TaskHub) GetOrchestrationWorkItem(ctx context.Context) (*backend.Orches
 			return nil, h.hold(ctx)
 		}
 		item, err := h.beginTurn(ctx, api.InstanceID(id))
+		if broken := (*RowError)(nil); errors.As(err, &broken) {
+			h.setAside(ctx, id, broken)
+			err = nil
+		}
 		if err != nil {
 			h.cannotRead("events", err)
 			time.AfterFunc(time.Second, func() { h.queue.done(id); h.queue.add(id) })
@@ -28,6 +32,9 @@ func (h *TaskHub) GetOrchestrationWorkItem(ctx context.Context) (*backend.Orches
 		if item != nil {
 			return item, nil
 		}
+		h.mu.Lock()
+		delete(h.attempts, api.InstanceID(id))
+		h.mu.Unlock()
 		h.queue.done(id) // a timer's instance was replaced or purged meanwhile
 	}
 }
@@ -139,17 +146,23 @@ func scanEvent(rows *sql.Rows, table string, columns ...any) (e *backend.History
 
 // GetOrchestrationRuntimeState loads an instance's history.
 func (h *TaskHub) GetOrchestrationRuntimeState(ctx context.Context, item *backend.OrchestrationWorkItem) (*backend.OrchestrationRuntimeState, error) {
-	past, err := h.past(ctx, string(item.InstanceID))
+	h.mu.Lock()
+	current := h.turns[item.InstanceID]
+	h.mu.Unlock()
+	if current == nil {
+		return nil, backend.ErrWorkItemLockLost
+	}
+	past, err := h.past(ctx, string(item.InstanceID), current.execution)
+	if broken := (*RowError)(nil); errors.As(err, &broken) {
+		h.setAside(ctx, string(item.InstanceID), broken)
+	}
 	if err != nil {
 		h.fails(explain(h.path, err))
 		return nil, fmt.Errorf("read the history of %s: %w", item.InstanceID, err)
 	}
 	h.addStuck(0) // all of a turn could be read
-	return backend.NewOrchestrationRuntimeState(item.InstanceID, past), nil
-}
-
-func (h *TaskHub) past(ctx context.Context, id string) ([]*backend.HistoryEvent, error) {
-	return pastOf(ctx, h.read, id)
+	current.past = past
+	return backend.NewOrchestrationRuntimeState(item.InstanceID, past.past), nil
 }
 
 func pastOf(ctx context.Context, q querier, id string) ([]*backend.HistoryEvent, error) {
@@ -185,6 +198,9 @@ func (h *TaskHub) CompleteOrchestrationWorkItem(ctx context.Context, item *backe
 	case err != nil:
 		return fmt.Errorf("store the turn of %s: %w", item.InstanceID, err) // the engine abandons it
 	}
+	if len(c.past.past) > 0 {
+		h.histories.put(c.id, c.past)
+	}
 	for _, id := range c.woken {
 		h.queue.add(id)
 	}
@@ -193,6 +209,9 @@ func (h *TaskHub) CompleteOrchestrationWorkItem(ctx context.Context, item *backe
 	}
 	if c.tasks > 0 {
 		h.taskAdd.set()
+	}
+	if c.started != nil {
+		h.onInstance(*c.started)
 	}
 	if c.report {
 		h.onInstance(*c.changed)

@@ -1,0 +1,108 @@
+package taskhub
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/microsoft/durabletask-go/api"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
+)
+
+// setAside fails the instance that a row belongs to which cannot be decoded, so that everything else goes on.
+func (h *TaskHub) setAside(ctx context.Context, id string, broken *RowError) {
+	reason := "the task hub is damaged: " + broken.Error()
+	h.log.Error("an instance fails: the task hub is damaged", "instance", id, "table", broken.Table, "row", broken.Row, "error", broken.Err)
+	var f failing
+	err := h.persist(ctx, func(t tx) error {
+		f = failing{tx: t, id: id, reason: reason}
+		if broken.Table == "tasks" {
+			if err := t.exec("DELETE FROM tasks WHERE seq = ?", broken.Row); err != nil {
+				return err
+			}
+		}
+		return f.run()
+	})
+	switch {
+	case errors.Is(err, ErrNotStored):
+		return
+	case err != nil:
+		h.log.Error("the damaged instance could not be ended", "instance", id, "error", err)
+		return
+	case f.parent != "":
+		h.queue.add(f.parent)
+	}
+	if !f.ended {
+		return
+	}
+	if i, err := h.Get(context.WithoutCancel(ctx), id); err == nil {
+		h.onInstance(i)
+	}
+	h.notify(id)
+}
+
+// failing ends an instance without a turn.
+type failing struct {
+	tx
+	id, reason string
+	parent     string // of the instance; empty for a root
+	ended      bool   // false: it had ended before
+}
+
+func (f *failing) run() error {
+	if err := f.exec("DELETE FROM events WHERE instance = ?", f.id); err != nil {
+		return err
+	}
+	n, err := f.execCount("UPDATE instances SET status = ?, updated = ?, output = ?, custom_status = '' WHERE id = ? AND "+unfinished,
+		api.RUNTIME_STATUS_FAILED, time.Now().UnixNano(), f.reason, f.id)
+	if err != nil || n == 0 {
+		return err
+	}
+	f.ended = true
+	return errors.Join(f.endHistory(), f.tellParent())
+}
+
+// endHistory adds the failure to the history as a turn would, for a rewind.
+func (f *failing) endHistory() error {
+	var last sql.NullInt64
+	if err := f.queryRow("SELECT MAX(seq) FROM history WHERE instance = ?", f.id).Scan(&last); err != nil || !last.Valid {
+		return err
+	}
+	end := historyevent.New("executionCompleted", time.Now())
+	end.EventId = 0
+	end.GetExecutionCompleted().OrchestrationStatus = api.RUNTIME_STATUS_FAILED
+	end.GetExecutionCompleted().Result = wrapperspb.String(f.reason)
+	payload, err := marshal(end)
+	if err != nil {
+		return err
+	}
+	return f.exec("INSERT INTO history (instance, seq, payload) VALUES (?, ?, ?)", f.id, last.Int64+1, payload)
+}
+
+// tellParent answers the parent, under the number that its history has for this child.
+func (f *failing) tellParent() error {
+	var execution string
+	err := f.queryRow("SELECT p.id, p.execution FROM instances i JOIN instances p ON p.id = i.parent WHERE i.id = ?", f.id).Scan(&f.parent, &execution)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	past, err := pastOf(f.ctx, f.tx, f.parent)
+	if errors.As(err, new(*RowError)) {
+		return nil // its own next turn fails it
+	} else if err != nil {
+		return err
+	}
+	for _, e := range past {
+		if e.GetSubOrchestrationInstanceCreated().GetInstanceId() == f.id {
+			failed := historyevent.New("subOrchestrationInstanceFailed", time.Now())
+			failed.GetSubOrchestrationInstanceFailed().TaskScheduledId = e.GetEventId()
+			err = answer(f.tx, f.parent, execution, failed)
+		}
+	}
+	return err
+}
