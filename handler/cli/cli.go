@@ -17,8 +17,8 @@
 //
 //	0  done, or stopped as asked; records that failed are a result
 //	1  a message was accepted, and its orchestration did not complete
-//	2  nothing was accepted: usage, a message that was refused, configuration, data directory, port
-//	3  with --strict: a record failed
+//	2  nothing was accepted: usage, a message that was refused, configuration, data directory, port; check found an error
+//	3  with --strict: a record failed; check found a warning
 package cli
 
 import (
@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -64,6 +65,7 @@ type commands struct {
 	Start       startCommand       `cmd:"" help:"Stay up like func start and take messages over HTTP."`
 	Deliver     deliverCommand     `cmd:"" help:"Deliver a file as one message to a function, wait for the orchestrations that it starts, and print their results. Posts it to a running start."`
 	DeadLetters deadLettersCommand `cmd:"" help:"List the messages that start has given up, or put some back. Works beside a running start."`
+	Check       checkCommand       `cmd:"" help:"Read host.json, the function.json files and the settings as the Functions host does, and list what would fail in Azure."`
 
 	kong.Plugins
 }
@@ -105,7 +107,7 @@ func Main(args []string, app App) int {
 		parser.Stdout = os.Stderr
 		_ = usage.Context.PrintUsage(true)
 	}
-	if err == nil {
+	if err == nil && !slices.Contains(readingOnly, run.Selected().Name) {
 		err = loadSettings()
 	}
 	if err == nil {
@@ -123,6 +125,9 @@ func Main(args []string, app App) int {
 	}
 	return e.code
 }
+
+// readingOnly are the commands that run no function. The settings of the app in the working directory are not theirs.
+var readingOnly = []string{"check"}
 
 // loadSettings makes the settings of local.settings.json environment variables, as func start does. The environment
 // wins.

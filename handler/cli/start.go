@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/microsoft/durabletask-go/api"
 
+	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/local"
 )
 
@@ -51,6 +53,7 @@ func (c *startCommand) Run(e *Environment) error {
 		return err
 	}
 	defer h.close()
+	printProblems(e.Stderr, config.Check(".", os.Environ()))
 	if err := keepAddress(dir, listener.Addr().String()); err != nil {
 		return err
 	}

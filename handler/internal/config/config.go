@@ -23,6 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -35,7 +36,7 @@ type App struct {
 	Root      string
 	Host      Host
 	Functions map[string]Function // by folder name, in the folder's spelling; without the disabled ones
-	Disabled  []string            // names of the functions that are switched off, sorted
+	Disabled  []string            // names of the functions that are switched off, or not in "functions" of host.json, sorted
 }
 
 // maxFileSize bounds each file that is read; a real one has a few hundred bytes.
@@ -58,39 +59,77 @@ func Load(root string, environ []string) (*App, error) {
 }
 
 func (a *App) loadFunctions(env environment) error {
-	folders, err := os.ReadDir(a.Root)
+	folders, err := readFolders(a.Root, env)
 	if err != nil {
-		return fmt.Errorf("app root %s: %w", a.Root, err)
+		return err
 	}
-	spelling := map[string]string{}
-	for _, folder := range folders {
-		name := folder.Name()
-		file := filepath.Join(name, "function.json")
-		text, err := readFile(a.Root, file)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDir) {
-			continue
-		} else if err != nil {
-			return err
+	for _, f := range folders {
+		if f.err != nil {
+			return fmt.Errorf("%s: %w", f.file, first(f.err))
 		}
-		if other, ok := spelling[strings.ToLower(name)]; ok {
-			return fmt.Errorf("%s: the folders %s and %s differ only in case, which names one function: rename one", file, other, name)
-		}
-		spelling[strings.ToLower(name)] = name
-
-		function, disabled, err := parseFunction(name, text, env)
-		if err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
+		function := f.function
 		if function.Retry == nil {
 			function.Retry = a.Host.Retry
 		}
-		if disabled {
-			a.Disabled = append(a.Disabled, name)
+		if f.disabled || !listed(a.Host.Functions, function.Name) {
+			a.Disabled = append(a.Disabled, function.Name)
 		} else {
-			a.Functions[name] = function
+			a.Functions[function.Name] = function
 		}
 	}
 	return nil
+}
+
+// listed says whether "functions" of host.json, the only ones that are loaded, has this one. Without the list it has all.
+func listed(functions []string, name string) bool {
+	return len(functions) == 0 || slices.ContainsFunc(functions, func(f string) bool { return strings.EqualFold(f, name) })
+}
+
+// folder is a function folder, read.
+type folder struct {
+	file     string // its function.json, below the root
+	text     []byte
+	function Function // its name, if nothing else
+	disabled bool
+	err      error // all that is wrong, joined
+}
+
+func readFolders(root string, env environment) ([]folder, error) {
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return nil, fmt.Errorf("app root %s: %w", root, err)
+	}
+	var folders []folder
+	spelling := map[string]string{}
+	for _, entry := range entries {
+		name := entry.Name()
+		f := folder{file: filepath.Join(name, "function.json"), function: Function{Name: name}}
+		f.text, err = readFile(root, f.file)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDir) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		if other, ok := spelling[strings.ToLower(name)]; ok {
+			f.err = fmt.Errorf("the folders %s and %s differ only in case, which names one function: rename one", other, name)
+		} else {
+			spelling[strings.ToLower(name)] = name
+			f.read(root, env)
+		}
+		folders = append(folders, f)
+	}
+	return folders, nil
+}
+
+func (f *folder) read(root string, env environment) {
+	function, disabled, err := parseFunction(f.function.Name, f.text, env)
+	if script := function.ScriptFile; script != "" && err == nil {
+		if _, missing := os.Stat(filepath.Join(root, f.function.Name, script)); missing != nil {
+			err = at(fmt.Errorf("scriptFile %q does not exist, upon which the host drops the function: delete the property, a custom handler needs none", script), "scriptFile")
+		}
+	}
+	function.Name = f.function.Name
+	f.function, f.disabled, f.err = function, disabled, err
 }
 
 const localSettingsFile = "local.settings.json"
@@ -199,22 +238,31 @@ func readFile(root, file string) ([]byte, error) {
 	return text, err
 }
 
-// parseObject decodes JSON with comments and trailing commas into an object.
-func parseObject(text []byte) (map[string]any, error) {
-	standard, err := hujson.Standardize(decodeText(text)) // which works in place, on the copy
+// parseJSON parses JSON with comments and trailing commas, which must be an object.
+func parseJSON(text []byte) (hujson.Value, error) {
+	value, err := hujson.Parse(decodeText(text))
 	if err != nil {
 		where, _, _ := strings.Cut(err.Error(), " literal: ") // which it would show: in local.settings.json that is a secret
-		return nil, fmt.Errorf("not valid JSON: %s", strings.TrimPrefix(where, "hujson: "))
+		return value, fmt.Errorf("not valid JSON: %s", strings.TrimPrefix(where, "hujson: "))
 	}
-	decoder := json.NewDecoder(bytes.NewReader(standard))
+	if _, ok := value.Value.(*hujson.Object); !ok {
+		return value, errors.New("must hold a JSON object")
+	}
+	return value, nil
+}
+
+// parseObject decodes JSON with comments and trailing commas into an object.
+func parseObject(text []byte) (map[string]any, error) {
+	value, err := parseJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	value.Standardize()
+	decoder := json.NewDecoder(bytes.NewReader(value.Pack()))
 	decoder.UseNumber()
-	var value any
-	if err := decoder.Decode(&value); err != nil {
+	var object map[string]any
+	if err := decoder.Decode(&object); err != nil {
 		return nil, fmt.Errorf("not valid JSON: %w", err)
-	}
-	object, ok := value.(map[string]any)
-	if !ok {
-		return nil, errors.New("must hold a JSON object")
 	}
 	return object, nil
 }

@@ -1,10 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -13,6 +15,8 @@ type Function struct {
 	Name     string // the folder's name
 	Bindings []Binding
 	Retry    *Retry // its own, else the one of host.json; nil: none
+
+	ScriptFile string // of no use to a custom handler, but the host drops the function if it does not exist
 }
 
 // Binding is one entry of a function.json's "bindings".
@@ -73,31 +77,33 @@ func (f Function) Outputs() []string {
 // The length is checked apart: to compile a count of 126 takes a millisecond of the start.
 var (
 	validFunctionName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
-	validBindingName  = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_]*|\$return)$`)
+	validBindingName  = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9]*|\$return)$`)
 )
 
-const maxName = 127
+const maxName = 128
 
-// parseFunction reads a function.json.
+// parseFunction reads a function.json. The error joins all that is wrong.
 func parseFunction(name string, text []byte, env environment) (f Function, disabled bool, err error) {
 	object, err := parseObject(text)
 	if err != nil {
 		return Function{}, false, err
 	}
-	if !validFunctionName.MatchString(name) || len(name) > maxName {
-		return Function{}, false, fmt.Errorf("%q is not a function's name: rename the folder to a letter, then letters, digits, _ and -, 127 in all", name)
+	if !validFunctionName.MatchString(name) || len(name) > maxName || strings.EqualFold(name, "host") {
+		return Function{}, false, fmt.Errorf("%q is not a function's name: rename the folder to a letter, then letters, digits, _ and -, 128 in all, and not host", name)
 	}
 	if isDisabled(name, lookup(object, "disabled"), env) {
 		return Function{Name: name}, true, nil
 	}
 	f = Function{Name: name}
-	if f.Bindings, err = parseBindings(lookup(object, "bindings")); err != nil {
-		return Function{}, false, err
+	f.ScriptFile, _ = object["scriptFile"].(string) // the host finds it in this spelling only
+	var errs [3]error
+	f.Bindings, errs[0] = parseBindings(object)
+	f.Retry, errs[1] = functionRetry(object)
+	errs[1] = at(errs[1], "retry")
+	if errs[0] == nil {
+		errs[2] = at(f.check(), "bindings")
 	}
-	if f.Retry, err = functionRetry(object); err != nil {
-		return Function{}, false, err
-	}
-	return f, false, f.check()
+	return f, false, errors.Join(errs[:]...)
 }
 
 // isDisabled: "disabled" is true, or the name of an app setting that is true.
@@ -108,25 +114,31 @@ func isDisabled(name string, disabled any, env environment) bool {
 	return isTrue(disabled) || env.disabled(name)
 }
 
-func parseBindings(value any) ([]Binding, error) {
+func parseBindings(object map[string]any) ([]Binding, error) {
+	value, ok := object["bindings"]
+	if !ok && lookup(object, "bindings") != nil {
+		return nil, at(errors.New(`the host finds "bindings" in small letters only: write it so`), "bindings")
+	}
 	entries, ok := value.([]any)
 	if !ok || len(entries) == 0 {
-		return nil, errors.New(`no bindings: add "bindings" with a trigger`)
+		return nil, at(errors.New(`no bindings: add "bindings" with a trigger`), "bindings")
 	}
 	bindings := make([]Binding, 0, len(entries))
 	names := map[string]bool{}
+	var errs []error
 	for i, entry := range entries {
 		b, err := parseBinding(entry)
-		if err != nil {
-			return nil, fmt.Errorf("bindings[%d]: %w", i, err)
+		if err == nil && names[strings.ToLower(b.Name)] {
+			err = fmt.Errorf("the name %q is used twice: rename one binding", b.Name)
 		}
-		if names[strings.ToLower(b.Name)] {
-			return nil, fmt.Errorf("bindings[%d]: the name %q is used twice: rename one binding", i, b.Name)
+		if err != nil {
+			errs = append(errs, at(fmt.Errorf("bindings[%d]: %w", i, err), "bindings", strconv.Itoa(i)))
+			continue
 		}
 		names[strings.ToLower(b.Name)] = true
 		bindings = append(bindings, b)
 	}
-	return bindings, nil
+	return bindings, errors.Join(errs...)
 }
 
 func parseBinding(entry any) (Binding, error) {
@@ -135,16 +147,20 @@ func parseBinding(entry any) (Binding, error) {
 		return Binding{}, errors.New("must be an object with type, direction and name")
 	}
 	b := Binding{Properties: object}
-	b.Name, b.Type, b.Direction = b.Property("name"), b.Property("type"), strings.ToLower(b.Property("direction"))
+	b.Name, b.Type, b.Direction = b.Property("name"), b.Property("type"), cmp.Or(strings.ToLower(b.Property("direction")), "in")
 	switch {
 	case b.Type == "":
 		return Binding{}, errors.New(`"type" is missing: say for example "activityTrigger"`)
 	case b.Name == "":
 		return Binding{}, fmt.Errorf(`the %s binding's "name" is missing: give it one`, b.Type)
 	case !validBindingName.MatchString(b.Name) || len(b.Name) > maxName:
-		return Binding{}, fmt.Errorf("%q is not a binding's name: a letter, then letters, digits and _", b.Name)
+		return Binding{}, fmt.Errorf("%q is not a binding's name: the host takes a letter, then letters and digits, 128 in all", b.Name)
 	case b.Direction != "in" && b.Direction != "out" && b.Direction != "inout":
 		return Binding{}, fmt.Errorf(`the direction of %q is %q: it must be "in", "out" or "inout"`, b.Name, b.Direction)
+	case b.Name == "$return" && b.Direction != "out":
+		return Binding{}, fmt.Errorf(`the direction of $return is %q: it must be "out"`, b.Direction)
+	case !slices.Contains([]string{"", "one", "many"}, strings.ToLower(b.Property("cardinality"))):
+		return Binding{}, fmt.Errorf(`the cardinality of %q is %q: it must be "one"`, b.Name, b.Property("cardinality"))
 	case b.isTrigger() && b.Direction != "in":
 		return Binding{}, fmt.Errorf(`the direction of the trigger %q is %q: it must be "in"`, b.Name, b.Direction)
 	case !slices.Contains([]string{"", "undefined", "string", "binary", "stream"}, b.DataType()):

@@ -1,14 +1,20 @@
 package config
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tailscale/hujson"
 
 	"example.com/durablefunctions/handler/internal/dotnet"
 )
@@ -23,9 +29,11 @@ type Host struct {
 	HubName                    string // the task hub, extensions.durableTask.hubName
 	MaxConcurrentActivities    int    // extensions.durableTask.maxConcurrentActivityFunctions
 	MaxConcurrentOrchestrators int    // extensions.durableTask.maxConcurrentOrchestratorFunctions
-	Executable                 string // customHandler.description.defaultExecutablePath
+	Executable                 string // customHandler.description.defaultExecutablePath, or the same of the older httpWorker
 	MaxConcurrentCalls         int    // extensions.serviceBus.maxConcurrentCalls
 	Retry                      *Retry // "retry", of the functions without one of their own; nil: none
+
+	Functions []string // "functions": the only ones that the host loads; none: all
 }
 
 // Defaults of the host and its extensions.
@@ -35,103 +43,233 @@ const (
 	defaultMaxConcurrentCalls = 16
 )
 
-func loadHost(root string, env environment) (Host, error) {
-	const file = "host.json"
-	text, err := readFile(root, file)
+const hostFileName = "host.json"
+
+func readHost(root string) ([]byte, error) {
+	text, err := readFile(root, hostFileName)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Host{}, fmt.Errorf("host.json not found in %s: run in the app root, or set FUNCTIONS_APP_ROOT_PATH to it", root)
-	} else if err != nil {
+		return nil, fmt.Errorf("host.json not found in %s: run in the app root, or set FUNCTIONS_APP_ROOT_PATH to it", root)
+	}
+	return text, err
+}
+
+func loadHost(root string, env environment) (Host, error) {
+	text, err := readHost(root)
+	if err != nil {
 		return Host{}, err
 	}
 	host, err := parseHost(text, env)
 	if err != nil {
-		return Host{}, fmt.Errorf("%s: %w", file, err)
+		return Host{}, fmt.Errorf("%s: %w", hostFileName, first(err))
 	}
 	return host, nil
 }
 
+// parseHost reads a host.json. The error joins all that is wrong.
 func parseHost(text []byte, env environment) (Host, error) {
-	object, err := parseObject(text)
+	s, err := hostSettings(text, env)
 	if err != nil {
 		return Host{}, err
 	}
-	s := settings{}
-	if err := s.flatten("", object); err != nil {
+	root, err := parseJSON(text)
+	if err != nil {
 		return Host{}, err
 	}
-	if version := s["version"]; version != "2.0" {
-		return Host{}, fmt.Errorf(`"version" is %q: it must be "2.0"`, version)
+	h, err := s.host(env)
+	err = errors.Join(checkVersion(root), s.checkHandler(root), err)
+	if err != nil {
+		return Host{}, err
 	}
-	for key, value := range env.hostSettings() {
-		s[key] = value
-	}
-	return s.host(env)
+	return h, nil
 }
 
-// settings are the scalars of host.json by path, as .NET configuration keeps them: lower-case, parts joined by ":".
-type settings map[string]string
+// checkVersion checks "version", which the host finds in this spelling only and does not let a variable override.
+func checkVersion(root hujson.Value) error {
+	version, _, there := child(root, "version")
+	if there && !hasExactly(root, "version") {
+		return at(errors.New(`the host finds "version" in small letters only: write "version": "2.0"`), "version")
+	}
+	literal, isLiteral := version.Value.(hujson.Literal)
+	switch {
+	case !there:
+		return errors.New(`"version" is "": it must be "2.0"`)
+	case !isLiteral || literal.Kind() != '"':
+		return at(fmt.Errorf(`"version" is %s: it must be the string "2.0"`, bytes.TrimSpace(version.Pack())), "version")
+	case literal.String() != "2.0":
+		return at(fmt.Errorf(`"version" is %q: it must be "2.0"`, literal.String()), "version")
+	}
+	return nil
+}
 
-func (s settings) flatten(prefix string, object map[string]any) error {
-	seen := map[string]bool{}
-	for name, value := range object {
-		key := prefix + strings.ToLower(name)
-		if seen[key] {
-			return fmt.Errorf("%q is there twice, in different case: remove one", name)
-		}
-		seen[key] = true
-		if child, ok := value.(map[string]any); ok {
-			if err := s.flatten(key+":", child); err != nil {
-				return err
+// hasExactly says whether an object has a property in this spelling.
+func hasExactly(v hujson.Value, name string) bool {
+	object, ok := v.Value.(*hujson.Object)
+	return ok && slices.ContainsFunc(object.Members, func(m hujson.ObjectMember) bool { return memberName(m) == name })
+}
+
+// checkHandler refuses a custom handler without a binary. One that is not there at all passes: not every app root that is
+// read here is for the host.
+func (s settings) checkHandler(root hujson.Value) error {
+	for _, section := range []string{"customHandler", "httpWorker"} {
+		if _, _, there := child(root, section); there {
+			if s[strings.ToLower(section)+":description:defaultexecutablepath"] == "" {
+				return at(fmt.Errorf(`%s.description.defaultExecutablePath is missing: say which binary the host starts, for example "app"`, section), section)
 			}
-		} else if text, ok := scalar(value); ok {
-			s[key] = text
+			return nil
 		}
 	}
 	return nil
 }
 
-const durableTask = "extensions:durabletask:"
+// settings are the scalars of host.json by path, as .NET configuration keeps them: lower-case, parts joined by ":", list
+// entries by their number.
+type settings map[string]string
 
-func (s settings) host(env environment) (Host, error) {
-	if isTrue(s[durableTask+"extendedsessionsenabled"]) {
-		return Host{}, errors.New("extensions.durableTask.extendedSessionsEnabled is true: the host refuses to start a custom handler with it, remove it")
+// hostSettings returns the settings of a host.json with the environment's overrides.
+func hostSettings(text []byte, env environment) (settings, error) {
+	root, err := parseJSON(text)
+	if err != nil {
+		return nil, err
 	}
-	perCore := defaultConcurrencyPerCore * runtime.NumCPU()
-	h := Host{Executable: s["customhandler:description:defaultexecutablepath"]}
-	var errs [6]error
-	h.FunctionTimeout, h.TimeoutSet, errs[0] = s.timeout()
-	h.HubName, errs[1] = s.hubName(env)
-	h.MaxConcurrentActivities, errs[2] = s.count("extensions.durableTask.maxConcurrentActivityFunctions", perCore)
-	h.MaxConcurrentOrchestrators, errs[3] = s.count("extensions.durableTask.maxConcurrentOrchestratorFunctions", perCore)
-	h.MaxConcurrentCalls, errs[4] = s.count("extensions.serviceBus.maxConcurrentCalls", defaultMaxConcurrentCalls)
-	h.Retry, errs[5] = s.retry()
-	for _, err := range errs {
-		if err != nil {
-			return Host{}, err
+	s := settings{}
+	s.flatten("", root)
+	for key, value := range env.hostSettings() {
+		s[key] = value
+	}
+	return s, nil
+}
+
+// flatten adds what is in v. Of two properties that differ only in case, what the later one says counts.
+func (s settings) flatten(key string, v hujson.Value) {
+	prefix := key
+	if key != "" {
+		prefix += ":"
+	}
+	switch v := v.Value.(type) {
+	case *hujson.Object:
+		for _, m := range v.Members {
+			s.flatten(prefix+strings.ToLower(memberName(m)), m.Value)
+		}
+	case *hujson.Array:
+		for i, e := range v.Elements {
+			s.flatten(prefix+strconv.Itoa(i), e)
+		}
+	case hujson.Literal:
+		if v.Kind() != 'n' {
+			s[key] = v.String()
 		}
 	}
-	return h, nil
 }
+
+// list returns the entries of a list in their order.
+func (s settings) list(key string) []string {
+	var entries []string
+	for name := range s {
+		if number, ok := strings.CutPrefix(name, key+":"); ok && !strings.Contains(number, ":") {
+			entries = append(entries, name)
+		}
+	}
+	slices.Sort(entries)
+	for i, name := range entries {
+		entries[i] = s[name]
+	}
+	return entries
+}
+
+const (
+	durableTask     = "extensions:durabletask:"
+	storageProvider = durableTask + "storageprovider:"
+)
+
+func (s settings) host(env environment) (Host, error) {
+	perCore := defaultConcurrencyPerCore * runtime.NumCPU()
+	h := Host{
+		Executable: cmp.Or(s["customhandler:description:defaultexecutablepath"], s["httpworker:description:defaultexecutablepath"]),
+		Functions:  s.list("functions"),
+	}
+	var errs [8]error
+	h.FunctionTimeout, h.TimeoutSet, errs[0] = s.timeout()
+	h.HubName, errs[1] = s.hubName(env)
+	h.MaxConcurrentActivities, errs[2] = s.count("extensions.durableTask.maxConcurrentActivityFunctions", perCore, math.MaxInt32)
+	h.MaxConcurrentOrchestrators, errs[3] = s.count("extensions.durableTask.maxConcurrentOrchestratorFunctions", perCore, math.MaxInt32)
+	h.MaxConcurrentCalls, errs[4] = s.count("extensions.serviceBus.maxConcurrentCalls", defaultMaxConcurrentCalls, math.MaxInt32)
+	h.Retry, errs[5] = s.retry()
+	errs[5] = at(errs[5], "retry")
+	if isTrue(s[durableTask+"extendedsessionsenabled"]) {
+		errs[6] = at(errors.New("extensions.durableTask.extendedSessionsEnabled is true: the host refuses to start a custom handler with it, remove it"),
+			"extensions", "durableTask", "extendedSessionsEnabled")
+	}
+	errs[7] = s.checkStorageProvider()
+	return h, errors.Join(errs[:]...)
+}
+
+// storageProviders are the backends of the bundle's Durable Task extension.
+var storageProviders = []string{"AzureStorage", "azureManaged", "mssql", "Netherite"}
+
+// onAzureStorage says whether the hub is kept in Azure Storage, the default.
+func (s settings) onAzureStorage() bool {
+	kind := s[storageProvider+"type"]
+	return kind == "" || strings.EqualFold(kind, storageProviders[0])
+}
+
+// checkStorageProvider checks the backend's options, as the extension does at its start.
+func (s settings) checkStorageProvider() error {
+	kind := s[storageProvider+"type"]
+	if kind != "" && !slices.ContainsFunc(storageProviders, func(known string) bool { return strings.EqualFold(kind, known) }) {
+		return at(fmt.Errorf("extensions.durableTask.storageProvider.type %q is not known: it must be one of %s", kind, strings.Join(storageProviders, ", ")),
+			"extensions", "durableTask", "storageProvider", "type")
+	}
+	if !s.onAzureStorage() {
+		return nil
+	}
+	const path = "extensions.durableTask.storageProvider."
+	_, batch := s.count(path+"controlQueueBatchSize", 32, math.MaxInt32)
+	_, partitions := s.count(path+"partitionCount", 4, 16)
+	_, buffer := s.count(path+"controlQueueBufferThreshold", 256, 1000)
+	return errors.Join(batch, partitions, buffer,
+		s.span(path+"controlQueueVisibilityTimeout", time.Minute, time.Hour),
+		s.span(path+"maxQueuePollingInterval", 100, math.MaxInt64))
+}
+
+// span checks a time span.
+func (s settings) span(path string, least, most time.Duration) error {
+	text := s[settingKey(path)]
+	if text == "" {
+		return nil
+	}
+	d, err := dotnet.ParseTimeSpan(text)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("%s: %w", path, err)
+	case d < least || d > most:
+		err = fmt.Errorf("%s is %q: the extension takes %s to %s", path, text, dotnet.FormatTimeSpan(least), dotnet.FormatTimeSpan(most))
+	}
+	return at(err, strings.Split(path, ".")...)
+}
+
+// settingKey is the key of a path that is written with dots.
+func settingKey(path string) string { return strings.ToLower(strings.ReplaceAll(path, ".", ":")) }
 
 func (s settings) timeout() (limit time.Duration, set bool, err error) {
 	text, set := s["functiontimeout"]
 	switch text = strings.TrimSpace(text); {
 	case !set || text == "":
 		return 0, false, nil
-	case text == "-1":
+	case text == "-1" || text == "-1.00:00:00":
 		return 0, true, nil
 	}
 	limit, err = dotnet.ParseTimeSpan(text)
 	if err != nil {
-		return 0, false, fmt.Errorf("functionTimeout: %w", err)
+		return 0, false, at(fmt.Errorf("functionTimeout: %w", err), "functionTimeout")
 	}
 	if limit < time.Second {
-		return 0, false, fmt.Errorf(`functionTimeout %q is too short: at least one second, or "-1" for none`, text)
+		return 0, false, at(fmt.Errorf(`functionTimeout %q is too short: at least one second, or "-1" for none`, text), "functionTimeout")
 	}
 	return limit, true, nil
 }
 
-var validHubName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{2,44}$`)
+// validHubName is what Azure Storage takes for a hub's tables, queues and containers. Other backends take any name.
+var validHubName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{2,49}$`)
 
 // hubName may name an app setting as "%SETTING%", as everywhere in the extension's settings.
 func (s settings) hubName(env environment) (string, error) {
@@ -142,20 +280,25 @@ func (s settings) hubName(env environment) (string, error) {
 	if setting := strings.Trim(name, "%"); len(setting) == len(name)-2 && setting != "" {
 		name = env.get(setting)
 	}
-	if !validHubName.MatchString(name) {
-		return "", fmt.Errorf("extensions.durableTask.hubName %q is not a task hub's name: 3 to 45 letters and digits, a letter first", name)
+	if name == "" || s.onAzureStorage() && !validHubName.MatchString(name) {
+		return "", at(fmt.Errorf("extensions.durableTask.hubName %q is not a task hub's name: 3 to 50 letters and digits, a letter first", name),
+			"extensions", "durableTask", "hubName")
 	}
 	return name, nil
 }
 
-func (s settings) count(path string, byDefault int) (int, error) {
-	text, ok := s[strings.ToLower(strings.ReplaceAll(path, ".", ":"))]
+func (s settings) count(path string, byDefault, most int) (int, error) {
+	text, ok := s[settingKey(path)]
 	if !ok {
 		return byDefault, nil
 	}
 	n, err := strconv.ParseInt(text, 10, 32)
-	if err != nil || n < 1 {
-		return 0, fmt.Errorf("%s is %q: it must be a whole number above 0", path, text)
+	place := strings.Split(path, ".")
+	switch {
+	case err != nil || n < 1:
+		return 0, at(fmt.Errorf("%s is %q: it must be a whole number above 0", path, text), place...)
+	case n > int64(most):
+		return 0, at(fmt.Errorf("%s is %q: it must be at most %d", path, text, most), place...)
 	}
 	return int(n), nil
 }

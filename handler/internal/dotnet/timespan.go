@@ -9,17 +9,22 @@ import (
 	"time"
 )
 
-// timeSpan is .NET's TimeSpan: [d.]hh:mm[:ss[.fffffff]], or d:hh:mm:ss[.fffffff].
+// timeSpan is .NET's TimeSpan: [d.]hh:mm[:ss[.fffffff]], d:hh:mm:ss[.fffffff], or d:hh:mm where d is above 23.
 var timeSpan = regexp.MustCompile(`^(?:(\d{1,5})\.)?(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,7}))?)?$`)
 
 var timeSpanWithColons = regexp.MustCompile(`^(\d{1,5}):(\d{1,2}:\d{1,2}:\d{1,2}(?:\.\d{1,7})?)$`)
 
+var daysHoursMinutes = regexp.MustCompile(`^(\d{2,5}):(\d{1,2}:\d{1,2})$`)
+
 // ParseTimeSpan reads a .NET TimeSpan that is not negative, such as "00:05:00" or "1.02:03:04.5". A bare number means
-// days, as in .NET. The error is one line that says how to write one.
+// days, as in .NET, and so does the first number of "24:00:00", which can be no hour. The error is one line that says how to write one.
 func ParseTimeSpan(text string) (time.Duration, error) {
 	trimmed := strings.TrimSpace(text)
 	if days, err := strconv.ParseUint(trimmed, 10, 16); err == nil {
 		return time.Duration(days) * 24 * time.Hour, nil
+	}
+	if m := daysHoursMinutes.FindStringSubmatch(trimmed); m != nil && number(m[1]) > 23 {
+		trimmed = m[1] + "." + m[2]
 	}
 	m := timeSpan.FindStringSubmatch(timeSpanWithColons.ReplaceAllString(trimmed, "$1.$2"))
 	if m == nil {

@@ -14,6 +14,8 @@ func TestParseTimeSpan(t *testing.T) {
 		"1.02:03:04.5":           26*time.Hour + 3*time.Minute + 4500*time.Millisecond,
 		"1:02:03:04":             26*time.Hour + 3*time.Minute + 4*time.Second,
 		"7":                      7 * 24 * time.Hour,
+		"24:00:00":               24 * 24 * time.Hour, // .NET: it can be no hour
+		"24:01:02":               (24*24+1)*time.Hour + 2*time.Minute,
 		"00:00:00":               0,
 		"00:00:00.0000001":       100 * time.Nanosecond,
 		"99999.23:59:59.9999999": (99999*24+23)*time.Hour + 59*time.Minute + 59*time.Second + 999999900,
@@ -22,7 +24,7 @@ func TestParseTimeSpan(t *testing.T) {
 			t.Errorf("%q is %s (%v), want %s", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "5s", "-00:00:01", "00:60:00", "24:00:00", "00:00:60", "1.2", "00:00:00.00000001", "100000.00:00:00", "99999999"} {
+	for _, text := range []string{"", "5s", "-00:00:01", "00:60:00", "24:00:60", "24:24:00", "24:00", "24:00:00.5", "00:00:60", "1.2", "00:00:00.00000001", "100000.00:00:00", "99999999"} {
 		if got, err := ParseTimeSpan(text); err == nil {
 			t.Errorf("%q is %s, want an error", text, got)
 		}
