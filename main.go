@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -46,6 +47,9 @@ func serve() int {
 	if err == nil {
 		var app *handler.App
 		if app, _, err = functions(dataDir); err == nil {
+			if names := unresolved(os.Environ()); len(names) > 0 { // of settings that the host reads
+				fmt.Fprintln(os.Stderr, unresolvedError(names))
+			}
 			return app.Serve()
 		}
 	}
@@ -56,12 +60,10 @@ func serve() int {
 // functions is the app: which functions there are, and the records that they work on. Unless the settings say
 // otherwise, these lie in dataDir.
 func functions(dataDir string) (*handler.App, io.Closer, error) {
-	settings, err := myclientfunction.ReadSettings(os.Getenv)
-	if err != nil {
-		return nil, nil, err
-	}
-	records, err := crm.Open(os.Getenv, filepath.Join(dataDir, "crm.db"))
-	if err != nil {
+	env := &environment{}
+	settings, err := myclientfunction.ReadSettings(env.get)
+	records, storeErr := crm.Open(env.get, filepath.Join(dataDir, "crm.db"))
+	if err := cmp.Or(env.err(), err, storeErr); err != nil {
 		return nil, nil, err
 	}
 	app := handler.New()

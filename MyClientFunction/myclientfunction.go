@@ -32,6 +32,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 
@@ -65,7 +66,11 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		return s, fmt.Errorf("setting AlertEmailTo: %w", err)
 	}
 	// Without the key, the Functions host fails each mail; the local host writes it to a file.
-	s.Input.NoSendGridKey = getenv(handler.PortVariable) != "" && getenv("SendGridKey") == ""
+	key := getenv("SendGridKey")
+	if strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsPrint(r) || unicode.IsSpace(r) }) {
+		return s, errors.New("setting SendGridKey has a blank or a line break in it, with which no mail can be sent: take it out")
+	}
+	s.Input.NoSendGridKey = getenv(handler.PortVariable) != "" && key == ""
 	s.Input.AlertEmailFrom = getenv("AlertEmailFrom")
 	r := reader{getenv: getenv}
 	r.number("MESSAGE_MAX_BYTES", 1, &s.MaxMessageBytes)

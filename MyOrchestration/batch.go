@@ -46,8 +46,9 @@ func runRecords(ctx *task.OrchestrationContext, b batch) []Failure {
 	for i, id := range b.RecordIds {
 		inputs[i] = processactivity.Input{RecordId: id, JobId: b.JobId}
 	}
-	failed := func(r processactivity.Result) bool { return !r.Success }
+	failed := func(r processactivity.Result) bool { return !r.Success && !r.TimedOut }
 	outcomes := durable.FanOut(ctx, processactivity.Name, inputs, failed, b.retryRecord())
+	timedOut := b.tryTimedOut(ctx, inputs, outcomes)
 	failures := []Failure{}
 	for i, o := range outcomes {
 		switch {
@@ -57,7 +58,27 @@ func runRecords(ctx *task.OrchestrationContext, b batch) []Failure {
 			failures = append(failures, Failure{b.RecordIds[i], shorten(o.Value.ErrorMessage, maxMessage)})
 		}
 	}
+	if timedOut {
+		durable.SetCustomStatus(ctx, durable.Progress{Total: len(inputs), Completed: len(inputs), Failed: len(failures)})
+	}
 	return failures
+}
+
+// tryTimedOut processes once more, under the same key, the records whose time was up: the store often has done them
+// meanwhile, or knows that it has not. Their outcomes replace the earlier ones.
+func (b batch) tryTimedOut(ctx *task.OrchestrationContext, inputs []processactivity.Input, outcomes []durable.Outcome[processactivity.Result]) bool {
+	var again []processactivity.Input
+	var places []int
+	for i, o := range outcomes {
+		if o.Err == nil && o.Value.TimedOut {
+			again, places = append(again, inputs[i]), append(places, i)
+		}
+	}
+	ignore := func(int, durable.Outcome[processactivity.Result]) {}
+	for n, o := range durable.FanOutFunc(ctx, processactivity.Name, again, ignore, b.retryRecord()) {
+		outcomes[places[n]] = o
+	}
+	return len(again) > 0
 }
 
 // runParts runs the parts of a batch and returns the records that failed. A part that was lost runs again as a new

@@ -112,13 +112,28 @@ func Run(ctx *task.OrchestrationContext, input json.RawMessage) (*Output, error)
 	if err != nil {
 		return nil, err
 	}
-	out := process(ctx, batch{Input: in, JobId: string(ctx.ID), MaxOutputBytes: maxOutput})
-	out.Mail = MailNone
-	if out.Failed > 0 {
-		durable.ReplayLog(ctx).Error(fmt.Sprintf("%d tasks failed.", out.Failed))
-		out.Mail = alert(ctx, in, out)
+	return logged(ctx, len(in.RecordIds), func() *Output {
+		out := process(ctx, batch{Input: in, JobId: string(ctx.ID), MaxOutputBytes: maxOutput})
+		out.Mail = MailNone
+		if out.Failed > 0 {
+			durable.ReplayLog(ctx).Error(fmt.Sprintf("%d tasks failed.", out.Failed))
+			out.Mail = alert(ctx, in, out)
+		}
+		return out
+	}), nil
+}
+
+// logged logs the start and the end of the work on some records, each in one line that names the instance.
+func logged(ctx *task.OrchestrationContext, records int, work func() *Output) *Output {
+	log, begun := durable.ReplayLog(ctx), ctx.CurrentTimeUtc
+	log.Info("MyOrchestration has started.", "records", records)
+	out := work()
+	attrs := []any{"records", out.Total, "succeeded", out.Succeeded, "failed", out.Failed, "duration", ctx.CurrentTimeUtc.Sub(begun)}
+	if out.Mail != "" {
+		attrs = append(attrs, "mail", out.Mail)
 	}
-	return out, nil
+	log.Info("MyOrchestration has ended.", attrs...)
+	return out
 }
 
 // runPart is the orchestrator as a sub-orchestration of itself.
@@ -126,7 +141,7 @@ func runPart(ctx *task.OrchestrationContext, input json.RawMessage) (*Output, er
 	var p part
 	switch err := json.Unmarshal(input, &p); {
 	case err == nil && p.Batch != nil:
-		return process(ctx, *p.Batch), nil
+		return logged(ctx, len(p.Batch.RecordIds), func() *Output { return process(ctx, *p.Batch) }), nil
 	case err == nil && p.Alert != nil:
 		durable.SetOutput(ctx, mailBinding, message(p.Alert))
 		return nil, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,8 +55,51 @@ func run(t *testing.T, env *durabletest.Env, in Input) (*durabletest.Result, Out
 func TestAllSucceed(t *testing.T) {
 	t.Parallel()
 	r, _ := run(t, newEnv(t), Input{RecordIds: []string{"a", "b"}, AlertEmailTo: "ops@example.com"})
-	if r.Output != `{"Total":2,"Succeeded":2,"Failed":0,"Failures":[],"Mail":"none"}` || len(r.Outputs) != 0 || r.Logs != "" {
+	if r.Output != `{"Total":2,"Succeeded":2,"Failed":0,"Failures":[],"Mail":"none"}` || len(r.Outputs) != 0 || strings.Contains(r.Logs, "ERROR") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// An orchestration logs a line when it starts and one when it ends, once each however many turns it has; so do its parts.
+func TestStartAndEndAreLogged(t *testing.T) {
+	t.Parallel()
+	env := newEnv(t)
+	env.Lose(string(processactivity.Name), 1) // so that it takes some time
+	r, _ := run(t, env, Input{RecordIds: []string{"a", "b", "bad"}, BatchSize: 2, RetryIntervalSeconds: 1})
+	for line, want := range map[string]int{
+		`msg="MyOrchestration has started."`:                     3,
+		`msg="MyOrchestration has ended."`:                       3,
+		"has started.\" records=3\n":                             1,
+		`has ended." records=3 succeeded=2 failed=1 duration=1.`: 1,
+		" mail=none\n": 1,
+	} {
+		if n := strings.Count(r.Logs, line); n != want {
+			t.Errorf("%d times %q, want %d: %s", n, line, want, r.Logs)
+		}
+	}
+}
+
+// A record whose time was up is processed once more, under the same key.
+func TestTimedOutRecords(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	calls := map[string]int{}
+	env := newEnv(t)
+	env.Activity(string(processactivity.Name), durable.Activity(func(_ context.Context, in processactivity.Input) (processactivity.Result, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		calls[in.RecordId]++
+		if in.RecordId == "never" || in.RecordId == "once" && calls["once"] == 1 {
+			return processactivity.Result{ErrorMessage: "time is up", TimedOut: true}, nil
+		}
+		return processactivity.Result{Success: true}, nil
+	}))
+	r, out := run(t, env, Input{RecordIds: []string{"never", "a", "once"}})
+	if fmt.Sprint(calls) != "map[a:1 never:2 once:2]" || fmt.Sprint(out.Failures) != "[{never time is up}]" {
+		t.Errorf("calls %v, %+v", calls, out)
+	}
+	if last := r.CustomStatus[len(r.CustomStatus)-1]; last != `{"Total":3,"Completed":3,"Failed":1}` {
+		t.Errorf("custom status %v", r.CustomStatus)
 	}
 }
 

@@ -210,9 +210,12 @@ func TestSettingsInFlight(t *testing.T) {
 	other := startHandler(t, "AlertEmailTo=", "MAIL_ATTEMPTS=1", "PROCESS_ATTEMPTS=1", "AlertEmailFrom=other@example.com")
 
 	c := &testkit.Conversation{Name: "MyOrchestration", ID: "job-1", Input: seedInput(`{"RecordIds":["a","b"],"AlertEmailTo":"first@example.com","MailAttempts":2,"Attempts":2}`)}
-	_, results := c.Turn(t, first.Host)
+	r, results := c.Turn(t, first.Host)
 	if n := len(results.Response.Actions); n != 2 {
 		t.Fatalf("%d actions in the first turn, want 2", n)
+	}
+	if logs := r.AllLogs(); !strings.Contains(logs, "MyOrchestration has started.") || !strings.Contains(logs, "instance=job-1 records=2") {
+		t.Errorf("the first turn logs %s", logs)
 	}
 	// Lost without a word of the work: tried again, under the other settings too.
 	lost := `"taskFailed":{"taskScheduledId":0,"failureDetails":{"errorType":"Microsoft.Azure.WebJobs.Host.FunctionInvocationException","errorMessage":"Exception while executing function: Functions.ProcessActivity","innerFailure":{"errorType":"System.Net.Http.HttpRequestException","errorMessage":"An error occurred while sending the request.","innerFailure":{"errorType":"System.Net.Http.HttpIOException","errorMessage":"The response ended prematurely. (ResponseEnded)"}}}}`
@@ -238,7 +241,7 @@ func TestSettingsInFlight(t *testing.T) {
 
 	// The mail itself.
 	mail := &testkit.Conversation{Name: "MyOrchestration", ID: sub.InstanceId, Input: sub.Input.GetValue()}
-	r, results := mail.Turn(t, other.Host)
+	r, results = mail.Turn(t, other.Host)
 	if results.Response.Actions[0].GetCompleteOrchestration().GetOrchestrationStatus() != api.RUNTIME_STATUS_COMPLETED ||
 		!strings.Contains(string(r.Outputs["mail"]), "first@example.com") || !strings.Contains(string(r.Outputs["mail"]), `\u0026lt;declined`) && !strings.Contains(string(r.Outputs["mail"]), `&lt;declined`) {
 		t.Errorf("the mail: %s %v", r.Outputs, results.Response.Actions)

@@ -97,7 +97,7 @@ func TestSecretsOfCommands(t *testing.T) {
 		"SendGrid is not there":       {crm: refuseB, env: []string{"SENDGRID_BASE_URL=http://user:planted@127.0.0.1:1"}, code: 0},
 		"SendGrid's URL is malformed": {crm: refuseB, env: []string{"SENDGRID_BASE_URL=planted:\x7f//"}, code: 0},
 		"SendGrid's URL is open":      {crm: refuseB, env: []string{"SENDGRID_BASE_URL=http://user:planted@mail.example.com"}, code: 0},
-		"SendGrid's key is malformed": {crm: refuseB, sendGrid: testkit.Status(202), env: []string{"SendGridKey=planted\nkey"}, code: 0},
+		"SendGrid's key is malformed": {crm: refuseB, sendGrid: testkit.Status(202), env: []string{"SendGridKey=planted\nkey"}, code: 2},
 		"records fail":                {crm: failsRecords, sendGrid: repeats(401), code: 0},
 		"batch refused":               {crm: testkit.Always("/batches/", repeats(401)), code: 2},
 		"batch fails":                 {crm: testkit.Always("/batches/", repeats(503)), code: 2},

@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -76,15 +77,17 @@ func (e *RecordError) Error() string {
 	return "record " + oneLine(e.RecordID, 100) + " " + e.Reason
 }
 
-// Open returns the store that the settings name: [REST] at CRM_BASE_URL, with CRM_TOKEN as its bearer token; without
-// CRM_BASE_URL [SQLite] in the file CRM_DATABASE, and without that in defaultPath. getenv is [os.Getenv] or a test's.
+// Open returns the store that the settings name: [REST] at CRM_BASE_URL, with CRM_TOKEN as its bearer token and CRM_TIMEOUT
+// for an attempt; without CRM_BASE_URL [SQLite] in the file CRM_DATABASE, and without that in defaultPath. getenv is
+// [os.Getenv] or a test's.
 func Open(getenv func(string) string, defaultPath string) (Store, error) {
 	if base := strings.TrimSpace(getenv("CRM_BASE_URL")); base != "" {
 		token := getenv("CRM_TOKEN")
-		if strings.HasPrefix(token, "@Microsoft.KeyVault(") {
-			return nil, errors.New("setting CRM_TOKEN is a Key Vault reference that Azure has not resolved: check the app's identity and its access to the vault")
+		timeout, err := readTimeout(getenv("CRM_TIMEOUT"))
+		if err != nil {
+			return nil, err
 		}
-		store, err := NewREST(base, token)
+		store, err := NewREST(base, token, timeout)
 		if err != nil {
 			return nil, fmt.Errorf("settings CRM_BASE_URL and CRM_TOKEN: %w", err)
 		}
@@ -99,6 +102,18 @@ func Open(getenv func(string) string, defaultPath string) (Store, error) {
 		return nil, err
 	}
 	return store, nil
+}
+
+// readTimeout reads CRM_TIMEOUT; 0 if it is not set.
+func readTimeout(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("setting CRM_TIMEOUT is %q: it must be a duration above 0, such as 30s", text)
+	}
+	return d, nil
 }
 
 // oneLine makes text from outside fit for an error: one line, no control characters, at most limit characters.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -19,6 +20,7 @@ func TestOpen(t *testing.T) {
 		settings map[string]string
 		path     string // of the SQLite store
 		base     string // of the REST store
+		timeout  time.Duration
 		err      string
 	}{
 		"nothing set":   {path: inDir},
@@ -29,6 +31,12 @@ func TestOpen(t *testing.T) {
 			base:     "https://crm.example.com/api",
 		},
 		"bad CRM_BASE_URL": {settings: map[string]string{"CRM_BASE_URL": "crm.example.com"}, err: "CRM_BASE_URL"},
+		"CRM_TIMEOUT": {
+			settings: map[string]string{"CRM_BASE_URL": "https://crm.example.com/api", "CRM_TOKEN": "s3cret", "CRM_TIMEOUT": "5s"},
+			base:     "https://crm.example.com/api", timeout: 5 * time.Second,
+		},
+		"bad CRM_TIMEOUT": {settings: map[string]string{"CRM_BASE_URL": "https://crm.example.com", "CRM_TIMEOUT": "5"}, err: "CRM_TIMEOUT"},
+		"no CRM_TIMEOUT":  {settings: map[string]string{"CRM_BASE_URL": "https://crm.example.com", "CRM_TIMEOUT": "0s"}, err: "CRM_TIMEOUT"},
 		"bad CRM_TOKEN": {
 			settings: map[string]string{"CRM_BASE_URL": "https://crm.example.com", "CRM_TOKEN": "s3cret\nX-Evil: 1"},
 			err:      "CRM_TOKEN",
@@ -51,7 +59,7 @@ func TestOpen(t *testing.T) {
 					t.Errorf("database %q, want %q", store.path, test.path)
 				}
 			case *REST:
-				if store.base != test.base || store.token != "s3cret" {
+				if store.base != test.base || store.token != "s3cret" || store.records.HTTPClient.Timeout != test.timeout {
 					t.Errorf("base URL %q, want %q", store.base, test.base)
 				}
 			}

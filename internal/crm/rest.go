@@ -1,6 +1,7 @@
 package crm
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,7 +22,7 @@ const (
 	maxAttempts     = 4
 	firstRetryWait  = 500 * time.Millisecond // doubled for each further one
 	maxRetryWait    = 30 * time.Second       // however long Retry-After asks for
-	attemptTimeout  = 30 * time.Second       // for one answer, its body included
+	listTimeout     = 30 * time.Second       // for the answer to a batch, unless CRM_TIMEOUT says otherwise
 	maxResponseBody = 16 << 20               // bytes
 	maxRefusal      = 500                    // characters of the CRM's words in an error
 )
@@ -38,18 +39,21 @@ const (
 // that grow from half a second or that Retry-After asks for (30 seconds at most). When they fail, too, and for 408, 409
 // and 425, the error is an [*UnavailableError]. After 401 or 403 no record is sent for ten seconds. Redirects are not
 // followed: one could carry the token to another host.
+//
+// An attempt at a record may take until the context ends, and at a batch 30 seconds; with a timeout, both take so long at
+// most. A record whose attempt took too long is not sent again at once: the CRM may still be at work on it.
 type REST struct {
-	base   string // without a slash at its end
-	host   string
-	token  string
-	client *retryablehttp.Client
+	base             string // without a slash at its end
+	host             string
+	token            string
+	batches, records *retryablehttp.Client // what each kind of request goes through
 
 	refusedLast atomic.Pointer[refusal] // nil: never
 }
 
 // NewREST returns the store at baseURL, an absolute http or https URL. The token goes with each request as bearer; it
-// may be empty.
-func NewREST(baseURL, token string) (*REST, error) {
+// may be empty. The timeout is for one attempt; 0: until the context ends.
+func NewREST(baseURL, token string, timeout time.Duration) (*REST, error) {
 	base, err := url.Parse(strings.TrimSpace(baseURL))
 	switch {
 	case err != nil: // not named: it holds the URL, which may hold a password
@@ -66,7 +70,10 @@ func NewREST(baseURL, token string) (*REST, error) {
 	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, errors.New("the token holds characters that a header cannot carry")
 	}
-	return &REST{base: strings.TrimRight(base.String(), "/"), host: base.Host, token: token, client: newClient()}, nil
+	return &REST{
+		base: strings.TrimRight(base.String(), "/"), host: base.Host, token: token,
+		batches: newClient(cmp.Or(timeout, listTimeout)), records: newClient(timeout),
+	}, nil
 }
 
 func isLoopback(host string) bool {
@@ -85,21 +92,16 @@ func (t once) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.RoundTripper.RoundTrip(r)
 }
 
-func newClient() *retryablehttp.Client {
+func newClient(timeout time.Duration) *retryablehttp.Client {
 	client := retryablehttp.NewClient()
 	client.Logger = nil
 	client.RetryMax = maxAttempts - 1
 	client.RetryWaitMin = firstRetryWait
 	client.RetryWaitMax = maxRetryWait
 	client.Backoff = boundedBackoff
-	client.CheckRetry = func(ctx context.Context, resp *http.Response, err error) (bool, error) {
-		if err == nil && ctx.Err() == nil && resp.StatusCode == http.StatusNotImplemented {
-			return true, nil // the library's policy leaves it out of the 5xx
-		}
-		return retryablehttp.DefaultRetryPolicy(ctx, resp, err)
-	}
+	client.CheckRetry = checkRetry
 	client.ErrorHandler = giveUp
-	client.HTTPClient.Timeout = attemptTimeout
+	client.HTTPClient.Timeout = timeout
 	client.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if transport, ok := client.HTTPClient.Transport.(*http.Transport); ok {
 		transport.MaxIdleConnsPerHost = transport.MaxIdleConns // all go to one host
@@ -108,13 +110,44 @@ func newClient() *retryablehttp.Client {
 	return client
 }
 
+// lastAttempt is the key under which a request's context holds an *error: why its last attempt is repeated, nil while
+// none is.
+type lastAttempt struct{}
+
+// checkRetry says whether an attempt is worth another.
+func checkRetry(ctx context.Context, resp *http.Response, err error) (again bool, _ error) {
+	again, checked := retryablehttp.DefaultRetryPolicy(ctx, resp, err)
+	switch timeout, ok := errors.AsType[net.Error](err); {
+	case ctx.Err() != nil:
+	case ok && timeout.Timeout() && isPost(err):
+		again = false // it may still be worked on
+	case err == nil && resp.StatusCode == http.StatusNotImplemented:
+		again, checked = true, nil // the library's policy leaves it out of the 5xx
+	}
+	if last, ok := ctx.Value(lastAttempt{}).(*error); ok {
+		*last = nil
+		if again && err == nil {
+			*last = fmt.Errorf("status %s", statusText(resp.StatusCode))
+		} else if again {
+			*last = withoutURL(err)
+		}
+	}
+	return again, checked
+}
+
+// isPost says whether the request that an error is of may not be sent twice at a time.
+func isPost(err error) bool {
+	failure, ok := errors.AsType[*url.Error](err)
+	return ok && failure.Op == "Post"
+}
+
 // Records implements [Store], in the CRM's order.
 func (r *REST) Records(ctx context.Context, batch string) ([]string, error) {
 	noBatch := fmt.Errorf("batch %q: %w", oneLine(batch, 100), ErrNoBatch)
 	if !addressable(batch) {
 		return nil, noBatch
 	}
-	got, err := r.do(ctx, http.MethodGet, "/batches/"+url.PathEscape(batch)+"/records", "", nil)
+	got, err := r.do(ctx, r.batches, http.MethodGet, "/batches/"+url.PathEscape(batch)+"/records", "", nil)
 	switch {
 	case err != nil:
 		return nil, err
@@ -145,7 +178,7 @@ func (r *REST) Process(ctx context.Context, jobID, recordID string) error {
 	if err := r.refusal(); err != nil {
 		return err
 	}
-	got, err := r.do(ctx, http.MethodPost, "/records/"+url.PathEscape(recordID)+"/process", jobID+"/"+recordID, body)
+	got, err := r.do(ctx, r.records, http.MethodPost, "/records/"+url.PathEscape(recordID)+"/process", jobID+"/"+recordID, body)
 	switch {
 	case err != nil:
 		return err
@@ -161,7 +194,8 @@ func (r *REST) Process(ctx context.Context, jobID, recordID string) error {
 
 // Close closes idle connections.
 func (r *REST) Close() error {
-	r.client.HTTPClient.CloseIdleConnections()
+	r.batches.HTTPClient.CloseIdleConnections()
+	r.records.HTTPClient.CloseIdleConnections()
 	return nil
 }
 
@@ -217,12 +251,13 @@ func (r *REST) refusal() error {
 
 // do asks the CRM, several times if need be. An error is an [*UnavailableError]; any status that is not worth another
 // attempt is an answer.
-func (r *REST) do(ctx context.Context, method, path, idempotencyKey string, body []byte) (answer, error) {
+func (r *REST) do(ctx context.Context, client *retryablehttp.Client, method, path, idempotencyKey string, body []byte) (answer, error) {
 	var content any // a nil []byte would be an empty body
 	if body != nil {
 		content = body
 	}
-	req, err := retryablehttp.NewRequestWithContext(ctx, method, r.base+path, content)
+	var last error
+	req, err := retryablehttp.NewRequestWithContext(context.WithValue(ctx, lastAttempt{}, &last), method, r.base+path, content)
 	if err != nil {
 		return answer{}, fmt.Errorf("crm at %s: %w", r.host, err)
 	}
@@ -243,7 +278,10 @@ func (r *REST) do(ctx context.Context, method, path, idempotencyKey string, body
 		got.body, err = io.ReadAll(io.LimitReader(resp.Body, maxResponseBody+1))
 		return err
 	})
-	if _, err := r.client.Do(req); err != nil {
+	if _, err := client.Do(req); err != nil {
+		if last != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("no good answer before the deadline, the last: %w", last)
+		}
 		return answer{}, unavailable(r.hidden(fmt.Errorf("crm at %s: %w", r.host, withoutURL(err))))
 	}
 	if len(got.body) > maxResponseBody {

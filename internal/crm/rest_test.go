@@ -38,16 +38,16 @@ func newREST(t *testing.T, handler func(w http.ResponseWriter, r *http.Request, 
 		return true
 	}
 	s.Start(t, "0")
-	store, err := NewREST(s.URL+"/api/", testToken)
+	store, err := NewREST(s.URL+"/api/", testToken, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	backoff := store.client.Backoff
-	store.client.Backoff = func(min, max time.Duration, attempt int, resp *http.Response) time.Duration {
-		s.waits = append(s.waits, backoff(min, max, attempt, resp))
+	shortWait := func(min, max time.Duration, attempt int, resp *http.Response) time.Duration {
+		s.waits = append(s.waits, boundedBackoff(min, max, attempt, resp))
 		return time.Millisecond
 	}
+	store.batches.Backoff, store.records.Backoff = shortWait, shortWait
 	return store, s
 }
 
@@ -323,11 +323,27 @@ func TestRESTSlow(t *testing.T) {
 	t.Run("timeout of an attempt", func(t *testing.T) {
 		t.Parallel()
 		store, server := newSlow(t)
-		store.client.HTTPClient.Timeout = 20 * time.Millisecond
+		store.records.HTTPClient.Timeout, store.batches.HTTPClient.Timeout = 20*time.Millisecond, 20*time.Millisecond
 		err := store.Process(t.Context(), "job", "C-1")
-		wantStoreError(t, err, "no good answer in 4 attempts")
-		if len(server.waits) != 3 {
-			t.Errorf("%d waits, want 3", len(server.waits))
+		if _, ok := errors.AsType[*UnavailableError](err); !ok || len(server.waits) != 0 {
+			t.Errorf("after %d waits: %v; a record is not sent again while the CRM may be at it", len(server.waits), err)
+		}
+		checkError(t, err, server)
+		if _, err := store.Records(t.Context(), "b"); len(server.waits) != 3 {
+			t.Errorf("%d waits, want 3 for a batch: %v", len(server.waits), err)
+		} else {
+			wantStoreError(t, err, "no good answer in 4 attempts")
+		}
+	})
+	t.Run("deadline between attempts", func(t *testing.T) {
+		t.Parallel()
+		store, server := newREST(t, answering(503, ""))
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		store.records.Backoff = func(time.Duration, time.Duration, int, *http.Response) time.Duration { return time.Hour }
+		err := store.Process(ctx, "job", "C-1")
+		if _, ok := errors.AsType[*UnavailableError](err); !ok || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "503") {
+			t.Errorf("got %v, want that the store is down", err)
 		}
 		checkError(t, err, server)
 	})
@@ -335,7 +351,7 @@ func TestRESTSlow(t *testing.T) {
 		t.Parallel()
 		store, server := newREST(t, answering(503, ""))
 		ctx, cancel := context.WithCancel(t.Context())
-		store.client.Backoff = func(time.Duration, time.Duration, int, *http.Response) time.Duration {
+		store.records.Backoff = func(time.Duration, time.Duration, int, *http.Response) time.Duration {
 			cancel()
 			return time.Hour
 		}
@@ -370,7 +386,7 @@ func TestRESTKeepsTokenFromOtherHosts(t *testing.T) {
 func TestRESTWithoutToken(t *testing.T) {
 	t.Parallel()
 	_, server := newREST(t, answering(200, ""))
-	store, err := NewREST(server.URL, "")
+	store, err := NewREST(server.URL, "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -386,7 +402,7 @@ func TestRESTWithoutToken(t *testing.T) {
 func TestNewREST(t *testing.T) {
 	t.Parallel()
 	for _, base := range []string{"http://127.0.0.1:8080", "https://crm.example.com/", "HTTPS://crm.example.com/api/v1", "http://[::1]:80/x"} {
-		if _, err := NewREST(base, "t"); err != nil {
+		if _, err := NewREST(base, "t", 0); err != nil {
 			t.Errorf("%s: %v", base, err)
 		}
 	}
@@ -395,12 +411,12 @@ func TestNewREST(t *testing.T) {
 		"https://user:s3cret@crm.example.com", "https://crm.example.com?code=s3cret", "https://crm.example.com?", "https://crm.example.com#s3cret",
 		"https://user:s3cret@crm.example.com:port",
 	} {
-		if _, err := NewREST(base, "t"); err == nil || strings.Contains(err.Error(), "s3cret") {
+		if _, err := NewREST(base, "t", 0); err == nil || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: %v", base, err)
 		}
 	}
 	for _, token := range []string{"s3cret token", "s3cret\r\nX-Evil: 1", "s3crét", "s3cret\x00"} {
-		if _, err := NewREST("https://crm.example.com", token); err == nil || strings.Contains(err.Error(), "s3cr") {
+		if _, err := NewREST("https://crm.example.com", token, 0); err == nil || strings.Contains(err.Error(), "s3cr") {
 			t.Errorf("token %q: %v", token, err)
 		}
 	}
@@ -458,7 +474,7 @@ func ExampleREST() {
 	crm := httptest.NewServer(mux)
 	defer crm.Close()
 
-	store, err := NewREST(crm.URL, "") // an app calls Open
+	store, err := NewREST(crm.URL, "", 0) // an app calls Open
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -493,7 +509,7 @@ func TestRESTUnavailable(t *testing.T) {
 			calls.Add(1)
 			w.WriteHeader(status)
 		}))
-		store, err := NewREST(server.URL, "")
+		store, err := NewREST(server.URL, "", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -525,12 +541,12 @@ func TestRESTAttempts(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	store, err := NewREST(server.URL, "")
+	store, err := NewREST(server.URL, "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	store.client.RetryWaitMin, store.client.RetryWaitMax = time.Millisecond, time.Millisecond
+	store.records.RetryWaitMin, store.records.RetryWaitMax = time.Millisecond, time.Millisecond
 	if err := store.Process(t.Context(), "job", "a"); err != nil {
 		t.Fatal(err)
 	}
@@ -547,11 +563,11 @@ func TestTokenInTheClear(t *testing.T) {
 	t.Parallel()
 	for base, ok := range map[string]bool{"http://127.0.0.1:1": true, "http://localhost": true, "http://[::1]:2": true, "https://crm.example.com": true,
 		"http://crm.example.com": false, "http://10.0.0.1": false, "http://localhost.example.com": false} {
-		if _, err := NewREST(base, "secret"); (err == nil) != ok {
+		if _, err := NewREST(base, "secret", 0); (err == nil) != ok {
 			t.Errorf("%s: %v", base, err)
 		}
 	}
-	if _, err := NewREST("http://crm.example.com", ""); err != nil {
+	if _, err := NewREST("http://crm.example.com", "", 0); err != nil {
 		t.Error(err)
 	}
 }

@@ -46,8 +46,11 @@ CREATE TABLE processings (
 ) WITHOUT ROWID;
 `
 
-// lockTimeout is how long a writer waits for another process to finish its transaction.
-const lockTimeout = 30 * time.Second
+// A call that finds the file locked by another process asks again after lockPoll, for lockTimeout or until its context ends.
+const (
+	lockTimeout = 30 * time.Second
+	lockPoll    = 10 * time.Millisecond
+)
 
 // SQLite is a [Store] in one SQLite file. Many goroutines and several processes may use the same file at once.
 //
@@ -80,14 +83,13 @@ func OpenSQLite(path string) (*SQLite, error) {
 }
 
 // Records returns the ids of a batch, sorted as text.
-func (s *SQLite) Records(ctx context.Context, batch string) ([]string, error) {
-	db, err := s.use(ctx)
+func (s *SQLite) Records(ctx context.Context, batch string) (ids []string, err error) {
+	err = s.do(ctx, func(db *database) (err error) {
+		ids, err = db.records(ctx, batch)
+		return err
+	})
 	if err != nil {
 		return nil, err
-	}
-	ids, err := db.records(ctx, batch)
-	if err != nil {
-		return nil, s.explain(err)
 	}
 	if len(ids) == 0 {
 		return nil, fmt.Errorf("batch %q: %w", oneLine(batch, 100), ErrNoBatch)
@@ -118,17 +120,15 @@ func (s *SQLite) Process(ctx context.Context, jobID, recordID string) error {
 	if jobID == "" {
 		return errors.New("record store: the job id is empty")
 	}
-	db, err := s.use(ctx)
-	if err != nil {
-		return err
-	}
 	var reason string
-	err = db.transact(ctx, func(tx *sql.Tx) error {
-		reason, err = db.process(ctx, tx, jobID, recordID)
-		return err
+	err := s.do(ctx, func(db *database) error {
+		return db.transact(ctx, func(tx *sql.Tx) (err error) {
+			reason, err = db.process(ctx, tx, jobID, recordID)
+			return err
+		})
 	})
 	if err != nil {
-		return s.explain(err)
+		return err
 	}
 	if reason != "" {
 		return &RecordError{RecordID: recordID, Reason: reason}
@@ -173,13 +173,11 @@ func (s *SQLite) Import(ctx context.Context, r io.Reader) (n int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("import: %w", err)
 	}
-	db, err := s.use(ctx)
+	err = s.do(ctx, func(db *database) error {
+		return db.transact(ctx, func(tx *sql.Tx) error { return upsert(ctx, tx, customers) })
+	})
 	if err != nil {
 		return 0, err
-	}
-	err = db.transact(ctx, func(tx *sql.Tx) error { return upsert(ctx, tx, customers) })
-	if err != nil {
-		return 0, s.explain(err)
 	}
 	return len(customers), nil
 }
@@ -215,17 +213,48 @@ func (s *SQLite) Close() error {
 	return db.Close()
 }
 
+// do does work on the file. Each call waits for a lock of another process's by itself: SQLite's own wait would hold the one
+// connection, so that calls would wait one after the other.
+func (s *SQLite) do(ctx context.Context, work func(*database) error) error {
+	giveUp := time.Now().Add(lockTimeout)
+	var locked error
+	for {
+		db, err := s.use(ctx)
+		if err == nil {
+			err = work(db)
+		}
+		switch {
+		case err == nil:
+			return nil
+		case primaryCode(err) == sqlite3.SQLITE_BUSY:
+			locked = err
+		case locked != nil && ctx.Err() != nil: // that it is locked says more than that time is up
+			return s.explain(locked)
+		default:
+			return s.explain(err)
+		}
+		select {
+		case <-time.After(lockPoll):
+		case <-ctx.Done():
+			return s.explain(locked)
+		}
+		if time.Now().After(giveUp) {
+			return s.explain(locked)
+		}
+	}
+}
+
 // use opens the file on the first call; after an error, the next call tries again.
 func (s *SQLite) use(ctx context.Context) (*database, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, errors.New("record store: it is closed")
+		return nil, errors.New("the store is closed")
 	}
 	if s.db == nil {
 		db, err := openDatabase(ctx, s.path)
 		if err != nil {
-			return nil, s.explain(err)
+			return nil, err
 		}
 		s.db = db
 	}
@@ -251,7 +280,7 @@ func openDatabase(ctx context.Context, path string) (_ *database, err error) {
 	}()
 	conn.SetMaxOpenConns(1)
 	db := &database{DB: conn}
-	if err := db.enableWAL(ctx); err != nil {
+	if _, err := db.ExecContext(ctx, `PRAGMA journal_mode = WAL`); err != nil { // readers and the writer are independent
 		return nil, err
 	}
 	if err := db.transact(ctx, func(tx *sql.Tx) error { return initialize(ctx, tx) }); err != nil {
@@ -260,36 +289,20 @@ func openDatabase(ctx context.Context, path string) (_ *database, err error) {
 	return db, db.prepare(ctx)
 }
 
-// dataSource is a URI, since a plain file name may not hold a question mark.
+// dataSource is a URI, since a plain file name may not hold a question mark. What was committed is on the disk
+// (synchronous): the caller keeps the result elsewhere, which may not outlive the record that it speaks of.
 func dataSource(path string) string {
 	path = filepath.ToSlash(path)
 	if !strings.HasPrefix(path, "/") { // C:/…
 		path = "/" + path
 	}
 	query := url.Values{
-		"_pragma":   {fmt.Sprintf("busy_timeout(%d)", lockTimeout.Milliseconds()), "synchronous(NORMAL)"},
+		"_pragma":   {"busy_timeout(0)", "synchronous(FULL)"},
 		"_txlock":   {"immediate"}, // a transaction that begins as a reader cannot wait to become the writer
 		"_error_rc": {"1"},
 	}
 	uri := url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}
 	return uri.String()
-}
-
-// enableWAL makes readers and the writer independent. SQLite does not wait for the lock that this needs once, in a new
-// file, so that two processes which begin at the same time are in each other's way: the wait is here.
-func (db *database) enableWAL(ctx context.Context) error {
-	deadline := time.Now().Add(lockTimeout)
-	for {
-		_, err := db.ExecContext(ctx, `PRAGMA journal_mode = WAL`)
-		if primaryCode(err) != sqlite3.SQLITE_BUSY || time.Now().After(deadline) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }
 
 // initialize makes the tables of a new file and fills them with the sample, once.

@@ -468,6 +468,53 @@ func readOnly(t *testing.T, dir string) {
 	}
 }
 
+// TestSQLiteLocked: a file that another process keeps locked is the store's fault and not the record's, for each call within
+// its own time.
+func TestSQLiteLocked(t *testing.T) {
+	t.Parallel()
+	store := tempSQLite(t)
+	if err := store.Process(t.Context(), "job", "C-001"); err != nil {
+		t.Fatal(err)
+	}
+	other, err := newSQLite(t, store.path).use(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := other.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls sync.WaitGroup
+	for i := range 10 {
+		calls.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			err := store.Process(ctx, "job", fmt.Sprintf("C-%03d", 10+i))
+			if _, ok := errors.AsType[*UnavailableError](err); !ok || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "locked") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	calls.Wait()
+	waiting := make(chan error)
+	go func() { waiting <- store.Process(t.Context(), "job", "C-002") }()
+	if err := lock.Rollback(); err != nil {
+		t.Error(err)
+	}
+	if err := <-waiting; err != nil {
+		t.Errorf("after the lock: %v", err)
+	}
+}
+
+// TestSQLiteIsDurable: what a call has returned is on the disk, before the caller keeps it elsewhere.
+func TestSQLiteIsDurable(t *testing.T) {
+	t.Parallel()
+	const full = 2
+	if mode := count(t, tempSQLite(t), `PRAGMA synchronous`); mode != full {
+		t.Errorf("synchronous is %d, want %d", mode, full)
+	}
+}
+
 func TestSQLiteContext(t *testing.T) {
 	t.Parallel()
 	store := tempSQLite(t)
