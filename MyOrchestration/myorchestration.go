@@ -125,7 +125,7 @@ func Run(ctx *task.OrchestrationContext, input json.RawMessage) (*Output, error)
 
 // logged logs the start and the end of the work on some records, each in one line that names the instance.
 func logged(ctx *task.OrchestrationContext, records int, work func() *Output) *Output {
-	log, begun := durable.ReplayLog(ctx), ctx.CurrentTimeUtc
+	log, begun := durable.ReplayLog(ctx).With("instance", ctx.ID), ctx.CurrentTimeUtc
 	log.Info("MyOrchestration has started.", "records", records)
 	out := work()
 	attrs := []any{"records", out.Total, "succeeded", out.Succeeded, "failed", out.Failed, "duration", ctx.CurrentTimeUtc.Sub(begun)}

@@ -67,10 +67,10 @@ func TestStartAndEndAreLogged(t *testing.T) {
 	env.Lose(string(processactivity.Name), 1) // so that it takes some time
 	r, _ := run(t, env, Input{RecordIds: []string{"a", "b", "bad"}, BatchSize: 2, RetryIntervalSeconds: 1})
 	for line, want := range map[string]int{
-		`msg="MyOrchestration has started."`:                     3,
-		`msg="MyOrchestration has ended."`:                       3,
-		"has started.\" records=3\n":                             1,
-		`has ended." records=3 succeeded=2 failed=1 duration=1.`: 1,
+		`msg="MyOrchestration has started."`:                                   3,
+		`msg="MyOrchestration has ended."`:                                     3,
+		"has started.\" instance=root records=3\n":                             1,
+		`has ended." instance=root records=3 succeeded=2 failed=1 duration=1.`: 1,
 		" mail=none\n": 1,
 	} {
 		if n := strings.Count(r.Logs, line); n != want {

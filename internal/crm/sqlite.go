@@ -68,6 +68,7 @@ type SQLite struct {
 type database struct {
 	*sql.DB
 	outcome, contact, stamp, keep *sql.Stmt
+	queue                         queue
 }
 
 // OpenSQLite returns the store in the file at path. The file, and its directory, are opened or created on first use.
@@ -121,11 +122,9 @@ func (s *SQLite) Process(ctx context.Context, jobID, recordID string) error {
 		return errors.New("record store: the job id is empty")
 	}
 	var reason string
-	err := s.do(ctx, func(db *database) error {
-		return db.transact(ctx, func(tx *sql.Tx) (err error) {
-			reason, err = db.process(ctx, tx, jobID, recordID)
-			return err
-		})
+	err := s.do(ctx, func(db *database) (err error) {
+		reason, err = db.process(ctx, jobID, recordID)
+		return err
 	})
 	if err != nil {
 		return err
@@ -134,34 +133,6 @@ func (s *SQLite) Process(ctx context.Context, jobID, recordID string) error {
 		return &RecordError{RecordID: recordID, Reason: reason}
 	}
 	return nil
-}
-
-// process returns why the record failed, empty when it did not.
-func (db *database) process(ctx context.Context, tx *sql.Tx, jobID, recordID string) (reason string, err error) {
-	err = tx.StmtContext(ctx, db.outcome).QueryRowContext(ctx, jobID, recordID).Scan(&reason)
-	if !errors.Is(err, sql.ErrNoRows) {
-		return reason, err // processed before, or an error
-	}
-	now := time.Now().UTC().Format(time.RFC3339Nano)
-	var name, email string
-	err = tx.StmtContext(ctx, db.contact).QueryRowContext(ctx, recordID).Scan(&name, &email)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		reason = "is not in the store"
-	case err != nil:
-		return "", err
-	default:
-		normalized, invalid := normalizeEmail(email)
-		if invalid != nil {
-			reason = invalid.Error()
-			break
-		}
-		if _, err := tx.StmtContext(ctx, db.stamp).ExecContext(ctx, normalizeName(name), normalized, jobID, now, recordID); err != nil {
-			return "", err
-		}
-	}
-	_, err = tx.StmtContext(ctx, db.keep).ExecContext(ctx, jobID, recordID, reason, now)
-	return reason, err
 }
 
 // Import reads customers from CSV and returns how many lines it read. The first line names the columns RecordId, Batch,
@@ -279,7 +250,7 @@ func openDatabase(ctx context.Context, path string) (_ *database, err error) {
 		}
 	}()
 	conn.SetMaxOpenConns(1)
-	db := &database{DB: conn}
+	db := &database{DB: conn, queue: queue{turn: make(chan struct{}, 1)}}
 	if _, err := db.ExecContext(ctx, `PRAGMA journal_mode = WAL`); err != nil { // readers and the writer are independent
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -515,6 +516,33 @@ func TestSQLiteIsDurable(t *testing.T) {
 	}
 }
 
+// TestSQLiteOneSpoilsTheRest: records that are processed in one transaction have outcomes of their own, also when one of
+// them cannot be processed.
+func TestSQLiteOneSpoilsTheRest(t *testing.T) {
+	t.Parallel()
+	store := tempSQLite(t)
+	db, err := store.use(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(t.Context(), `CREATE TRIGGER spoil BEFORE UPDATE ON customers WHEN new.id = 'C-002' BEGIN SELECT RAISE(ABORT, 'spoiled'); END`); err != nil {
+		t.Fatal(err)
+	}
+	all := []*processing{{recordID: "C-001"}, {recordID: "C-002"}, {recordID: "nobody"}, {recordID: "C-003"}}
+	for _, p := range all {
+		p.jobID, p.done = "job", make(chan struct{})
+	}
+	db.processAll(t.Context(), all)
+	for _, p := range all {
+		if spoiled := p.err != nil; spoiled != (p.recordID == "C-002") || (p.reason != "") != (p.recordID == "nobody") {
+			t.Errorf("%s: %q, %v", p.recordID, p.reason, p.err)
+		}
+	}
+	if n := count(t, store, `SELECT count(*) FROM processings`); n != 3 {
+		t.Errorf("%d records are processed, want 3", n)
+	}
+}
+
 func TestSQLiteContext(t *testing.T) {
 	t.Parallel()
 	store := tempSQLite(t)
@@ -533,15 +561,21 @@ func TestSQLiteContext(t *testing.T) {
 	}
 }
 
+// BenchmarkSQLiteProcess has as many records in work as the host has activities.
 func BenchmarkSQLiteProcess(b *testing.B) {
 	store, err := OpenSQLite(filepath.Join(b.TempDir(), "crm.db"))
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer store.Close()
-	for i := 0; b.Loop(); i++ {
-		if err := store.Process(b.Context(), fmt.Sprint(i/100), fmt.Sprintf("C-%03d", 1+i%100)); err != nil {
-			b.Fatal(err)
+	var calls atomic.Int64
+	b.SetParallelism(10)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			i := calls.Add(1)
+			if err := store.Process(b.Context(), fmt.Sprint(i/100), fmt.Sprintf("C-%03d", 1+i%100)); err != nil {
+				b.Error(err)
+			}
 		}
-	}
+	})
 }
