@@ -66,6 +66,7 @@ type commands struct {
 	Deliver     deliverCommand     `cmd:"" help:"Deliver a file as one message to a function, wait for the orchestrations that it starts, and print their results. Posts it to a running start."`
 	DeadLetters deadLettersCommand `cmd:"" help:"List the messages that start has given up, or put some back. Works beside a running start."`
 	Check       checkCommand       `cmd:"" help:"Read host.json, the function.json files and the settings as the Functions host does, and list what would fail in Azure."`
+	New         newCommand         `cmd:"" help:"Make a new app, or with the word function a new function in the app here."`
 
 	kong.Plugins
 }
@@ -127,7 +128,7 @@ func Main(args []string, app App) int {
 }
 
 // readingOnly are the commands that run no function. The settings of the app in the working directory are not theirs.
-var readingOnly = []string{"check"}
+var readingOnly = []string{"check", "new"}
 
 // loadSettings makes the settings of local.settings.json environment variables, as func start does. The environment
 // wins.

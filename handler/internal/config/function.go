@@ -82,13 +82,18 @@ var (
 
 const maxName = 128
 
+// ValidFunctionName says whether the host takes a function's folder by its name.
+func ValidFunctionName(name string) bool {
+	return validFunctionName.MatchString(name) && len(name) <= maxName && !strings.EqualFold(name, "host")
+}
+
 // parseFunction reads a function.json. The error joins all that is wrong.
 func parseFunction(name string, text []byte, env environment) (f Function, disabled bool, err error) {
 	object, err := parseObject(text)
 	if err != nil {
 		return Function{}, false, err
 	}
-	if !validFunctionName.MatchString(name) || len(name) > maxName || strings.EqualFold(name, "host") {
+	if !ValidFunctionName(name) {
 		return Function{}, false, fmt.Errorf("%q is not a function's name: rename the folder to a letter, then letters, digits, _ and -, 128 in all, and not host", name)
 	}
 	if isDisabled(name, lookup(object, "disabled"), env) {
