@@ -36,9 +36,9 @@ func (e *TaskError) Error() string { return e.Message }
 // whole. Where it is false, the function returned an error or panicked.
 func (e *TaskError) Infrastructure() bool { return e.Kind != Failed && e.Kind != Panicked }
 
-// ErrTimeout is the error of a wait for an event that did not come in time. It is durabletask-go's task.ErrTaskCanceled
-// too.
-var ErrTimeout = fmt.Errorf("no event came in time: %w", task.ErrTaskCanceled)
+// ErrTimeout is the error of a task that did not end in time: see WaitForEvent and WithTimeout. It is durabletask-go's
+// task.ErrTaskCanceled too.
+var ErrTimeout = fmt.Errorf("timed out: %w", task.ErrTaskCanceled)
 
 func taskError(name string, f *replay.Failure) error {
 	if f == nil {

@@ -1,6 +1,8 @@
 package durable
 
 import (
+	"slices"
+
 	"github.com/microsoft/durabletask-go/task"
 
 	"example.com/durablefunctions/handler/internal/replay"
@@ -22,8 +24,8 @@ type Progress struct {
 	Total, Completed, Failed int
 }
 
-// FanOut calls the function once for each input, all before it waits for any, and returns their outcomes in the
-// order of the inputs. An item that fails stops no other. While it runs, the orchestration's custom status shows the
+// FanOut calls the function once for each input and returns the outcomes in the order of the inputs: all at once, or as
+// many as WithLimit says. An item that fails stops no other. While it runs, the orchestration's custom status shows the
 // Progress; failed says which results count as failures there beside the errors, nil: none.
 //
 // Each turn carries the orchestration's whole history. Above a few hundred items, fan out to sub-orchestrations that fan
@@ -32,12 +34,24 @@ func FanOut[In, Out any](ctx *task.OrchestrationContext, f Function[In, Out], in
 	progress := Progress{Total: len(inputs)}
 	turn := replay.Of(ctx)
 	turn.Status = func() string { return statusText(progress) } // made once a turn, not at each item
-	outcomes := FanOutFunc(ctx, f, inputs, func(_ int, o Outcome[Out]) {
+	outcomes := make([]Outcome[Out], len(inputs))
+	tasks := callAll(ctx, f, inputs, options, func(i int, t *Task[Out]) {
 		progress.Completed++
-		if o.Err != nil || failed != nil && failed(o.Value) {
+		if failed == nil && t.err == nil {
+			return // nobody needs its result before the end
+		}
+		outcomes[i] = t.outcome()
+		if outcomes[i].Err != nil || failed(outcomes[i].Value) {
 			progress.Failed++
 		}
-	}, options...)
+	})
+	for i, t := range tasks {
+		if failed == nil && t.err == nil {
+			if outcomes[i] = t.outcome(); outcomes[i].Err != nil {
+				progress.Failed++
+			}
+		}
+	}
 	turn.Status = nil
 	SetCustomStatus(ctx, progress)
 	return outcomes
@@ -47,17 +61,49 @@ func FanOut[In, Out any](ctx *task.OrchestrationContext, f Function[In, Out], in
 // the order of the history.
 func FanOutFunc[In, Out any](ctx *task.OrchestrationContext, f Function[In, Out], inputs []In, done func(int, Outcome[Out]), options ...CallOption) []Outcome[Out] {
 	outcomes := make([]Outcome[Out], len(inputs))
-	tasks := make([]*Task[Out], len(inputs))
-	for i, in := range inputs {
-		tasks[i] = f.Call(ctx, in, options...)
-		tasks[i].then(func() {
-			v, err := tasks[i].value()
-			outcomes[i] = Outcome[Out]{v, err}
-			done(i, outcomes[i])
-		})
-	}
-	for _, t := range tasks {
-		t.turn.Until(func() bool { return t.done })
-	}
+	callAll(ctx, f, inputs, options, func(i int, t *Task[Out]) {
+		outcomes[i] = t.outcome()
+		done(i, outcomes[i])
+	})
 	return outcomes
+}
+
+func (t *Task[T]) outcome() Outcome[T] {
+	v, err := t.value()
+	return Outcome[T]{v, err}
+}
+
+// WithLimit lets a fan-out have at most n items under way at once, the first n to begin with; the next one is called when
+// one has ended, whichever it is. An item that waits for its next attempt is under way. A n of zero or less is no limit.
+func WithLimit(n int) CallOption { return func(o *callOptions) { o.atOnce = n } }
+
+// callAll calls the function for each input, as many at once as the options say, and returns the tasks when all have
+// ended. done is told of each that ends, in the order of the history.
+func callAll[In, Out any](ctx *task.OrchestrationContext, f Function[In, Out], inputs []In, options []CallOption, done func(int, *Task[Out])) []*Task[Out] {
+	limit := len(inputs)
+	if n := apply(options).atOnce; n > 0 {
+		limit = n
+		options = append(slices.Clip(options), WithLimit(0))
+	}
+	tasks, ended, calling := make([]*Task[Out], 0, len(inputs)), 0, false
+	var next func()
+	next = func() {
+		if calling {
+			return // an item ended while it was called: the loop below goes on
+		}
+		calling = true
+		for len(tasks) < len(inputs) && len(tasks)-ended < limit {
+			i, t := len(tasks), f.Call(ctx, inputs[len(tasks)], options...)
+			tasks = append(tasks, t)
+			t.then(func() {
+				ended++
+				done(i, t)
+				next()
+			})
+		}
+		calling = false
+	}
+	next()
+	replay.Of(ctx).Until(func() bool { return ended == len(inputs) })
+	return tasks
 }

@@ -50,19 +50,20 @@ func retry(f *future, c called) {
 	a := &attempts{future: f, called: c, begun: f.turn.Context.CurrentTimeUtc, spread: 1}
 	if c.retry.Spread > 0 {
 		hash := fnv.New32a()
-		_, _ = hash.Write(c.input)
+		_, _ = hash.Write(a.json())
 		a.spread += c.retry.Spread * float64(hash.Sum32()) / math.MaxUint32
 	}
 	a.try()
 }
 
 func (a *attempts) try() {
+	a.encode(a.turn)
 	op := a.schedule(a.turn, a.called)
 	op.Then(func() {
-		if err := taskError(a.name, op.Failure); err != nil {
-			a.failed(err)
-		} else {
+		if err := taskError(a.name, op.Failure); err == nil {
 			a.end(op.Result, nil)
+		} else if !a.done {
+			a.failed(err)
 		}
 	})
 }
@@ -80,5 +81,9 @@ func (a *attempts) failed(err error) {
 		a.end("", err)
 		return
 	}
-	sleep(a.turn, delay, a.try)
+	sleep(a.turn, delay, func() bool { return !a.done }, func() {
+		if !a.done {
+			a.try()
+		}
+	})
 }

@@ -31,11 +31,17 @@ type future struct {
 	result string
 	err    error
 	onDone func() // nil: nobody waits to be told
+
+	abandon func() // ends what waits behind it, when its time is over; nil: there is nothing to end
 }
 
 func (f *future) base() *future { return f }
 
+// end ends the task, unless it has ended: what comes after its timeout does not count.
 func (f *future) end(result string, err error) {
+	if f.done {
+		return
+	}
 	f.turn.Ended++
 	f.done, f.order, f.result, f.err = true, f.turn.Ended, result, err
 	if f.onDone != nil {
@@ -73,7 +79,7 @@ func (t *Task[T]) value() (T, error) {
 	if t.err != nil || t.result == "" {
 		return v, t.err
 	}
-	if err := json.Unmarshal([]byte(t.result), &v); err != nil {
+	if err := decode(t.result, &v); err != nil {
 		return v, fmt.Errorf("the task's result is no %T: %w", v, err)
 	}
 	return v, nil
@@ -93,8 +99,10 @@ func WhenAll[T any](tasks ...*Task[T]) ([]T, error) {
 	return results, errors.Join(errs...)
 }
 
-// WhenAny waits for the first of the tasks to end, well or not, and returns its index: the first in the history, so
-// that every replay finds the same one. It panics if there are no tasks.
+// WhenAny waits for the first of the tasks, which may be of different types, to end, well or not, and returns its index:
+// the first in the history, so that every replay finds the same one. The others go on, but nobody has to wait for them:
+// an orchestration ends when its function returns, whatever timers are still set. It panics if there are no tasks. Select
+// is the same with a function for each task.
 func WhenAny(tasks ...Awaitable) int {
 	if len(tasks) == 0 {
 		panic("durable: WhenAny of no tasks")
@@ -114,8 +122,12 @@ func WhenAny(tasks ...Awaitable) int {
 // ActivityName is the name of an activity, its function's folder, with the types of its input and result.
 type ActivityName[In, Out any] string
 
-// Call schedules the activity. It runs when the orchestrator waits; the host does not retry it, WithRetry does.
+// Call schedules the activity. It runs when the orchestrator waits. WithRetry tries it again when it fails. An option for
+// sub-orchestrations panics.
 func (name ActivityName[In, Out]) Call(ctx *task.OrchestrationContext, in In, options ...CallOption) *Task[Out] {
+	if o := apply(options); o.instanceID != "" {
+		panic(fmt.Errorf("durable: WithInstanceID is for sub-orchestrations; %q is an activity, which has no id", string(name)))
+	}
 	return call[Out](ctx, called{schedule: scheduleActivity, name: string(name)}, in, options)
 }
 
@@ -137,8 +149,25 @@ func (name OrchestratorName[In, Out]) ContinueAsNew(ctx *task.OrchestrationConte
 type called struct {
 	schedule func(*replay.Turn, called) *replay.Op
 	name     string
-	input    []byte
+	in       any
+	input    []byte // in as JSON; nil: not made yet
 	callOptions
+}
+
+// encode makes the input's JSON. Most of a long turn's calls were made by an earlier one: nobody reads their inputs, so
+// they are made of those only that might be none.
+func (c *called) encode(t *replay.Turn) {
+	if !t.Repeats() {
+		c.json()
+	}
+}
+
+// json returns the input's JSON. It is made before by call, with its error, unless that is always possible.
+func (c *called) json() []byte {
+	if c.input == nil {
+		c.input, _ = json.Marshal(c.in)
+	}
+	return c.input
 }
 
 func scheduleActivity(t *replay.Turn, c called) *replay.Op { return t.Activity(c.name, c.input) }
@@ -149,13 +178,19 @@ func scheduleSubOrchestration(t *replay.Turn, c called) *replay.Op {
 
 func call[Out any](ctx *task.OrchestrationContext, c called, in any, options []CallOption) *Task[Out] {
 	t := newTask[Out](ctx)
-	input, err := json.Marshal(in)
-	if err != nil {
-		t.end("", fmt.Errorf("the input of %s cannot be JSON: %w", c.name, err))
-		return t
+	c.in, c.callOptions = in, apply(options)
+	if c.atOnce > 0 {
+		panic(fmt.Errorf("durable: WithLimit is for a fan-out, and not for a call of %s", c.name))
 	}
-	c.input, c.callOptions = input, apply(options)
+	if !isPlain(in) {
+		var err error
+		if c.input, err = json.Marshal(in); err != nil {
+			t.end("", fmt.Errorf("the input of %s cannot be JSON: %w", c.name, err))
+			return t
+		}
+	}
 	if c.retry == nil {
+		c.encode(t.turn)
 		t.follow(c.schedule(t.turn, c), c.name)
 	} else {
 		retry(&t.future, c)
@@ -169,6 +204,7 @@ type CallOption func(*callOptions)
 type callOptions struct {
 	retry      *RetryPolicy
 	instanceID string
+	atOnce     int // of a fan-out, 0: all
 }
 
 func apply(options []CallOption) callOptions {

@@ -10,27 +10,54 @@ import (
 	"example.com/durablefunctions/handler/internal/replay"
 )
 
-// maxTimer is how long one timer of the host may be: storage providers limit it to six days, and other SDKs split at
-// three.
-const maxTimer = 3 * 24 * time.Hour
+// maxTimer is how long one timer of the host may be: Azure Storage takes seven days.
+const maxTimer = 6 * 24 * time.Hour
 
-// Timer ends after d, a little late rather than early. A long one is made of several timers of the host. A d of zero or
-// less ends at the orchestrator's next turn.
+// formerMaxTimer is what it was in earlier versions, whose histories are still replayed.
+const formerMaxTimer = 3 * 24 * time.Hour
+
+// Timer ends after d, a little late rather than early. One of more than six days is made of several timers of the host. A
+// d of zero or less ends at the orchestrator's next turn.
 func Timer(ctx *task.OrchestrationContext, d time.Duration) *Task[struct{}] {
 	t := newTask[struct{}](ctx)
-	sleep(t.turn, d, func() { t.end("", nil) })
+	sleep(t.turn, d, nil, func() { t.end("", nil) })
 	return t
 }
 
-func sleep(turn *replay.Turn, d time.Duration, then func()) {
-	end := turn.Context.CurrentTimeUtc.Add(d)
-	turn.Timer(min(d, maxTimer)).Then(func() {
-		if d <= maxTimer {
-			then()
-			return
+// sleeper is a sleep of several timers, one after the other.
+type sleeper struct {
+	turn   *replay.Turn
+	end    time.Time
+	part   time.Duration // of one timer at most
+	wanted func() bool   // nil: until the end
+	then   func()
+}
+
+// sleep calls then after d. It sets no further timer once wanted says that nobody waits any more; nil: somebody does.
+func sleep(turn *replay.Turn, d time.Duration, wanted func() bool, then func()) {
+	begin := turn.Context.CurrentTimeUtc
+	first := turn.Timer(min(d, maxTimer))
+	first.Then(func() {
+		s := sleeper{turn: turn, part: maxTimer, wanted: wanted, then: then}
+		if d > formerMaxTimer && first.FireAt.Sub(begin) <= formerMaxTimer {
+			s.part, s.wanted = formerMaxTimer, nil // set by an earlier version, which went on in any case
 		}
-		sleep(turn, max(end.Sub(turn.Context.CurrentTimeUtc), 0), then)
+		s.end = first.FireAt.Add(d - min(d, s.part))
+		s.fired(first)
 	})
+}
+
+// fired sets the next timer. It goes by the time that the last one was set to, not by that of the turn: the host fires
+// timers early, for which earlier versions set another one.
+func (s sleeper) fired(timer *replay.Op) {
+	switch {
+	case s.end.Sub(timer.FireAt) < time.Microsecond: // the host counts in tenths of that
+		s.then()
+	case s.wanted == nil || s.wanted():
+		left := max(s.end.Sub(s.turn.Context.CurrentTimeUtc), 0)
+		next := s.turn.Timer(min(left, s.part))
+		next.Then(func() { s.fired(next) })
+	}
 }
 
 // WaitForEvent waits for the next external event of that name (its case does not matter) and takes its payload. Each
@@ -39,15 +66,27 @@ func sleep(turn *replay.Turn, d time.Duration, then func()) {
 func WaitForEvent[T any](ctx *task.OrchestrationContext, name string, timeout time.Duration) *Task[T] {
 	t := newTask[T](ctx)
 	wait := t.turn.Event(name)
+	t.abandon = wait.Cancel
 	t.follow(wait, name)
-	if timeout > 0 && !t.done {
-		sleep(t.turn, timeout, func() {
-			if !t.done {
-				wait.Cancel()
-				t.end("", ErrTimeout)
-			}
-		})
+	return WithTimeout(t, timeout)
+}
+
+// WithTimeout lets the task fail with ErrTimeout unless it ends within d from now, and returns it. After that it is not
+// tried again and takes no event; an activity or sub-orchestration that runs goes on, and what becomes of it counts no
+// more. A d of zero or less sets no limit.
+func WithTimeout[T any](t *Task[T], d time.Duration) *Task[T] {
+	if d <= 0 || t.done {
+		return t
 	}
+	sleep(t.turn, d, func() bool { return !t.done }, func() {
+		if t.done {
+			return
+		}
+		if t.abandon != nil {
+			t.abandon()
+		}
+		t.end("", ErrTimeout)
+	})
 	return t
 }
 

@@ -53,6 +53,7 @@ func newTurn(h *history, logger *slog.Logger) *Turn {
 		history:     h,
 		outcomes:    h.outcomes,
 		ops:         make([]*Op, 0, len(h.scheduled)),
+		made:        make([]int, 0, len(h.scheduled)),
 		waits:       map[string][]*Op{},
 		buffered:    map[string][]string{},
 	}
@@ -61,7 +62,8 @@ func newTurn(h *history, logger *slog.Logger) *Turn {
 // Op is one durable operation: an activity, a sub-orchestration, a timer or the wait for an external event.
 type Op struct {
 	Done     bool
-	Result   string // JSON text, empty if there is none
+	Result   string    // JSON text, empty if there is none
+	FireAt   time.Time // of a timer that has fired: when it was to fire
 	Failure  *Failure
 	then     func()
 	kind     opKind
@@ -99,6 +101,9 @@ func (t *Turn) SubOrchestration(name, instanceID string, input []byte) *Op {
 // scheduledEarlier says whether the action is surely taken off in the end because an earlier turn had it done. Most of a
 // long turn's actions are, so that nobody reads their inputs.
 func (t *Turn) scheduledEarlier(id int32) bool { return int(id) < len(t.earlier) && t.earlier[id] }
+
+// Repeats says whether what is scheduled next was scheduled by an earlier turn, so that nobody reads its input.
+func (t *Turn) Repeats() bool { return t.scheduledEarlier(t.nextID()) }
 
 // Timer schedules a timer.
 func (t *Turn) Timer(d time.Duration) *Op {
@@ -184,10 +189,20 @@ func (t *Turn) step() bool {
 		}
 		t.ops[id] = nil
 		_ = op.raw.Await(nil)
+		if kind == timer {
+			op.FireAt = t.firedAt(o)
+		}
 		op.complete(result, o.failure)
 		return true
 	}
 	return false
+}
+
+func (t *Turn) firedAt(o outcome) time.Time {
+	if at := o.event.GetTimerFired().GetFireAt(); at != nil {
+		return at.AsTime()
+	}
+	return t.Context.CurrentTimeUtc
 }
 
 func (t *Turn) raise(name, input string) bool {
