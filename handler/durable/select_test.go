@@ -138,7 +138,7 @@ func TestFanOutWithLimit(t *testing.T) {
 				}
 				return results, nil
 			})
-			if r.Status != api.RUNTIME_STATUS_COMPLETED || ended != 19 || !strings.HasPrefix(r.Output, `["0 \u003cnil\u003e","2 \u003cnil\u003e"`) || !strings.Contains(r.Output, `"0no 7"`) {
+			if r.Status != api.RUNTIME_STATUS_COMPLETED || ended != 19 || !strings.HasPrefix(r.Output, `["0 \u003cnil\u003e","2 \u003cnil\u003e"`) || !strings.Contains(r.Output, `"0 no 7"`) {
 				t.Errorf("%s %s %s", r.Status, r.Output, r.Failure)
 			}
 			if last := r.CustomStatus[len(r.CustomStatus)-1]; last != `{"Total":20,"Completed":20,"Failed":2}` {
