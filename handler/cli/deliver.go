@@ -78,7 +78,7 @@ func (c *deliverCommand) print(w io.Writer, instances []local.Instance) (exitCod
 	for i, instance := range instances {
 		list[i] = delivered{InstanceID: instance.ID, Name: instance.Name, RuntimeStatus: local.StatusName(instance.Status)}
 		if instance.Status != api.RUNTIME_STATUS_COMPLETED {
-			list[i].Error, exitCode = instance.Output, ExitFailed
+			list[i].Error, exitCode = local.Reason(instance), ExitFailed
 		} else if json.Valid([]byte(instance.Output)) {
 			list[i].Output = json.RawMessage(instance.Output)
 		}

@@ -149,7 +149,7 @@ func (c *console) instance(i local.Instance) {
 	}
 	c.running.Delete(i.ID)
 	line := fmt.Sprintf("%s %s %s", i.Name, i.ID, strings.ToLower(local.StatusName(i.Status)))
-	what := i.Output
+	what := local.Reason(i)
 	if i.Status == api.RUNTIME_STATUS_COMPLETED {
 		what = ""
 		if c.result != nil {

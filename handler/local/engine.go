@@ -35,8 +35,9 @@ func (e engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, past
 	start := historyevent.Start(added, past)
 	results, err := e.turn(context.WithoutCancel(ctx), id, start, past, added)
 	if failure := (*funchost.Exception)(nil); errors.As(err, &failure) && !failure.IsTimeout() {
-		e.log.Error("the host fails an orchestration", "instance", id, "orchestrator", start.GetExecutionStarted().GetName(), "reason", failure.Error())
-		return funchost.FailedTurn(failure.Error()), nil
+		name := start.GetExecutionStarted().GetName()
+		e.log.Error("the host fails an orchestration", "instance", id, "orchestrator", name, "reason", failure.Error())
+		return funchost.FailedTurn(name, failure), nil
 	}
 	return results, err
 }
@@ -54,6 +55,7 @@ func (e engine) turn(ctx context.Context, id api.InstanceID, start *backend.Hist
 	if failure := (*funchost.Exception)(nil); results == nil || err != nil && !errors.As(err, &failure) {
 		return nil, err
 	}
+	funchost.KeepLastEnd(results)
 	e.takeGeneration(id, results)
 	return results, nil
 }

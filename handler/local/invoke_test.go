@@ -90,7 +90,7 @@ func TestRefusedActions(t *testing.T) {
 	for name, c := range map[string]struct{ answer, want string }{
 		"timer without a time":   {`{"ReturnValue":"EgIiAA=="}`, "has no time"},
 		"timer in ten years":     {"", "in more than 7 days"},
-		"terminates another one": {`{"ReturnValue":"EgI6AA=="}`, "unknown kind"},
+		"terminates another one": {`{"ReturnValue":"EgI6AA=="}`, "unsupported action type"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -122,7 +122,7 @@ func TestLargeCustomStatus(t *testing.T) {
 		t.Errorf("custom status of %d bytes", len(i.CustomStatus))
 	}
 	i = run(t, h, "too-large", "8193")
-	expect(t, i, api.RUNTIME_STATUS_FAILED, "UTF-16 size")
+	expect(t, i, api.RUNTIME_STATUS_FAILED, "CustomStatus is too large")
 	if i.CustomStatus != "" {
 		t.Error("a failed instance has a custom status")
 	}

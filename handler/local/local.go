@@ -96,8 +96,12 @@ type Options struct {
 }
 
 // Instance is an orchestration instance: ID, Name, Parent (an instance id, empty for a root), Status, CustomStatus (JSON),
-// Output (the result's JSON; of a failed or terminated instance the reason in plain text), CreatedAt, LastUpdatedAt.
+// Output (the result's JSON; of a failed or terminated instance the reason), CreatedAt, LastUpdatedAt.
 type Instance = taskhub.Instance
+
+// Reason is why an instance failed or was terminated, in one line. Of an instance that the host itself failed, for example
+// because a turn got no answer, Output is JSON with .NET's exceptions, and Reason what the innermost says.
+func Reason(i Instance) string { return funchost.Reason(i.Output) }
 
 // StatusName returns a status as the real host's HTTP API spells it: "Completed".
 func StatusName(status api.OrchestrationStatus) string { return funchost.StatusName(status) }

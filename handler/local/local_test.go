@@ -270,7 +270,7 @@ func run(t testing.TB, h *Host, id, input string) Instance {
 
 func expect(t testing.TB, i Instance, status api.OrchestrationStatus, output string) {
 	t.Helper()
-	if i.Status != status || !strings.Contains(i.Output, output) {
+	if i.Status != status || !strings.Contains(Reason(i), output) {
 		t.Errorf("got %s %q, want %s %q", i.Status, i.Output, status, output)
 	}
 }

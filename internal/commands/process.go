@@ -78,7 +78,7 @@ func newReport(ctx context.Context, s *cli.Session, instances []local.Instance, 
 	status := local.StatusName(instance.Status)
 	r.InstanceID, r.RuntimeStatus = &instance.ID, &status
 	if instance.Status != api.RUNTIME_STATUS_COMPLETED {
-		r.Error = instance.Output
+		r.Error = local.Reason(instance)
 		if r.Error == "" {
 			r.Error = "the orchestration ended without a reason"
 		}

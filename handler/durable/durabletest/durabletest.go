@@ -36,6 +36,7 @@ import (
 	"github.com/microsoft/durabletask-go/task"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/invocation"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
 	"example.com/durablefunctions/handler/internal/wire"
@@ -154,7 +155,7 @@ func (e *Env) Run(o task.Orchestrator, input any) *Result {
 	const name = "\x00root"
 	e.orchestrators[name] = o
 	root := e.start(RootID, name, e.marshal(input), nil, 0)
-	for e.queue.Len() > 0 && !isFinished(root.status) {
+	for e.queue.Len() > 0 && !historyevent.IsEnd(root.status) {
 		if e.turns++; e.turns > maxTurns {
 			e.t.Fatalf("the orchestration has not ended after %d turns", maxTurns)
 		}
@@ -168,11 +169,6 @@ func (e *Env) Run(o task.Orchestrator, input any) *Result {
 	}
 	r.Elapsed, r.Turns, r.Logs = e.now.Sub(Begin), e.turns, e.logs.String()
 	return r
-}
-
-func isFinished(s api.OrchestrationStatus) bool {
-	m := api.OrchestrationMetadata{RuntimeStatus: s}
-	return m.IsComplete()
 }
 
 func (e *Env) marshal(v any) string {
@@ -194,7 +190,7 @@ func (e *Env) step() {
 		events = append(events, heap.Pop(&e.queue).(message).event)
 	}
 	slices.SortStableFunc(events, func(a, b *backend.HistoryEvent) int { return cmp.Compare(rank(a), rank(b)) })
-	if i := e.instances[first.to]; i != nil && !isFinished(i.status) {
+	if i := e.instances[first.to]; i != nil && !historyevent.IsEnd(i.status) {
 		i.turn(events)
 	}
 }

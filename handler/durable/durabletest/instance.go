@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/microsoft/durabletask-go/api"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/replay"
 	"example.com/durablefunctions/handler/internal/wire"
 )
@@ -29,7 +31,7 @@ type instance struct {
 	parentRun    int // the parent's generation that waits for the result
 
 	past      []*backend.HistoryEvent
-	scheduled map[int32]string // what was scheduled, in full: the history does not hold inputs and times
+	scheduled map[int32]step // what was scheduled, in full: the history does not hold inputs and times
 
 	status  api.OrchestrationStatus
 	output  string
@@ -39,7 +41,7 @@ type instance struct {
 
 // start makes an instance and sends it its start.
 func (e *Env) start(id, name, input string, parent *instance, parentTask int32) *instance {
-	i := &instance{env: e, id: id, name: name, orchestrator: e.orchestrators[name], parent: parent, parentTask: parentTask, scheduled: map[int32]string{}}
+	i := &instance{env: e, id: id, name: name, orchestrator: e.orchestrators[name], parent: parent, parentTask: parentTask, scheduled: map[int32]step{}}
 	if parent != nil {
 		i.parentRun = parent.generation
 	}
@@ -85,7 +87,7 @@ func (i *instance) turn(events []*backend.HistoryEvent) {
 		e.result.Outputs[binding] = append(e.result.Outputs[binding], string(value))
 	}
 	i.act(result)
-	if !isFinished(i.status) && len(i.past) > 0 {
+	if !historyevent.IsEnd(i.status) && len(i.past) > 0 {
 		i.past = append(i.past, newEvent("orchestratorCompleted", e.now))
 	}
 }
@@ -99,29 +101,55 @@ func withoutTime(_ []string, a slog.Attr) slog.Attr {
 
 // replay runs the orchestrator over copies of the events, for a replay may change them, and says what it scheduled in
 // all turns: nil if it panicked, which leaves nothing to see.
-func (i *instance) replay(past, news []*backend.HistoryEvent, logger *slog.Logger) (result replay.Result, scheduled map[int32]string) {
+func (i *instance) replay(past, news []*backend.HistoryEvent, logger *slog.Logger) (result replay.Result, scheduled map[int32]step) {
 	turn := &wire.Turn{InstanceID: i.id, Past: clone(past), New: clone(news)}
 	result = replay.Observe(turn, i.orchestrator, logger, func(all *backend.ExecutionResults) {
-		scheduled = map[int32]string{}
+		scheduled = make(map[int32]step, len(all.Response.Actions))
 		for _, a := range all.Response.Actions {
-			if a.GetCompleteOrchestration() == nil {
-				scheduled[a.Id] = fmt.Sprint(a)
+			switch task, child := a.GetScheduleTask(), a.GetCreateSubOrchestration(); {
+			case task != nil:
+				scheduled[a.Id] = step{kind: "activity", name: task.Name, input: task.Input.GetValue()}
+			case child != nil:
+				scheduled[a.Id] = step{kind: "sub-orchestration", name: child.Name, id: child.InstanceId, input: child.Input.GetValue()}
+			case a.GetCreateTimer() != nil:
+				scheduled[a.Id] = step{kind: "timer", at: a.GetCreateTimer().FireAt.AsTime()}
+			case a.GetCompleteOrchestration() == nil:
+				scheduled[a.Id] = step{kind: fmt.Sprint(a)}
 			}
 		}
 	})
 	return result, scheduled
 }
 
+// clone copies the events that a replay may change: results and failures.
 func clone(events []*backend.HistoryEvent) []*backend.HistoryEvent {
-	copies := make([]*backend.HistoryEvent, len(events))
+	copies := slices.Clone(events)
 	for i, e := range events {
-		copies[i] = proto.Clone(e).(*backend.HistoryEvent)
+		if e.GetTaskCompleted() != nil || e.GetTaskFailed() != nil || e.GetSubOrchestrationInstanceFailed() != nil {
+			copies[i] = proto.Clone(e).(*backend.HistoryEvent)
+		}
 	}
 	return copies
 }
 
+// step is something that an orchestrator scheduled.
+type step struct {
+	kind, name, id, input string
+	at                    time.Time
+}
+
+func (s step) String() string {
+	switch s.kind {
+	case "":
+		return "nothing"
+	case "timer":
+		return "a timer until " + s.at.Format(time.RFC3339Nano)
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s %s %s with %s", s.kind, s.name, s.id, s.input))
+}
+
 // compare holds what the orchestrator scheduled now against what it scheduled in earlier turns.
-func (i *instance) compare(scheduled map[int32]string) {
+func (i *instance) compare(scheduled map[int32]step) {
 	i.env.t.Helper()
 	if scheduled == nil {
 		return
@@ -190,7 +218,7 @@ func (i *instance) remember(kind string, id int32) *backend.HistoryEvent {
 
 func (i *instance) continueAsNew(input *wrapperspb.StringValue, carryover []*backend.HistoryEvent) {
 	i.generation++
-	i.past, i.scheduled = nil, map[int32]string{}
+	i.past, i.scheduled = nil, map[int32]step{}
 	e := i.env
 	// What the run before has scheduled does not reach the next one. Events that were raised do.
 	kept := queue{}

@@ -8,8 +8,10 @@
 package historyevent
 
 import (
+	"slices"
 	"time"
 
+	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -40,6 +42,12 @@ func Start(lists ...[]*backend.HistoryEvent) *backend.HistoryEvent {
 func Execution(start *backend.HistoryEvent) string {
 	return start.GetExecutionStarted().GetOrchestrationInstance().GetExecutionId().GetValue()
 }
+
+// Ends are the statuses of an instance that has ended.
+var Ends = []api.OrchestrationStatus{api.RUNTIME_STATUS_COMPLETED, api.RUNTIME_STATUS_FAILED, api.RUNTIME_STATUS_TERMINATED, api.RUNTIME_STATUS_CANCELED}
+
+// IsEnd says whether the status is one of Ends.
+func IsEnd(status api.OrchestrationStatus) bool { return slices.Contains(Ends, status) }
 
 // AsStored returns the event as the real host keeps it in a history and sends it: of what was scheduled not the input,
 // of a termination not whether it is for the children too.

@@ -1,6 +1,7 @@
 package funchost
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -36,6 +37,55 @@ func (e *Exception) Error() string {
 	return strings.TrimSuffix(e.Message, ":") + ": " + e.Inner.Error()
 }
 
+// text is how .NET writes an exception, but for its stack traces.
+func (e *Exception) text() string {
+	text := e.Type + ": " + e.Message
+	if e.Inner != nil {
+		text += innerBegins + e.Inner.text() + innerEnds
+	}
+	return text
+}
+
+const (
+	innerBegins = "\n ---> "
+	innerEnds   = "\n   --- End of inner exception stack trace ---"
+)
+
+// Output is the output of an orchestration that the host itself fails.
+func (e *Exception) Output(orchestrator string) string {
+	o := &object{}
+	if e.Type == "" {
+		o.set("message", once(e.Message))
+		o.set("details", null)
+	} else {
+		o.set("message", once(fmt.Sprintf("Function '%s' failed with an unhandled exception.", orchestrator)))
+		o.set("details", once(e.text()))
+	}
+	return string(o.append(nil))
+}
+
+// Reason is why an orchestration failed, in one line: its output, or what the exceptions say that an [Exception.Output] holds.
+func Reason(output string) string {
+	var o struct{ Message, Details *string }
+	decoder := json.NewDecoder(strings.NewReader(output))
+	decoder.DisallowUnknownFields()
+	if decoder.Decode(&o) != nil || o.Message == nil {
+		return output
+	}
+	if o.Details == nil {
+		return *o.Message
+	}
+	var reasons []string
+	for _, inner := range strings.Split(*o.Details, innerBegins) {
+		inner, _, _ = strings.Cut(inner, innerEnds)
+		if _, message, ok := strings.Cut(inner, ": "); ok {
+			inner = message
+		}
+		reasons = append(reasons, strings.TrimSuffix(inner, ":"))
+	}
+	return strings.Join(reasons, ": ")
+}
+
 // Details returns the exceptions as an orchestrator sees them.
 func (e *Exception) Details() *backend.TaskFailureDetails {
 	if e == nil {
@@ -50,6 +100,8 @@ const (
 	invalidOperationException  = "System.InvalidOperationException"
 	jsonSerializationException = "Newtonsoft.Json.JsonSerializationException"
 	invocationException        = "Microsoft.Azure.WebJobs.Host.FunctionInvocationException"
+	argumentException          = "System.ArgumentException"
+	notSupportedException      = "System.NotSupportedException"
 	timeoutException           = "Microsoft.Azure.WebJobs.Host.FunctionTimeoutException"
 
 	orchestrationFailureException = "DurableTask.Core.Exceptions.OrchestrationFailureException"

@@ -38,6 +38,9 @@ func (a *Answer) Turn(f config.Function) (*TurnResults, error) {
 	if err == nil {
 		err = checkTurn(results)
 	}
+	if refusal := (*Exception)(nil); errors.As(err, &refusal) {
+		return nil, Failed(f.Name, refusal)
+	}
 	if err != nil {
 		return nil, Failed(f.Name, &Exception{Type: invalidOperationException, Message: err.Error()})
 	}
@@ -62,7 +65,7 @@ const maxCustomStatus = 16384 // bytes of UTF-16
 // cannot carry out.
 func checkTurn(results *TurnResults) error {
 	if size := payload.UTF16Len(results.Response.GetCustomStatus().GetValue()); size > maxCustomStatus {
-		return &Exception{Message: fmt.Sprintf("The UTF-16 size of the JSON-serialized payload must not exceed 16 KB. The current size is %d KB.", size/1024)}
+		return &Exception{Type: argumentException, Message: fmt.Sprintf("CustomStatus is too large: limit = 16 KB (UTF-16), actual = %.2f KB.", float64(size)/1024)}
 	}
 	children := map[string]bool{}
 	for _, action := range results.Response.Actions {
@@ -84,11 +87,34 @@ func checkTurn(results *TurnResults) error {
 			if err := checkTimer(action.GetCreateTimer().GetFireAt()); err != nil {
 				return err
 			}
-		case action.GetScheduleTask() == nil && action.GetCompleteOrchestration() == nil: // an action that terminates others, too
-			return fmt.Errorf("action %d is of an unknown kind", action.GetId())
+		case action.GetTerminateOrchestration() != nil:
+			return unsupported("TerminateOrchestration")
+		case action.GetScheduleTask() == nil && action.GetCompleteOrchestration() == nil:
+			return unsupported("None")
 		}
 	}
 	return nil
+}
+
+func unsupported(action string) error {
+	return &Exception{Type: notSupportedException, Message: "Received unsupported action type '" + action + "'."}
+}
+
+// KeepLastEnd drops all ends of an orchestration but the last of them: that one counts in the real host.
+func KeepLastEnd(results *TurnResults) {
+	actions, last := results.Response.Actions, -1
+	for i, a := range actions {
+		if a.GetCompleteOrchestration() != nil {
+			last = i
+		}
+	}
+	kept := actions[:0]
+	for i, a := range actions {
+		if a.GetCompleteOrchestration() == nil || i == last {
+			kept = append(kept, a)
+		}
+	}
+	results.Response.Actions = kept
 }
 
 // maxTimer is the longest wait that the host's storage takes.
@@ -131,15 +157,15 @@ func newTurnResults() *TurnResults {
 	return results
 }
 
-// FailedTurn is a turn that the host fails for good: the instance's output is the reason, its custom status is gone,
+// FailedTurn is a turn that the host fails for good: the instance's output is the exception, its custom status is gone,
 // and a parent gets no details.
-func FailedTurn(reason string) *TurnResults {
+func FailedTurn(orchestrator string, e *Exception) *TurnResults {
 	results := newTurnResults()
 	action := newElement(results.Response.Actions)
 	m := action.ProtoReflect()
 	m.Mutable(m.Descriptor().Fields().ByName("completeOrchestration"))
 	action.GetCompleteOrchestration().OrchestrationStatus = api.RUNTIME_STATUS_FAILED
-	action.GetCompleteOrchestration().Result = wrapperspb.String(reason)
+	action.GetCompleteOrchestration().Result = wrapperspb.String(e.Output(orchestrator))
 	results.Response.Actions = append(results.Response.Actions, action)
 	results.Response.CustomStatus = wrapperspb.String("")
 	return results

@@ -40,7 +40,7 @@ func (c *commit) run(t tx) error {
 	if err := t.exec("DELETE FROM events WHERE instance = ? AND seq <= ? AND visible <= ?", c.id, c.turn.lastSeq, c.turn.cutoff); err != nil {
 		return err
 	}
-	if isFinished(before.Status) || len(c.state.NewEvents()) == 0 {
+	if historyevent.IsEnd(before.Status) || len(c.state.NewEvents()) == 0 {
 		return nil // events that came too late
 	}
 	if err := c.sendMessages(t); err != nil {
@@ -89,7 +89,7 @@ func (c *commit) storeTurn(t tx) error {
 		}
 		past.past, past.size = append(past.past, e), past.size+len(payload)
 	}
-	if !isFinished(c.status()) {
+	if !historyevent.IsEnd(c.status()) {
 		c.past = past
 	}
 	if err := c.storeTimers(t); err != nil {
@@ -208,11 +208,11 @@ func (c *commit) storeInstance(t tx, before Instance) error {
 	if before.Status == api.RUNTIME_STATUS_PENDING && len(c.state.OldEvents()) == 0 {
 		c.started = &Instance{ID: c.id, Name: before.Name, Parent: before.Parent, Status: api.RUNTIME_STATUS_RUNNING, CreatedAt: before.CreatedAt, LastUpdatedAt: after.LastUpdatedAt}
 	}
-	c.report = isFinished(after.Status) || after.CustomStatus != before.CustomStatus
+	c.report = historyevent.IsEnd(after.Status) || after.CustomStatus != before.CustomStatus
 	if c.report || before.Status == api.RUNTIME_STATUS_PENDING {
 		c.changed = &after
 	}
-	if isFinished(after.Status) {
+	if historyevent.IsEnd(after.Status) {
 		if err := t.exec("DELETE FROM events WHERE instance = ?", c.id); err != nil {
 			return err
 		}

@@ -180,14 +180,15 @@ func TestInstances(t *testing.T) {
 	if m, err := h.GetOrchestrationMetadata(t.Context(), "a"); err != nil || m.RuntimeStatus != api.RUNTIME_STATUS_COMPLETED || m.SerializedOutput != "1" || m.Name != "Orch" {
 		t.Errorf("%+v, %v", m, err)
 	}
-	onlyFailed := func(p *api.OrchestrationIdReusePolicy) error {
-		p.OperationStatus = []api.OrchestrationStatus{api.RUNTIME_STATUS_FAILED}
-		return nil
+	for _, listed := range [][]api.OrchestrationStatus{{api.RUNTIME_STATUS_FAILED}, {}} {
+		policy := backend.WithOrchestrationIdReusePolicy(&api.OrchestrationIdReusePolicy{OperationStatus: listed})
+		if err := h.CreateOrchestrationInstance(t.Context(), started("a"), policy); !errors.Is(err, api.ErrDuplicateInstance) {
+			t.Errorf("a completed one, of which the policy lists %v: %v", listed, err)
+		}
 	}
-	if err := h.CreateOrchestrationInstance(t.Context(), started("a"), onlyFailed); !errors.Is(err, api.ErrDuplicateInstance) {
-		t.Errorf("a completed one, which the policy leaves out: %v", err)
+	if err := h.CreateOrchestrationInstance(t.Context(), started("a"), backend.WithOrchestrationIdReusePolicy(nil)); err != nil {
+		t.Errorf("without a policy: %v", err)
 	}
-	create(t, h, "a")
 	if s := status(t, h, "a"); s != api.RUNTIME_STATUS_PENDING {
 		t.Errorf("the replaced one is %s", s)
 	}

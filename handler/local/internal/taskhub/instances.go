@@ -15,9 +15,9 @@ import (
 )
 
 // CreateOrchestrationInstance starts an instance. One that has finished is replaced, if its status is among those that
-// the policy lists; without a list, whatever its status is.
+// the policy lists; without a policy, whatever its status is. A policy that lists none has nothing replaced.
 func (h *TaskHub) CreateOrchestrationInstance(ctx context.Context, e *backend.HistoryEvent, reuse ...backend.OrchestrationIdReusePolicyOptions) error {
-	policy := &api.OrchestrationIdReusePolicy{}
+	policy := &api.OrchestrationIdReusePolicy{OperationStatus: historyevent.Ends}
 	for _, option := range reuse {
 		if err := option(policy); err != nil {
 			return err
@@ -32,7 +32,7 @@ func (h *TaskHub) CreateOrchestrationInstance(ctx context.Context, e *backend.Hi
 	err := h.update(ctx, func(t tx) error {
 		var status api.OrchestrationStatus
 		switch err := t.queryRow("SELECT status FROM instances WHERE id = ?", id).Scan(&status); {
-		case err == nil && (!isFinished(status) || len(policy.OperationStatus) > 0 && !slices.Contains(policy.OperationStatus, status)):
+		case err == nil && (!historyevent.IsEnd(status) || !slices.Contains(policy.OperationStatus, status)):
 			return api.ErrDuplicateInstance
 		case err != nil && !errors.Is(err, sql.ErrNoRows):
 			return err
@@ -126,7 +126,7 @@ type Instance struct {
 }
 
 // IsFinished says whether the instance has ended, however it ended.
-func (i Instance) IsFinished() bool { return isFinished(i.Status) }
+func (i Instance) IsFinished() bool { return historyevent.IsEnd(i.Status) }
 
 // RunningRoots returns the root instances that have not finished, oldest first.
 func (h *TaskHub) RunningRoots(ctx context.Context) ([]Instance, error) {

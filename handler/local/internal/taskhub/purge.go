@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/microsoft/durabletask-go/api"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
 // purgeInterval is how often at most a host looks for what has ended long enough ago.
@@ -90,7 +92,7 @@ func purgePart(t tx, id, root string, before time.Time) (done bool, err error) {
 func (h *TaskHub) Purge(ctx context.Context, id string) (n int, err error) {
 	err = h.update(ctx, func(t tx) error {
 		status, err := statusOf(t, id)
-		if err == nil && !isFinished(status) {
+		if err == nil && !historyevent.IsEnd(status) {
 			err = &NotFinishedError{ID: id, Status: status}
 		}
 		if err != nil {

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
 // Filter chooses instances. Its zero value chooses all of them.
@@ -92,9 +93,6 @@ func (h *TaskHub) History(ctx context.Context, id string) ([]*backend.HistoryEve
 	return past, explain(h.path, err)
 }
 
-// finished are the statuses of an instance that has ended.
-var finished = []api.OrchestrationStatus{api.RUNTIME_STATUS_COMPLETED, api.RUNTIME_STATUS_FAILED, api.RUNTIME_STATUS_TERMINATED, api.RUNTIME_STATUS_CANCELED}
-
 // UnfinishedFilterError refuses to purge by a filter that names instances that have not finished.
 type UnfinishedFilterError struct{ Status api.OrchestrationStatus }
 
@@ -110,12 +108,12 @@ func (e *UnfinishedFilterError) Is(target error) bool { return target == api.Err
 // that is not finished is refused with an [*UnfinishedFilterError].
 func (h *TaskHub) PurgeAll(ctx context.Context, f Filter) (n int, err error) {
 	for _, s := range f.Statuses {
-		if !isFinished(s) {
+		if !historyevent.IsEnd(s) {
 			return 0, &UnfinishedFilterError{Status: s}
 		}
 	}
 	if len(f.Statuses) == 0 {
-		f.Statuses = finished
+		f.Statuses = historyevent.Ends
 	}
 	f.Inputs, f.PageSize = false, maxPageSize
 	for {
@@ -140,5 +138,3 @@ func (h *TaskHub) PurgeAll(ctx context.Context, f Filter) (n int, err error) {
 		f.From = page.Next
 	}
 }
-
-func isFinished(status api.OrchestrationStatus) bool { return slices.Contains(finished, status) }

@@ -158,7 +158,7 @@ func (h *TaskHub) Restart(ctx context.Context, id string, newID bool) (string, e
 	}
 	err := h.update(ctx, func(t tx) error {
 		status, err := statusOf(t, id)
-		if err == nil && !newID && !isFinished(status) {
+		if err == nil && !newID && !historyevent.IsEnd(status) {
 			err = &NotFinishedError{ID: id, Status: status}
 		}
 		if err != nil {
