@@ -14,45 +14,49 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
+const adminJSON = "application/json"
+
+var adminCalls = map[string]struct {
+	function, contentType, body string
+	header                      map[string]string
+	want                        int
+	message                     string // what the function gets, "-": nothing
+}{
+	"text":            {"Start", adminJSON, `{"input":"hello"}`, nil, 202, "hello"},
+	"other case":      {"START", adminJSON + "; charset=utf-8", `{"Input":"hello"}`, nil, 202, "hello"},
+	"number":          {"Start", adminJSON, `{"input": 5}`, nil, 202, "5"},
+	"empty text":      {"Start", adminJSON, `{"input":""}`, nil, 202, ""},
+	"empty object":    {"Start", adminJSON, `{}`, nil, 202, "-"},
+	"null":            {"Start", adminJSON, `{"input":null}`, nil, 202, "-"},
+	"no content type": {"Start", "", "", nil, 415, "-"},
+	"text type":       {"Start", "text/plain", `{"input":"x"}`, nil, 415, "-"},
+	"no body":         {"Start", adminJSON, "", nil, 400, "-"},
+	"not JSON":        {"Start", adminJSON, "nonsense", nil, 400, "-"},
+	"object input":    {"Start", adminJSON, `{"input":{"a":1}}`, nil, 400, "-"},
+	"array":           {"Start", adminJSON, "[]", nil, 400, "-"},
+	"body null":       {"Start", adminJSON, "null", nil, 400, "-"},
+	"unknown":         {"Nope", adminJSON, `{"input":"x"}`, nil, 404, "-"},
+	"no message":      {"Echo", adminJSON, `{"input":"x"}`, nil, 404, "-"},
+	"rebinding":       {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Host": "evil.example.com:7071"}, 403, "-"},
+	"cross-site":      {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Origin": "https://evil.example.com"}, 403, "-"},
+	"fetch metadata":  {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403, "-"},
+	"null origin":     {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Origin": "null"}, 403, "-"},
+	"name in a name":  {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Host": "127.0.0.1.evil.example.com"}, 403, "-"},
+	"subdomain":       {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Host": "evil.localhost:7071"}, 403, "-"},
+	"other address":   {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Host": "0.0.0.0:7071"}, 403, "-"},
+	"user in origin":  {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Origin": "http://localhost@evil.example.com"}, 403, "-"},
+	"file":            {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Origin": "file://"}, 403, "-"},
+	"no origin's URL": {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Origin": "localhost"}, 403, "-"},
+	"IPv6":            {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Host": "[::1]"}, 202, "x"},
+	"not this IPv6":   {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Host": "[2001:db8::1]:7071"}, 403, "-"},
+	"upward":          {"..%2FStart", adminJSON, `{"input":"x"}`, nil, 404, "-"},
+	"own page":        {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Origin": "http://localhost:7071", "Host": "[::1]:7071"}, 202, "x"},
+}
+
+// TestAdmin: which calls of the admin endpoint are taken.
 func TestAdmin(t *testing.T) {
 	t.Parallel()
-	const jsonType = "application/json"
-	for name, c := range map[string]struct {
-		function, contentType, body string
-		header                      map[string]string
-		want                        int
-		message                     string // what the function gets, "-": nothing
-	}{
-		"text":            {"Start", jsonType, `{"input":"hello"}`, nil, 202, "hello"},
-		"other case":      {"START", jsonType + "; charset=utf-8", `{"Input":"hello"}`, nil, 202, "hello"},
-		"number":          {"Start", jsonType, `{"input": 5}`, nil, 202, "5"},
-		"empty text":      {"Start", jsonType, `{"input":""}`, nil, 202, ""},
-		"empty object":    {"Start", jsonType, `{}`, nil, 202, "-"},
-		"null":            {"Start", jsonType, `{"input":null}`, nil, 202, "-"},
-		"no content type": {"Start", "", "", nil, 415, "-"},
-		"text type":       {"Start", "text/plain", `{"input":"x"}`, nil, 415, "-"},
-		"no body":         {"Start", jsonType, "", nil, 400, "-"},
-		"not JSON":        {"Start", jsonType, "nonsense", nil, 400, "-"},
-		"object input":    {"Start", jsonType, `{"input":{"a":1}}`, nil, 400, "-"},
-		"array":           {"Start", jsonType, "[]", nil, 400, "-"},
-		"body null":       {"Start", jsonType, "null", nil, 400, "-"},
-		"unknown":         {"Nope", jsonType, `{"input":"x"}`, nil, 404, "-"},
-		"no message":      {"Echo", jsonType, `{"input":"x"}`, nil, 404, "-"},
-		"rebinding":       {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "evil.example.com:7071"}, 403, "-"},
-		"cross-site":      {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "https://evil.example.com"}, 403, "-"},
-		"fetch metadata":  {"Start", jsonType, `{"input":"x"}`, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403, "-"},
-		"null origin":     {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "null"}, 403, "-"},
-		"name in a name":  {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "127.0.0.1.evil.example.com"}, 403, "-"},
-		"subdomain":       {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "evil.localhost:7071"}, 403, "-"},
-		"other address":   {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "0.0.0.0:7071"}, 403, "-"},
-		"user in origin":  {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "http://localhost@evil.example.com"}, 403, "-"},
-		"file":            {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "file://"}, 403, "-"},
-		"no origin's URL": {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "localhost"}, 403, "-"},
-		"IPv6":            {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "[::1]"}, 202, "x"},
-		"not this IPv6":   {"Start", jsonType, `{"input":"x"}`, map[string]string{"Host": "[2001:db8::1]:7071"}, 403, "-"},
-		"upward":          {"..%2FStart", jsonType, `{"input":"x"}`, nil, 404, "-"},
-		"own page":        {"Start", jsonType, `{"input":"x"}`, map[string]string{"Origin": "http://localhost:7071", "Host": "[::1]:7071"}, 202, "x"},
-	} {
+	for name, c := range adminCalls {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			app := newTestApp(t)
@@ -198,8 +202,6 @@ func TestRedelivery(t *testing.T) {
 	}
 }
 
-// TestDeadLetter: a message that was delivered too often is kept with its reason, and comes again when another process
-// has put it back.
 // What came of a delivery is stored when the file can be written again: the message is not delivered anew meanwhile.
 func TestDeliveryIsRecordedLater(t *testing.T) {
 	t.Parallel()
@@ -250,6 +252,8 @@ func TestDeliveryIsRecordedLater(t *testing.T) {
 	}
 }
 
+// TestDeadLetter: a message that was delivered too often is kept with its reason, and comes again when another process
+// has put it back.
 func TestDeadLetter(t *testing.T) {
 	t.Parallel()
 	app := newTestApp(t)

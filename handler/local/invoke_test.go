@@ -19,18 +19,12 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/wire"
 	"example.com/durablefunctions/handler/local/internal/funchost"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // raw answers with bytes of its own choosing.
 func raw(answer string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		conn, _, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			panic(err)
-		}
-		defer conn.Close()
-		_, _ = io.WriteString(conn, answer)
-	}
+	return func(w http.ResponseWriter, _ *http.Request) { testkit.AnswerRaw(w, answer) }
 }
 
 func body(contentType, text string) http.HandlerFunc {

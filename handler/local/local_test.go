@@ -30,6 +30,7 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/wire"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -74,11 +75,11 @@ func (a *testApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // the host was closed
 	}
 	request := recordedRequest{function: r.URL.Path[1:], header: r.Header, raw: string(body), chunked: r.ContentLength == -1}
-	var envelope struct{ Data, Metadata map[string]json.RawMessage }
-	if err := json.Unmarshal(body, &envelope); err != nil {
-		a.t.Errorf("decode the request: %v in %s", err, body)
+	invocation, err := testkit.ParseInvocation(string(body))
+	if err != nil {
+		a.t.Errorf("%v in %s", err, body)
 	}
-	request.data, request.metadata = envelope.Data, envelope.Metadata
+	request.data, request.metadata = invocation.Data, invocation.Metadata
 	a.mu.Lock()
 	a.requests = append(a.requests, request)
 	a.mu.Unlock()
@@ -140,22 +141,12 @@ func (a *testApp) seen(function string) []recordedRequest {
 	return list
 }
 
-// text unwraps a value that is encoded twice.
-func text(raw json.RawMessage) string { return wire.Text(raw) }
+func text(raw json.RawMessage) string { return testkit.Text(raw) }
 
-func answerJSON(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v)
-}
+func answerJSON(w http.ResponseWriter, v any) { testkit.AnswerJSON(w, v) }
 
-// fail answers 500 with a reason phrase.
 func fail(w http.ResponseWriter, reason string) {
-	conn, _, err := w.(http.Hijacker).Hijack()
-	if err != nil {
-		panic(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "HTTP/1.1 500 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", reason)
+	testkit.AnswerStatus(w, http.StatusInternalServerError, reason)
 }
 
 const testHost = `{"version":"2.0","functionTimeout":"00:01:00","extensions":{"durableTask":{"hubName":"LabHub"}}}`
@@ -171,18 +162,9 @@ var testFunctions = map[string]string{
 func writeRoot(t testing.TB, host string) string {
 	t.Helper()
 	root := t.TempDir()
-	write := func(name, text string) {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("host.json", host)
+	testkit.WriteFile(t, filepath.Join(root, "host.json"), host)
 	for name, text := range testFunctions {
-		write(filepath.Join(name, "function.json"), text)
+		testkit.WriteFile(t, filepath.Join(root, name, "function.json"), text)
 	}
 	return root
 }
@@ -410,38 +392,7 @@ func TestContinueAsNew(t *testing.T) {
 func TestStaleCompletions(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
-	app := newTestApp(t)
-	app.orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
-		var input string
-		if err := ctx.GetInput(&input); err != nil {
-			return nil, err
-		}
-		switch input {
-		case "child":
-			var got string
-			err := ctx.CallActivity("Echo", task.WithActivityInput("slow")).Await(&got)
-			return "stale", err
-		case "first":
-			ctx.CallActivity("Echo", task.WithActivityInput("slow"))
-			ctx.CreateTimer(500 * time.Millisecond)
-			ctx.CallSubOrchestrator("Orch", task.WithSubOrchestrationInstanceID("stale-child"), task.WithSubOrchestratorInput("child"))
-			var go_ string
-			if err := ctx.WaitForSingleEvent("go", -1).Await(&go_); err != nil {
-				return nil, err
-			}
-			ctx.ContinueAsNew("second")
-			return nil, nil
-		}
-		// The same task ids 0, 1 and 2 again, for something else.
-		var a, b string
-		first := ctx.CallActivity("Echo", task.WithActivityInput("a"))
-		second := ctx.CallActivity("Echo", task.WithActivityInput("b"))
-		third := ctx.CreateTimer(time.Second)
-		if err := errors.Join(first.Await(&a), second.Await(&b), third.Await(nil)); err != nil {
-			return nil, err
-		}
-		return a + b, nil
-	})
+	app := newTestApp(t).orchestrator(staleOrchestrator)
 	slow := make(chan struct{}, 2)
 	app.answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
 		echoes := app.seen("Echo")
@@ -481,6 +432,40 @@ func TestStaleCompletions(t *testing.T) {
 	if err := openFile(t, h.dataDir).QueryRow("SELECT (SELECT COUNT(*) FROM events) + (SELECT COUNT(*) FROM tasks)").Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d events and tasks are left, %v", left, err)
 	}
+}
+
+// staleOrchestrator leaves an activity, a timer and a child behind when it continues as new, and then schedules others under the
+// same ids.
+func staleOrchestrator(ctx *task.OrchestrationContext) (any, error) {
+	var input string
+	if err := ctx.GetInput(&input); err != nil {
+		return nil, err
+	}
+	switch input {
+	case "child":
+		var got string
+		err := ctx.CallActivity("Echo", task.WithActivityInput("slow")).Await(&got)
+		return "stale", err
+	case "first":
+		ctx.CallActivity("Echo", task.WithActivityInput("slow"))
+		ctx.CreateTimer(500 * time.Millisecond)
+		ctx.CallSubOrchestrator("Orch", task.WithSubOrchestrationInstanceID("stale-child"), task.WithSubOrchestratorInput("child"))
+		var go_ string
+		if err := ctx.WaitForSingleEvent("go", -1).Await(&go_); err != nil {
+			return nil, err
+		}
+		ctx.ContinueAsNew("second")
+		return nil, nil
+	}
+	// The same task ids 0, 1 and 2 again, for something else.
+	var a, b string
+	first := ctx.CallActivity("Echo", task.WithActivityInput("a"))
+	second := ctx.CallActivity("Echo", task.WithActivityInput("b"))
+	third := ctx.CreateTimer(time.Second)
+	if err := errors.Join(first.Await(&a), second.Await(&b), third.Await(nil)); err != nil {
+		return nil, err
+	}
+	return a + b, nil
 }
 
 // openFile opens the task hub's file beside the host, to look at what is stored.

@@ -228,13 +228,10 @@ func (f failing) answer(w http.ResponseWriter) bool {
 	if f.Status == 0 && !f.Destroy {
 		return false
 	}
-	conn, _, err := w.(http.Hijacker).Hijack()
-	if err != nil {
-		panic(err)
-	}
-	defer conn.Close()
-	if !f.Destroy {
-		fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", f.Status, cmp.Or(f.Reason, http.StatusText(f.Status)))
+	if f.Destroy {
+		testkit.AnswerRaw(w, "")
+	} else {
+		testkit.AnswerStatus(w, f.Status, cmp.Or(f.Reason, http.StatusText(f.Status)))
 	}
 	return true
 }

@@ -29,13 +29,12 @@ func (r *recorder) Fatalf(format string, args ...any) {
 	panic(r)
 }
 
-// What a replay does differently fails the test: the host would see names and kinds at most, and only in a later turn.
-func TestNondeterminismIsFound(t *testing.T) {
-	t.Parallel()
+// nondeterministic are orchestrators that do something else in a replay.
+func nondeterministic() map[string]task.Orchestrator {
 	count, first, second := 0, 0, 0
 	pause := func(ctx *task.OrchestrationContext) { _, _ = durable.Timer(ctx, time.Minute).Await() }
 	echo := durable.ActivityName[any, any]("Echo")
-	for name, o := range map[string]task.Orchestrator{
+	return map[string]task.Orchestrator{
 		"input": func(ctx *task.OrchestrationContext) (any, error) {
 			count++
 			echo.Call(ctx, count)
@@ -99,7 +98,13 @@ func TestNondeterminismIsFound(t *testing.T) {
 			pause(ctx)
 			return nil, nil
 		},
-	} {
+	}
+}
+
+// What a replay does differently fails the test: the host would see names and kinds at most, and only in a later turn.
+func TestNondeterminismIsFound(t *testing.T) {
+	t.Parallel()
+	for name, o := range nondeterministic() {
 		t.Run(name, func(t *testing.T) {
 			r := &recorder{TB: t}
 			func() {
