@@ -60,6 +60,7 @@ import (
 
 	"github.com/microsoft/durabletask-go/task"
 
+	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/internal/config"
 )
 
@@ -82,6 +83,7 @@ type function struct {
 	trigger      TriggerFunc
 	orchestrator task.Orchestrator
 	activity     task.Activity
+	entity       *durable.EntityClass
 
 	binding  string           // the trigger's name
 	outputs  []string         // the output bindings' names
@@ -107,10 +109,12 @@ func (a *App) register(f *function) {
 	switch {
 	case f.name == "":
 		a.problems = append(a.problems, errors.New("a function is registered without a name"))
-	case f.trigger == nil && f.orchestrator == nil && f.activity == nil:
+	case f.trigger == nil && f.orchestrator == nil && f.activity == nil && f.entity == nil:
 		a.problems = append(a.problems, fmt.Errorf("function %s is registered without code", f.name))
 	case a.functions[f.name] != nil:
 		a.problems = append(a.problems, fmt.Errorf("function %s is registered twice", f.name))
+	case f.entity != nil && checkEntity(f.name, f.entity) != nil:
+		a.problems = append(a.problems, checkEntity(f.name, f.entity))
 	default:
 		a.functions[f.name] = f
 	}
@@ -206,8 +210,10 @@ func (f *function) takes(trigger config.Binding) bool {
 		return trigger.Is(config.OrchestrationTrigger)
 	case f.activity != nil:
 		return trigger.Is(config.ActivityTrigger)
+	case f.entity != nil:
+		return trigger.Is(config.EntityTrigger)
 	}
-	return !trigger.Is(config.OrchestrationTrigger) && !trigger.Is(config.ActivityTrigger) && !trigger.Is("entityTrigger")
+	return !trigger.Is(config.OrchestrationTrigger) && !trigger.Is(config.ActivityTrigger) && !trigger.Is(config.EntityTrigger)
 }
 
 func (f *function) describe() string {
@@ -216,6 +222,8 @@ func (f *function) describe() string {
 		return "an orchestrator"
 	case f.activity != nil:
 		return "an activity"
+	case f.entity != nil:
+		return "an entity"
 	}
 	return "a trigger function"
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/durablefunctions/handler/internal/entity"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
@@ -25,7 +26,7 @@ var (
 	errStopping = errors.New("the handler is stopping")
 )
 
-// putOff says that a turn cannot be done now, for a reason that is not in the turn.
+// putOff says that a turn, or a batch of an entity's operations, cannot be done now, for a reason that is not in it.
 type putOff struct {
 	instance string
 	first    bool // which the host may not be asked to repeat
@@ -41,7 +42,7 @@ func (s *server) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 	defer recycle(b)
 	err := copyBody(b, w, r, min(smallBody, s.settings.maxBody+1))
 	switch {
-	case c.orchestrator != nil && s.stopping.Load():
+	case c.isDurable() && s.stopping.Load():
 		return c.putOff(b.Bytes(), errStopping)
 	case errors.Is(err, io.EOF):
 		return c.decode(b.Bytes(), true)
@@ -102,6 +103,9 @@ func (s *server) tooLarge() error {
 
 // putOff is the error of a request that fails for the reason. Of a turn, it is one to be asked again.
 func (c *call) putOff(start []byte, reason error) error {
+	if c.entity != nil {
+		return &putOff{reason: reason}
+	}
 	if c.orchestrator != nil {
 		if instance, first, ok := wire.PeekTurn(start, c.binding); ok {
 			return &putOff{instance, first, reason}
@@ -118,6 +122,10 @@ func (c *call) decode(body []byte, reused bool) error {
 	request, err := wire.DecodeRequest(body)
 	if err != nil {
 		return fmt.Errorf("the body is no invocation: %w", err)
+	}
+	if c.entity != nil {
+		c.batch, err = entity.DecodeBatch(wire.Unwrap(request.Data[c.binding]))
+		return err
 	}
 	if c.orchestrator == nil {
 		c.request = request

@@ -14,6 +14,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"go.opentelemetry.io/otel/propagation"
 
+	"example.com/durablefunctions/handler/internal/entity"
 	"example.com/durablefunctions/handler/internal/invocation"
 	"example.com/durablefunctions/handler/internal/loopback"
 	"example.com/durablefunctions/handler/internal/replay"
@@ -34,7 +35,9 @@ type call struct {
 	*function
 	id      string
 	request wire.Request
-	turn    *wire.Turn // of an orchestrator
+	turn    *wire.Turn    // of an orchestrator
+	batch   *entity.Batch // of an entity
+	running *entity.Run   // of the batch
 	logs    *logs
 	logger  *slog.Logger
 	silent  bool // what it logs was logged before
@@ -98,6 +101,9 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		s.answerUnread(w, r, c, err)
 		return
 	}
+	if c.batch != nil {
+		c.running = entity.NewRun(c.batch, c.entity, s.maxPayload(), s.logger(c, slog.String("entity", c.batch.ID)))
+	}
 	s.answer(w, c, s.run(ctx, c))
 	select {
 	case <-c.finished:
@@ -115,8 +121,12 @@ func (s *server) answerUnread(w http.ResponseWriter, r *http.Request, c *call, e
 		s.refuse(w, r, statusOf(err), fmt.Sprintf("request to %s: %v", c.name, err))
 		return
 	}
-	c.logger.Warn("turn put off, the host asks again", "instance", p.instance, "reason", p.reason)
+	c.logger.Warn("put off, the host asks again", "instance", p.instance, "reason", p.reason)
 	drain(w, r)
+	if c.entity != nil {
+		s.answer(w, c, operations(&entity.Result{Refused: true}))
+		return
+	}
 	s.answer(w, c, s.actions(c, replay.Result{ExecutionResults: wire.PutOff(p.instance, p.first)}))
 }
 
@@ -212,6 +222,9 @@ func (s *server) giveUp(c *call, kind wire.Kind, message string) outcome {
 		}
 		return s.actions(c, replay.Result{ExecutionResults: replay.Fail(c.turn.InstanceID, errorType, message)})
 	}
+	if c.running != nil {
+		return c.giveUpBatch(kind, message)
+	}
 	return outcome{err: errors.New(message), kind: kind}
 }
 
@@ -227,6 +240,9 @@ func (s *server) execute(ctx context.Context, c *call) outcome {
 			err = s.checkResult(value)
 		}
 		return outcome{value: value, outputs: inv.Outputs(), err: err}
+	case c.running != nil:
+		c.running.Do(ctx)
+		return operations(c.running.Result())
 	}
 	err := c.trigger(ctx, &Invocation{
 		Function:   c.name,

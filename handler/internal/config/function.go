@@ -30,6 +30,7 @@ type Binding struct {
 const (
 	OrchestrationTrigger = "orchestrationTrigger"
 	ActivityTrigger      = "activityTrigger"
+	EntityTrigger        = "entityTrigger"
 	DurableClient        = "durableClient"
 )
 

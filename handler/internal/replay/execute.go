@@ -50,7 +50,9 @@ func (t *Turn) execute(h *history, orchestrator task.Orchestrator) (results *bac
 		}
 		t.enter(ctx)
 		defer t.exit()
-		return orchestrator(ctx)
+		output, err := orchestrator(ctx)
+		t.releaseHeld()
+		return output, err
 	})
 	defer func() {
 		t.end()
@@ -76,6 +78,7 @@ func (t *Turn) enter(ctx *task.OrchestrationContext) {
 	t.Context = ctx
 	state := reflect.ValueOf(ctx).Elem()
 	t.sequence, t.status, t.index = state.FieldByIndex(sequenceNumber), state.FieldByIndex(customStatus), state.FieldByIndex(historyIndex)
+	t.pending = state.FieldByIndex(pendingActions)
 	turns.Store(weak.Make(ctx), t)
 }
 
@@ -183,6 +186,7 @@ var (
 	sequenceNumber = fieldOfContext("sequenceNumber")
 	customStatus   = fieldOfContext("customStatus")
 	historyIndex   = fieldOfContext("historyIndex")
+	pendingActions = fieldOfContext("pendingActions")
 )
 
 func fieldOfContext(name string) []int {

@@ -145,7 +145,7 @@ func (s *sorter) feed(e *backend.HistoryEvent) {
 }
 
 func isScheduled(e *backend.HistoryEvent) bool {
-	return e.GetTaskScheduled() != nil || e.GetSubOrchestrationInstanceCreated() != nil || e.GetTimerCreated() != nil
+	return e.GetTaskScheduled() != nil || e.GetSubOrchestrationInstanceCreated() != nil || e.GetTimerCreated() != nil || isEntityMessage(e)
 }
 
 // matters says whether the SDK needs the event for a replay. What is not listed (orchestratorCompleted, eventSent,

@@ -18,6 +18,7 @@ import (
 	"github.com/microsoft/durabletask-go/task"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"example.com/durablefunctions/handler/internal/entity"
 	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/wire"
 	"example.com/durablefunctions/handler/payload"
@@ -80,6 +81,9 @@ func Observe(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logge
 		if failed.kind != PanicType { // which is in the log with its stack
 			logger.Error(failed.message)
 		}
+	}
+	if terminates || failed != nil {
+		t.releaseAll(r.ExecutionResults)
 	}
 	setCustomStatus(r.ExecutionResults, t.customStatus(), logger)
 	if completed {
@@ -182,6 +186,12 @@ func ofAction(results *backend.ExecutionResults, i int32) step {
 		return step{"timer", ""}
 	case a.GetCompleteOrchestration() != nil:
 		return step{"the orchestration's end", a.GetCompleteOrchestration().GetFailureDetails().GetErrorMessage()}
+	case a.GetSendEvent() != nil:
+		return messageStep(a.GetSendEvent().GetInstance().GetInstanceId(), a.GetSendEvent().Name)
+	case a != nil:
+		if signal, ok := entity.DecodeSignal(a.ProtoReflect().GetUnknown()); ok {
+			return messageStep(signal.Target, entity.RequestEvent)
+		}
 	}
 	return step{}
 }
@@ -192,6 +202,9 @@ func ofEvent(e *backend.HistoryEvent) step {
 	}
 	if s := e.GetSubOrchestrationInstanceCreated(); s != nil {
 		return step{"sub-orchestration", s.Name}
+	}
+	if s := e.GetEventSent(); s != nil {
+		return messageStep(s.InstanceId, s.Name)
 	}
 	return step{"timer", ""}
 }

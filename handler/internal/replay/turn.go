@@ -33,11 +33,15 @@ type Turn struct {
 	sequence reflect.Value       // the SDK's number of what is scheduled next
 	status   reflect.Value       // the custom status that the SDK has
 	index    reflect.Value       // of the SDK's next event
+	pending  reflect.Value       // what the SDK has scheduled, by number
 	ops      []*Op               // by the number of what was scheduled; nil: the SDK's own, or done
 	made     []int               // by that number: in which turn it was scheduled
 	earlier  []bool              // by that number: what an earlier turn scheduled
 	waits    map[string][]*Op    // waits for an external event by upper-case name, oldest first
 	buffered map[string][]string // events that nobody waits for yet
+
+	sent     map[string]time.Time // when the last message was sent to each entity
+	sections []*Section           // the locks that were asked for
 
 	returned bool        // the orchestrator has returned
 	blocked  bool        // the history ended before what the orchestrator waits for
@@ -56,6 +60,7 @@ func newTurn(h *history, logger *slog.Logger) *Turn {
 		made:        make([]int, 0, len(h.scheduled)),
 		waits:       map[string][]*Op{},
 		buffered:    map[string][]string{},
+		sent:        map[string]time.Time{},
 	}
 }
 
@@ -78,6 +83,7 @@ const (
 	subOrchestration
 	timer
 	event
+	message
 )
 
 // Activity schedules an activity. An empty input means none.

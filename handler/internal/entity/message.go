@@ -1,0 +1,154 @@
+package entity
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// The names of the events that reach an entity. A request that is to be delivered later has its time behind its name.
+const (
+	RequestEvent = "op"
+	ReleaseEvent = "release"
+)
+
+// Message is what an orchestration sends an entity: an operation that it calls or signals, or the request for a lock on
+// several. Host and handler know it as JSON.
+type Message struct {
+	Operation       *string    `json:"op"` // nil: a request for a lock
+	ID              string     `json:"id"`
+	Parent          string     `json:"parent,omitempty"`
+	ParentExecution string     `json:"parentExecution,omitempty"`
+	Signal          bool       `json:"signal,omitempty"`
+	Input           *string    `json:"input,omitempty"` // JSON
+	LockSet         []LockedID `json:"lockset,omitempty"`
+	Position        *int       `json:"pos,omitempty"` // in the lock set, of the entity that has the message
+	Timestamp       string     `json:"timestamp,omitempty"`
+	Predecessor     string     `json:"predecessor,omitempty"` // the time stamp of the sender's message before this one
+	Due             string     `json:"due,omitempty"`
+}
+
+// LockedID is an entity's id in a lock set.
+type LockedID struct {
+	Name string `json:"name"`
+	Key  string `json:"key"`
+}
+
+// Release gives a lock back.
+type Release struct {
+	Parent string `json:"parent"`
+	ID     string `json:"id"`
+}
+
+// Encode is the message as JSON.
+func (m Message) Encode() string { return encode(m) }
+
+// Encode is the release as JSON.
+func (r Release) Encode() string { return encode(r) }
+
+// Response is what an entity answers a call, by an event whose name is the call's id.
+type Response struct {
+	Result         *string          `json:"result"` // JSON; of a failed dispatch, text
+	ExceptionType  string           `json:"exceptionType,omitempty"`
+	FailureDetails *ResponseFailure `json:"failureDetails,omitempty"`
+}
+
+// ResponseFailure is why a call failed. The host writes all of its fields.
+type ResponseFailure struct {
+	ErrorType      string
+	ErrorMessage   string
+	StackTrace     *string
+	InnerFailure   *ResponseFailure
+	IsNonRetriable bool
+	Properties     map[string]any
+}
+
+// Encode is the response as JSON.
+func (r Response) Encode() string { return encode(r) }
+
+// Granted is the result of the request for a lock.
+const Granted = "Lock Acquisition Completed"
+
+func encode(v any) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v) // texts, numbers and times: nothing that cannot be JSON
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// TimeFormat is .NET's round-trip format.
+const TimeFormat = "2006-01-02T15:04:05.0000000Z"
+
+// Tick is the least difference of two of .NET's times.
+const Tick = 100 * time.Nanosecond
+
+// Signal is the action by which an orchestration signals an entity at a later time, which durabletask-go v0.6.0 does not
+// know: field 8 of an OrchestratorAction. The host does not answer it.
+type Signal struct {
+	ID          string // a GUID
+	Operation   string
+	Input       []byte // JSON, nil if there is none
+	Target      string // the entity's instance id
+	ScheduledAt time.Time
+}
+
+const actionSendEntityMessage = 8
+
+// Encode returns the action's field.
+func (s Signal) Encode() []byte {
+	m := appendString(appendString(nil, 1, s.ID), 2, s.Operation)
+	m = appendStringValue(appendTime(m, 3, s.ScheduledAt), 4, s.Input)
+	m = appendStringValue(m, 5, []byte(s.Target))
+	return appendMessage(nil, actionSendEntityMessage, appendMessage(nil, 1, m))
+}
+
+// DecodeSignal finds the signal in the unknown fields of an action.
+func DecodeSignal(unknown []byte) (s Signal, ok bool) {
+	err := eachField(unknown, func(number protowire.Number, message []byte) error {
+		if number != actionSendEntityMessage {
+			return nil
+		}
+		return eachField(message, func(kind protowire.Number, content []byte) error {
+			if kind != 1 {
+				return nil
+			}
+			ok = true
+			return eachField(content, s.decode)
+		})
+	})
+	return s, ok && err == nil
+}
+
+func (s *Signal) decode(number protowire.Number, value []byte) (err error) {
+	switch number {
+	case 1:
+		s.ID = string(value)
+	case 2:
+		s.Operation = string(value)
+	case 3:
+		s.ScheduledAt = decodeTime(value)
+	case 4:
+		s.Input, err = stringValue(value)
+	case 5:
+		var target []byte
+		target, err = stringValue(value)
+		s.Target = string(target)
+	}
+	return err
+}
+
+// Message is what the entity gets of the signal.
+func (s Signal) Message() Message {
+	m := Message{Operation: &s.Operation, ID: s.ID, Signal: true}
+	if s.Input != nil {
+		input := string(s.Input)
+		m.Input = &input
+	}
+	if !s.ScheduledAt.IsZero() {
+		m.Due = s.ScheduledAt.UTC().Format(TimeFormat)
+	}
+	return m
+}

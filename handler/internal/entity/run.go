@@ -1,0 +1,162 @@
+package entity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Function runs one operation: on the state, JSON or nil, with the input, JSON or nil. It returns the result and the state
+// afterwards, either of them nil for none.
+type Function func(ctx context.Context, state, input []byte) (result, after []byte, err error)
+
+// Class is the code of one function's entities: its operations, by lower-case name.
+type Class struct {
+	Name       string // of the function, as its operations have it
+	Operations map[string]Function
+	Problem    error // why it cannot be used
+}
+
+// Error is an operation's error that has a type of its own.
+type Error struct {
+	Type string
+	Err  error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error without its type.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Run is the run of a batch. What it has done so far can be had while it goes on.
+type Run struct {
+	batch *Batch
+	class *Class
+	limit int // of a result's and a state's size in bytes, 0: none
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	result Result
+	closed bool
+	began  time.Time // the operation that is running
+}
+
+// NewRun makes a run of the batch.
+func NewRun(b *Batch, c *Class, limit int, log *slog.Logger) *Run {
+	return &Run{batch: b, class: c, limit: limit, log: log, result: Result{State: b.State}}
+}
+
+// Do runs the operations, each on the state that the one before left. One that fails, by an error or a panic, leaves the
+// state as it was and has nothing done.
+func (r *Run) Do(ctx context.Context) {
+	for _, o := range r.batch.Operations {
+		if !r.begin() {
+			return
+		}
+		scope := newScope(r.batch.ID, o.RequestID)
+		result, after, err := r.operate(context.WithValue(ctx, scopeKey{}, scope), o)
+		if err == nil {
+			err = r.check(o, result, after)
+		}
+		if !r.end(o, result, after, scope, err) {
+			return
+		}
+	}
+}
+
+func (r *Run) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.began = time.Now()
+	return !r.closed
+}
+
+// end takes up how an operation has ended, unless the run was given up meanwhile.
+func (r *Run) end(o Operation, result, after []byte, scope *Scope, err error) bool {
+	actions, deleted := scope.close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed:
+		return false
+	case err != nil:
+		f := failureOf(err)
+		r.log.Error("entity operation failed", "operation", o.Name, "error", f.Message)
+		r.result.Outcomes = append(r.result.Outcomes, Outcome{Failure: f, Start: r.began, End: time.Now()})
+		return true
+	case deleted:
+		after = nil
+	}
+	r.result.State = after
+	r.result.Actions = append(r.result.Actions, actions...)
+	r.result.Outcomes = append(r.result.Outcomes, Outcome{Result: result, Start: r.began, End: time.Now()})
+	return true
+}
+
+func (r *Run) operate(ctx context.Context, o Operation) (result, after []byte, err error) {
+	f := r.class.Operations[strings.ToLower(o.Name)]
+	if f == nil {
+		return nil, nil, &Error{NotFoundType, fmt.Errorf("entity %s has no operation %q", r.class.Name, o.Name)}
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			r.log.Error("entity operation panicked", "operation", o.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = &Error{PanicType, fmt.Errorf("panic: %v", p)}
+		}
+	}()
+	result, after, err = f(ctx, r.result.State, o.Input)
+	if err != nil {
+		err = named(err)
+	}
+	return result, after, err
+}
+
+// named keeps an error's text: asking for it runs the function's own code, which may panic.
+func named(err error) error {
+	if typed := (*Error)(nil); errors.As(err, &typed) {
+		return &Error{typed.Type, errors.New(err.Error())}
+	}
+	return errors.New(err.Error())
+}
+
+func (r *Run) check(o Operation, result, after []byte) error {
+	for what, value := range map[string][]byte{"result": result, "state": after} {
+		if r.limit > 0 && len(value) > r.limit {
+			return fmt.Errorf("the %s of operation %s has %d bytes, the limit is %d (setting HANDLER_MAX_BODY_BYTES): store it elsewhere and keep where it is",
+				what, o.Name, len(value), r.limit)
+		}
+	}
+	return nil
+}
+
+func failureOf(err error) *Failure {
+	if typed := (*Error)(nil); errors.As(err, &typed) {
+		return &Failure{Type: typed.Type, Message: err.Error()}
+	}
+	return &Failure{Type: FailedType, Message: err.Error()}
+}
+
+// Result ends the run and returns what it has done.
+func (r *Run) Result() *Result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	return &r.result
+}
+
+// GiveUp ends the run while an operation is running, which fails for that reason. The operations behind it are left out,
+// so that the host asks for them again.
+func (r *Run) GiveUp(kind, message string) *Result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed && len(r.result.Outcomes) < len(r.batch.Operations) {
+		r.result.Outcomes = append(r.result.Outcomes, Outcome{Failure: &Failure{Type: kind, Message: message}, Start: r.began, End: time.Now()})
+	}
+	r.closed = true
+	return &r.result
+}
