@@ -36,6 +36,7 @@ import (
 	"github.com/microsoft/durabletask-go/task"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/invocation"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
@@ -56,11 +57,13 @@ type Env struct {
 	t             testing.TB
 	activities    map[string]*activity
 	orchestrators map[string]task.Orchestrator
+	classes       map[string]*durable.EntityClass // by lower-case name
+	entities      map[string]*entityState         // by instance id
 	instances     map[string]*instance
 	queue         queue
 	sent          int // messages
 	now           time.Time
-	turns         int
+	steps, turns  int
 	logs          strings.Builder
 	result        *Result
 }
@@ -84,6 +87,7 @@ type Result struct {
 	Turns        int                     // of all orchestrations
 	Scheduled    map[string]int          // activities, timers and children in the history of each orchestration, by instance id
 	Logs         string                  // lines of ReplayLog, by all orchestrations
+	Entities     map[string]string       // the states of the entities in the end, JSON, by instance id: @name@key
 }
 
 // New returns an environment without activities.
@@ -92,6 +96,8 @@ func New(t testing.TB) *Env {
 		t:             t,
 		activities:    map[string]*activity{},
 		orchestrators: map[string]task.Orchestrator{},
+		classes:       map[string]*durable.EntityClass{},
+		entities:      map[string]*entityState{},
 		instances:     map[string]*instance{},
 		now:           Begin,
 		result:        &Result{Outputs: map[string][]string{}},
@@ -156,7 +162,7 @@ func (e *Env) Run(o task.Orchestrator, input any) *Result {
 	e.orchestrators[name] = o
 	root := e.start(RootID, name, e.marshal(input), nil, 0)
 	for e.queue.Len() > 0 && !historyevent.IsEnd(root.status) {
-		if e.turns++; e.turns > maxTurns {
+		if e.steps++; e.steps > maxTurns {
 			e.t.Fatalf("the orchestration has not ended after %d turns", maxTurns)
 		}
 		e.step()
@@ -168,6 +174,8 @@ func (e *Env) Run(o task.Orchestrator, input any) *Result {
 		r.Scheduled[id] = len(i.scheduled)
 	}
 	r.Elapsed, r.Turns, r.Logs = e.now.Sub(Begin), e.turns, e.logs.String()
+	e.drain()
+	r.Entities = e.states()
 	return r
 }
 
@@ -189,6 +197,11 @@ func (e *Env) step() {
 	for e.queue.Len() > 0 && e.queue[0].at.Equal(first.at) && e.queue[0].to == first.to {
 		events = append(events, heap.Pop(&e.queue).(message).event)
 	}
+	if isEntity(first.to) {
+		e.deliver(first.to, events)
+		return
+	}
+	e.turns++
 	slices.SortStableFunc(events, func(a, b *backend.HistoryEvent) int { return cmp.Compare(rank(a), rank(b)) })
 	if i := e.instances[first.to]; i != nil && !historyevent.IsEnd(i.status) {
 		i.turn(events)
@@ -283,3 +296,6 @@ func (q *queue) Pop() any {
 	*q = (*q)[:len(*q)-1]
 	return last
 }
+
+// drop takes the first message away.
+func (q *queue) drop() { heap.Pop(q) }

@@ -168,6 +168,10 @@ func (i *instance) compare(scheduled map[int32]step) {
 func (i *instance) act(result replay.Result) {
 	e := i.env
 	for _, a := range result.Response.Actions {
+		event := a.GetSendEvent()
+		if i.sendMessage(a.Id, a.ProtoReflect().GetUnknown(), event.GetInstance().GetInstanceId(), event.GetName(), event.GetData().GetValue()) {
+			continue
+		}
 		switch {
 		case a.GetScheduleTask() != nil:
 			s := a.GetScheduleTask()

@@ -152,3 +152,44 @@ func (s Signal) Message() Message {
 	}
 	return m
 }
+
+// Response is the response to a call that ended so.
+func (o Outcome) Response() Response {
+	if o.Failure != nil {
+		return Response{FailureDetails: o.Failure.response()}
+	}
+	if o.Result == nil {
+		return Response{}
+	}
+	result := string(o.Result)
+	return Response{Result: &result}
+}
+
+func (f *Failure) response() *ResponseFailure {
+	r := &ResponseFailure{ErrorType: f.Type, ErrorMessage: f.Message, Properties: map[string]any{}}
+	if f.StackTrace != "" {
+		r.StackTrace = &f.StackTrace
+	}
+	if f.Inner != nil {
+		r.InnerFailure = f.Inner.response()
+	}
+	return r
+}
+
+// NotDispatched is the response to a call that reached no code.
+func NotDispatched(details *ResponseFailure) Response {
+	return Response{Result: &details.ErrorMessage, ExceptionType: "entity dispatch failed", FailureDetails: details}
+}
+
+// NoFunction is why a call of an entity whose function does not exist fails.
+func NoFunction(name string, known []string) *ResponseFailure {
+	quoted := make([]string, len(known))
+	for i, k := range known {
+		quoted[i] = "'" + k + "'"
+	}
+	return &ResponseFailure{
+		ErrorType: "EntityFunctionNotFound", IsNonRetriable: true,
+		ErrorMessage: "The function '" + name + "' doesn't exist, is disabled, or is not an entity function. " +
+			"Additional info: The following are the known entity functions: " + strings.Join(quoted, ", ") + ".",
+	}
+}

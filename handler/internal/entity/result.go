@@ -116,7 +116,7 @@ func appendTime(m []byte, field protowire.Number, t time.Time) []byte {
 	return appendMessage(m, field, stamp)
 }
 
-// DecodeResult is the reverse of Encode, for hosts. It leaves out when operations began and ended.
+// DecodeResult is the reverse of Encode, for hosts.
 func DecodeResult(text string) (*Result, error) {
 	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
@@ -148,12 +148,19 @@ func DecodeResult(text string) (*Result, error) {
 
 func decodeOutcome(raw []byte) (o Outcome, err error) {
 	err = eachField(raw, func(kind protowire.Number, content []byte) error {
+		if kind == 2 {
+			o.Failure = &Failure{}
+		}
 		return eachField(content, func(number protowire.Number, value []byte) (err error) {
 			switch {
 			case number == 1 && kind == 1:
 				o.Result, err = stringValue(value)
 			case number == 1 && kind == 2:
 				o.Failure, err = decodeFailure(value, 0)
+			case number == 2:
+				o.Start = decodeTime(value)
+			case number == 3:
+				o.End = decodeTime(value)
 			}
 			return err
 		})
