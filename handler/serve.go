@@ -121,12 +121,13 @@ func (s *server) answerUnread(w http.ResponseWriter, r *http.Request, c *call, e
 		s.refuse(w, r, statusOf(err), fmt.Sprintf("request to %s: %v", c.name, err))
 		return
 	}
-	c.logger.Warn("put off, the host asks again", "instance", p.instance, "reason", p.reason)
 	drain(w, r)
 	if c.entity != nil {
+		c.logger.Warn("operations put off, the host asks again", "reason", p.reason)
 		s.answer(w, c, operations(&entity.Result{Refused: true}))
 		return
 	}
+	c.logger.Warn("turn put off, the host asks again", "instance", p.instance, "reason", p.reason)
 	s.answer(w, c, s.actions(c, replay.Result{ExecutionResults: wire.PutOff(p.instance, p.first)}))
 }
 

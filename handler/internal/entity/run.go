@@ -125,13 +125,15 @@ func named(err error) error {
 }
 
 func (r *Run) check(o Operation, result, after []byte) error {
-	for what, value := range map[string][]byte{"result": result, "state": after} {
-		if r.limit > 0 && len(value) > r.limit {
-			return fmt.Errorf("the %s of operation %s has %d bytes, the limit is %d (setting HANDLER_MAX_BODY_BYTES): store it elsewhere and keep where it is",
-				what, o.Name, len(value), r.limit)
-		}
+	what, size := "result", len(result)
+	if len(after) > size {
+		what, size = "state", len(after)
 	}
-	return nil
+	if r.limit == 0 || size <= r.limit {
+		return nil
+	}
+	return fmt.Errorf("the %s of operation %s has %d bytes, the limit is %d (setting HANDLER_MAX_BODY_BYTES): store it elsewhere and keep where it is",
+		what, o.Name, size, r.limit)
 }
 
 func failureOf(err error) *Failure {
