@@ -77,6 +77,7 @@ type Environment struct {
 	Stdout, Stderr io.Writer
 
 	app App
+	url string // of the port that the local host is served on
 }
 
 // exit is an error that chooses the exit code. Without an inner error nothing is printed.

@@ -52,6 +52,7 @@ func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Ins
 	e.catchSignals()
 	host, err := local.Open(context.WithoutCancel(e.Context), local.Options{
 		Root:       ".",
+		URL:        e.url,
 		DataDir:    dir,
 		Handler:    h,
 		Settings:   os.Getenv,

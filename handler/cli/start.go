@@ -45,6 +45,7 @@ func (c *startCommand) Run(e *Environment) error {
 		return fmt.Errorf("cannot take messages: %w", err)
 	}
 	defer listener.Close()
+	e.url = "http://" + listener.Addr().String()
 	console := &console{w: e.Stdout, result: e.app.Result}
 	h, err := e.open(dir, e.Stderr, console.instance, console.line)
 	if address := runningAt(dir); address != "" && errors.As(err, new(*local.BusyError)) {
@@ -62,7 +63,7 @@ func (c *startCommand) Run(e *Environment) error {
 		console.printf("  %s: %s\n", f.Name, f.Trigger)
 	}
 	console.printf("Messages go to http://%s/admin/functions/<function> as {\"input\":\"<message>\"}; what is kept is in %s\n", listener.Addr(), dir)
-	err = serve(e.Context, listener, h.Admin())
+	err = serve(e.Context, listener, h.Handler())
 	if err == nil {
 		h.stop(e.Stderr)
 		err = h.printLeft(console)

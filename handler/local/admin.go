@@ -1,6 +1,7 @@
 package local
 
 import (
+	"crypto/hmac"
 	"encoding/json"
 	"errors"
 	"io"
@@ -12,10 +13,37 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"example.com/durablefunctions/handler/internal/loopback"
+	"example.com/durablefunctions/handler/local/internal/manage"
 )
 
 // maxAdminBody bounds what the admin endpoint reads.
 const maxAdminBody = 64 << 20
+
+// Handler is all that the host serves on one port: the admin endpoint (see [Host.Admin]) and the Durable HTTP API at
+// /runtime/webhooks/durabletask, with the real host's routes and answers and without its keys. It answers 403 to anything but a loopback name
+// in Host, to other web sites, and to a browser that writes without the token of this host's own page.
+func (h *Host) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", h.Admin())
+	mux.Handle(manage.HTTPPath+"/", loopbackOnly(h.ownPages(manage.NewHTTP(h.hub, h.app.Host.HubName, h.log))))
+	return mux
+}
+
+// tokenHeader is where this host's own page shows that it is that.
+const tokenHeader = "X-Dashboard-Token"
+
+// ownPages lets a browser read, and write for this host's own page only: any page on this machine is a loopback origin.
+func (h *Host) ownPages(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		browser := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
+		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+		if browser && !reads && !hmac.Equal([]byte(r.Header.Get(tokenHeader)), []byte(h.token)) {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
 
 // Admin is the Functions admin endpoint: POST /admin/functions/{name} with {"input":"<message text>"} puts a message
 // into the inbox of a function with a message trigger, and answers as the real host does: 202 once the message is on

@@ -105,7 +105,7 @@ func (h *Host) Deliver(ctx context.Context, function string, m Message) (Deliver
 	}
 	caller := h.sidecar.NewCaller()
 	defer h.sidecar.Forget(caller)
-	client := funchost.Client{TaskHub: h.app.Host.HubName, Address: h.sidecar.Address, Token: caller.Token}
+	client := funchost.Client{TaskHub: h.app.Host.HubName, Address: h.sidecar.Address, Token: caller.Token, URL: h.url}
 	m = m.WithDefaults()
 	err := h.tryUntilDone(f, func(try funchost.Try) error {
 		a, err := h.invoke(ctx, f, try, funchost.MessageRequest(f, try, funchost.Message(m), client))

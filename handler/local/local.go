@@ -36,8 +36,8 @@
 // dead letter, which [DeadLetters] lists and [Resubmit] puts back. An orchestration that has ended is deleted after
 // Retention.
 //
-// The durable client finds TaskHubSidecarService on a free loopback port, which the client binding names. Rewinding and
-// listing instances are not implemented.
+// The durable client finds TaskHubSidecarService on a free loopback port, which the client binding names. [Host.Handler] is
+// the Durable HTTP API beside it, and the admin endpoint.
 //
 // A sendGrid output is sent through SendGrid if the setting that its apiKey names has a value; else each mail becomes a
 // file in DataDir/mails. Outputs of other types become files in DataDir/outputs. Of the triggers it knows
@@ -46,6 +46,7 @@ package local
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -77,6 +78,7 @@ type Options struct {
 	Settings func(name string) string // app settings; none if nil
 	Environ  []string                 // overrides of host.json, in the form of os.Environ
 	Logger   *slog.Logger             // nothing is logged if nil
+	URL      string                   // where Handler is served, "http://127.0.0.1:7071"; the client binding's httpBaseUrl is below it
 
 	// OnInstance is called when an instance has had its first turn, when its custom status changes and when it ends: never for two
 	// changes of one instance at a time. It holds that instance up.
@@ -151,6 +153,8 @@ type Host struct {
 	functions  map[string]config.Function // by lower-case name
 	dataDir    string
 	settings   func(string) string
+	url        string
+	token      string // of the writes of a browser
 	log        *slog.Logger
 	onConsole  func(function, line string)
 	onInstance func(Instance)
@@ -198,7 +202,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 }
 
 func newHost(ctx context.Context, o Options, app *config.App) *Host {
-	h := &Host{app: app, functions: map[string]config.Function{}, settings: o.Settings, log: o.Logger, onConsole: o.OnConsole, onInstance: o.OnInstance, putOffUnit: o.putOffUnit, maxMessageBytes: o.MaxMessageBytes}
+	h := &Host{app: app, functions: map[string]config.Function{}, settings: o.Settings, url: o.URL, token: rand.Text(), log: o.Logger, onConsole: o.OnConsole, onInstance: o.OnInstance, putOffUnit: o.putOffUnit, maxMessageBytes: o.MaxMessageBytes}
 	for name, f := range app.Functions {
 		h.functions[strings.ToLower(name)] = f
 	}

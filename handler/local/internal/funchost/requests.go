@@ -1,6 +1,7 @@
 package funchost
 
 import (
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"strconv"
@@ -146,6 +147,7 @@ type Client struct {
 	TaskHub string // unless the binding names another
 	Address string // host:port of the durable client's service
 	Token   string // which that service asks for; the durable client takes it from the URL's user
+	URL     string // of the host's HTTP port; empty if it has none
 }
 
 func (c Client) binding(b config.Binding) []byte {
@@ -160,7 +162,7 @@ func (c Client) binding(b config.Binding) []byte {
 	}
 	o.set("requiredQueryStringParameters", once(""))
 	o.set("rpcBaseUrl", once("http://"+c.Token+"@"+c.Address))
-	o.set("httpBaseUrl", once("http://"+c.Address+"/runtime/webhooks/durabletask"))
+	o.set("httpBaseUrl", once(cmp.Or(c.URL, "http://"+c.Address)+"/runtime/webhooks/durabletask"))
 	o.set("useForwardedHost", []byte("false"))
 	o.set("maxGrpcMessageSizeInBytes", []byte(strconv.Itoa(advertisedMessageSize)))
 	o.set("grpcHttpClientTimeout", twice("00:01:40"))

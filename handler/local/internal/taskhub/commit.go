@@ -63,8 +63,8 @@ func (c *commit) run(t tx) error {
 func (c *commit) load(t tx) (Instance, error) {
 	before := Instance{ID: c.id}
 	var created int64
-	err := t.queryRow("SELECT name, parent, root, status, custom_status, created FROM instances WHERE id = ? AND execution = ?", c.id, c.turn.execution).
-		Scan(&before.Name, &before.Parent, &c.root, &before.Status, &before.CustomStatus, &created)
+	err := t.queryRow("SELECT name, parent, root, status, custom_status, output, created FROM instances WHERE id = ? AND execution = ?", c.id, c.turn.execution).
+		Scan(&before.Name, &before.Parent, &c.root, &before.Status, &before.CustomStatus, &before.Output, &created)
 	before.CreatedAt = fromNanos(created)
 	return before, err
 }
@@ -205,6 +205,9 @@ func (c *commit) storeInstance(t tx, before Instance) error {
 		after.CustomStatus = sent.GetValue() // a turn that sends none erases it, but for the first one of a generation
 	}
 	after.Output = c.output()
+	if !isFinished(after.Status) {
+		after.Output = c.reason(before.Output)
+	}
 	if before.Status == api.RUNTIME_STATUS_PENDING && len(c.state.OldEvents()) == 0 {
 		c.started = &Instance{ID: c.id, Name: before.Name, Parent: before.Parent, Status: api.RUNTIME_STATUS_RUNNING, CreatedAt: before.CreatedAt, LastUpdatedAt: after.LastUpdatedAt}
 	}
@@ -245,6 +248,19 @@ func (c *commit) end() (completed, terminated *backend.HistoryEvent) {
 		}
 	}
 	return completed, terminated
+}
+
+// reason is why an instance was suspended or resumed last, which the host shows as the output of one that has not ended.
+func (c *commit) reason(before string) string {
+	for _, e := range c.state.NewEvents() {
+		switch {
+		case e.GetExecutionSuspended() != nil:
+			before = e.GetExecutionSuspended().GetInput().GetValue()
+		case e.GetExecutionResumed() != nil:
+			before = e.GetExecutionResumed().GetInput().GetValue()
+		}
+	}
+	return before
 }
 
 // output is the result, or in plain text why there is none.

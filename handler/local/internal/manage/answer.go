@@ -1,0 +1,152 @@
+package manage
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"example.com/durablefunctions/handler/internal/newtonsoft"
+)
+
+// answer is an error that is the host's answer to a request; without a body it is the status alone.
+type answer struct {
+	status int
+	body   []byte
+}
+
+func (a *answer) Error() string { return fmt.Sprintf("answered %d: %s", a.status, a.body) }
+
+func answered(status int) error { return &answer{status: status} }
+
+// refused is an answer that is a JSON string.
+func refused(status int, text string) error { return &answer{status: status, body: quote(text)} }
+
+// exception is an answer that shows a .NET exception. The host adds a stack trace, which says where in its sources that was.
+func exception(status int, what, kind, text string) error {
+	o := &object{}
+	o.text("Message", what)
+	o.text("ExceptionMessage", text)
+	o.text("ExceptionType", kind)
+	o.set("StackTrace", []byte("null"))
+	return &answer{status: status, body: o.bytes()}
+}
+
+func wentWrong(kind, text string) error {
+	return exception(http.StatusInternalServerError, "Something went wrong while processing your request", kind, text)
+}
+
+func wrongArgument(err error) error {
+	return exception(http.StatusBadRequest, "One or more of the arguments submitted is incorrect", "System.ArgumentException", err.Error())
+}
+
+// invalidJSON says what the host's parser says where it can be told: of a text that does not begin as JSON does.
+func invalidJSON(body []byte, err error) error {
+	kind, text := "Newtonsoft.Json.JsonReaderException", err.Error()
+	if refusal := (*newtonsoft.Error)(nil); errors.As(err, &refusal) {
+		kind, text = refusal.Type, refusal.Message
+	}
+	if begin := strings.TrimSpace(string(body)); begin != "" && !strings.ContainsRune(`{["-0123456789`, rune(begin[0])) {
+		first, _ := utf8.DecodeRuneInString(begin)
+		text = fmt.Sprintf("Unexpected character encountered while parsing value: %c. Path '', line 0, position 0.", first)
+	}
+	return exception(http.StatusBadRequest, "Invalid JSON content", kind, text)
+}
+
+func message(text string) []byte {
+	o := &object{}
+	o.text("Message", text)
+	return o.bytes()
+}
+
+// fail answers with an error.
+func (c *call) fail(err error) {
+	a := (*answer)(nil)
+	if !errors.As(err, &a) {
+		if c.r.Context().Err() != nil {
+			return // nobody waits for it
+		}
+		c.log.Error("a call of the durable HTTP API failed", "method", c.r.Method, "path", c.r.URL.Path, "error", err)
+		errors.As(wentWrong("System.Exception", err.Error()), &a)
+	}
+	if a.body == nil {
+		c.w.WriteHeader(a.status)
+		return
+	}
+	_ = c.send(a.status, a.body)
+}
+
+// send writes JSON. Its error is always nil: a caller that has gone away is none of ours.
+func (c *call) send(status int, body []byte) error {
+	c.w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	c.w.WriteHeader(status)
+	_, _ = c.w.Write(body)
+	return nil
+}
+
+// param returns a query parameter by its name in any case; several of one name are joined with commas, as .NET does.
+func (c *call) param(name string) string {
+	var values []string
+	for key, list := range c.query {
+		if strings.EqualFold(key, name) {
+			values = append(values, list...)
+		}
+	}
+	return strings.Join(values, ",")
+}
+
+func (c *call) isTrue(name string) bool {
+	return strings.EqualFold(strings.TrimSpace(c.param(name)), "true")
+}
+func (c *call) isFalse(name string) bool {
+	return strings.EqualFold(strings.TrimSpace(c.param(name)), "false")
+}
+
+// int is 0 if there is no number.
+func (c *call) int(name string) int {
+	n, _ := strconv.Atoi(strings.TrimSpace(c.param(name)))
+	return n
+}
+
+func (c *call) seconds(name string) (time.Duration, bool) {
+	n, err := strconv.ParseFloat(strings.TrimSpace(c.param(name)), 64)
+	if err != nil || math.IsNaN(n) || n < 0 {
+		return 0, false
+	}
+	return time.Duration(min(n, maxWait.Seconds()) * float64(time.Second)), true
+}
+
+// timeLayouts are the ways of writing a time that .NET understands and people use; without a zone it is UTC.
+var timeLayouts = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly, "01/02/2006", "01/02/2006 15:04:05"}
+
+func (c *call) time(name string) (time.Time, bool) {
+	text := strings.TrimSpace(c.param(name))
+	for _, layout := range timeLayouts {
+		if t, err := time.Parse(layout, strings.ReplaceAll(text, " +", "+")); err == nil {
+			return t, true
+		}
+	}
+	if t, err := time.Parse(time.RFC3339Nano, strings.ReplaceAll(text, " ", "+")); err == nil { // a + that was not escaped
+		return t, true
+	}
+	return time.Time{}, false
+}
+
+// object is a JSON object whose properties keep their order.
+type object struct{ fields []byte }
+
+func (o *object) set(name string, value []byte) {
+	if len(o.fields) > 0 {
+		o.fields = append(o.fields, ',')
+	}
+	o.fields = append(append(append(o.fields, quote(name)...), ':'), value...)
+}
+
+func (o *object) text(name, value string) { o.set(name, quote(value)) }
+
+func (o *object) bytes() []byte { return append(append([]byte{'{'}, o.fields...), '}') }

@@ -1,0 +1,300 @@
+package manage
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/microsoft/durabletask-go/backend"
+
+	"example.com/durablefunctions/handler/internal/newtonsoft"
+	"example.com/durablefunctions/handler/local/internal/funchost"
+	"example.com/durablefunctions/handler/local/internal/taskhub"
+)
+
+// describe shows an instance as the HTTP API does.
+func describe(i taskhub.Instance) *object {
+	o := &object{}
+	o.text("name", i.Name)
+	o.text("instanceId", i.ID)
+	if i.Parent != "" {
+		o.text("parentInstanceId", i.Parent)
+	}
+	o.text("runtimeStatus", funchost.StatusName(i.Status))
+	o.set("input", valueOf(i.Input))
+	o.set("customStatus", valueOf(i.CustomStatus))
+	o.set("output", valueOf(i.Output))
+	o.text("createdTime", seconds(i.CreatedAt))
+	o.text("lastUpdatedTime", seconds(i.LastUpdatedAt))
+	return o
+}
+
+func seconds(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
+
+// valueOf shows what is stored of a value: JSON as it is, other text as a string, nothing as null. The extension would show only the
+// beginning of a text that begins like JSON.
+func valueOf(text string) []byte {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return null
+	}
+	if value, err := newtonsoft.Input([]byte(text)); err == nil {
+		return value
+	}
+	return quote(text)
+}
+
+// quote is a JSON string as Newtonsoft writes it: only what must be is escaped.
+func quote(text string) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(text) // a string can be encoded
+	quoted := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	if value, err := newtonsoft.Input(quoted); err == nil {
+		return value
+	}
+	return quoted
+}
+
+// scheduled is what an activity's or a child's end tells of its beginning.
+type scheduled struct {
+	at          time.Time
+	name, input string
+	hasInput    bool
+}
+
+// history shows events as the HTTP API does: what was scheduled is shown by its end only, once it has one, and turns are not shown.
+type history struct {
+	inputs, outputs bool
+	activities      map[int32]scheduled
+	children        map[int32]scheduled
+	ended           map[string]bool // kind and id
+}
+
+func historyJSON(events []*backend.HistoryEvent, inputs, outputs bool) []byte {
+	h := history{inputs: inputs, outputs: outputs, activities: map[int32]scheduled{}, children: map[int32]scheduled{}, ended: map[string]bool{}}
+	for _, e := range events {
+		h.note(e)
+	}
+	list := []byte{'['}
+	for _, e := range events {
+		o := h.show(e)
+		if o == nil {
+			continue
+		}
+		if len(list) > 1 {
+			list = append(list, ',')
+		}
+		list = append(list, o.bytes()...)
+	}
+	return append(list, ']')
+}
+
+func (h *history) note(e *backend.HistoryEvent) {
+	at := e.GetTimestamp().AsTime()
+	switch {
+	case e.GetTaskScheduled() != nil:
+		s := e.GetTaskScheduled()
+		h.activities[e.GetEventId()] = scheduled{at, s.GetName(), s.GetInput().GetValue(), s.GetInput() != nil}
+	case e.GetSubOrchestrationInstanceCreated() != nil:
+		s := e.GetSubOrchestrationInstanceCreated()
+		h.children[e.GetEventId()] = scheduled{at, s.GetName(), s.GetInput().GetValue(), s.GetInput() != nil}
+	case e.GetTaskCompleted() != nil:
+		h.ended[activityKey(e.GetTaskCompleted().GetTaskScheduledId())] = true
+	case e.GetTaskFailed() != nil:
+		h.ended[activityKey(e.GetTaskFailed().GetTaskScheduledId())] = true
+	case e.GetSubOrchestrationInstanceCompleted() != nil:
+		h.ended[childKey(e.GetSubOrchestrationInstanceCompleted().GetTaskScheduledId())] = true
+	case e.GetSubOrchestrationInstanceFailed() != nil:
+		h.ended[childKey(e.GetSubOrchestrationInstanceFailed().GetTaskScheduledId())] = true
+	}
+}
+
+func activityKey(id int32) string { return "activity " + strconv.Itoa(int(id)) }
+func childKey(id int32) string    { return "child " + strconv.Itoa(int(id)) }
+
+var null = []byte("null")
+
+// show returns an event, nil if it is not shown. The order of the properties is the extension's.
+func (h *history) show(e *backend.HistoryEvent) *object {
+	o := &object{}
+	var end *scheduled
+	switch {
+	case e.GetOrchestratorStarted() != nil, e.GetOrchestratorCompleted() != nil,
+		e.GetTaskScheduled() != nil && h.ended[activityKey(e.GetEventId())],
+		e.GetSubOrchestrationInstanceCreated() != nil && h.ended[childKey(e.GetEventId())]:
+		return nil
+	case e.GetTaskScheduled() != nil, e.GetSubOrchestrationInstanceCreated() != nil:
+		h.showScheduled(o, e)
+	case e.GetTaskCompleted() != nil, e.GetTaskFailed() != nil, e.GetSubOrchestrationInstanceCompleted() != nil, e.GetSubOrchestrationInstanceFailed() != nil:
+		end = h.showEnd(o, e)
+	case e.GetExecutionStarted() != nil, e.GetExecutionCompleted() != nil, e.GetExecutionTerminated() != nil, e.GetExecutionSuspended() != nil, e.GetExecutionResumed() != nil:
+		h.showExecution(o, e)
+	default:
+		h.showOther(o, e)
+	}
+	o.text("Timestamp", ticks(e.GetTimestamp().AsTime())+"Z")
+	if s := e.GetExecutionStarted(); s != nil {
+		o.text("FunctionName", s.GetName())
+	}
+	if end != nil {
+		o.text("ScheduledTime", ticks(end.at)+"+00:00")
+		o.text("FunctionName", end.name)
+		h.input(o, end.input, end.hasInput)
+	}
+	return o
+}
+
+// ticks is a time of .NET's, which counts tenths of a microsecond.
+func ticks(t time.Time) string { return t.UTC().Truncate(100).Format("2006-01-02T15:04:05.9999999") }
+
+func (h *history) input(o *object, text string, has bool) {
+	switch {
+	case h.inputs && has:
+		o.text("Input", text)
+	case h.inputs:
+		o.set("Input", null)
+	}
+}
+
+func (h *history) result(o *object, text string) {
+	if h.outputs {
+		o.set("Result", valueOf(text))
+	}
+}
+
+func (h *history) showScheduled(o *object, e *backend.HistoryEvent) {
+	if s := e.GetTaskScheduled(); s != nil {
+		o.text("EventType", "TaskScheduled")
+		o.text("Name", s.GetName())
+		h.input(o, s.GetInput().GetValue(), s.GetInput() != nil)
+		o.set("ParentTraceContext", null)
+		o.set("Tags", null)
+		return
+	}
+	s := e.GetSubOrchestrationInstanceCreated()
+	o.text("EventType", "SubOrchestrationInstanceCreated")
+	o.text("Name", s.GetName())
+	o.text("InstanceId", s.GetInstanceId())
+	h.input(o, s.GetInput().GetValue(), s.GetInput() != nil)
+	o.set("ClientSpanId", null)
+	o.set("Tags", null)
+}
+
+// showEnd returns the beginning of what has ended.
+func (h *history) showEnd(o *object, e *backend.HistoryEvent) *scheduled {
+	var begun scheduled
+	var ok bool
+	failure := func(kind, reason string, d *backend.TaskFailureDetails) {
+		o.text("EventType", kind)
+		o.set("Reason", orNull(reason))
+		o.set("Details", null)
+		o.set("FailureDetails", failureJSON(d))
+	}
+	switch {
+	case e.GetTaskCompleted() != nil:
+		t := e.GetTaskCompleted()
+		o.text("EventType", "TaskCompleted")
+		h.result(o, t.GetResult().GetValue())
+		begun, ok = h.activities[t.GetTaskScheduledId()]
+	case e.GetTaskFailed() != nil:
+		begun, ok = h.activities[e.GetTaskFailed().GetTaskScheduledId()]
+		failure("TaskFailed", "Function '"+begun.name+"' failed with an unhandled exception.", e.GetTaskFailed().GetFailureDetails())
+	case e.GetSubOrchestrationInstanceCompleted() != nil:
+		t := e.GetSubOrchestrationInstanceCompleted()
+		o.text("EventType", "SubOrchestrationInstanceCompleted")
+		h.result(o, t.GetResult().GetValue())
+		begun, ok = h.children[t.GetTaskScheduledId()]
+	default:
+		details := e.GetSubOrchestrationInstanceFailed().GetFailureDetails()
+		failure("SubOrchestrationInstanceFailed", details.GetErrorMessage(), details)
+		begun, ok = h.children[e.GetSubOrchestrationInstanceFailed().GetTaskScheduledId()]
+	}
+	if !ok {
+		return nil
+	}
+	return &begun
+}
+
+func (h *history) showExecution(o *object, e *backend.HistoryEvent) {
+	switch {
+	case e.GetExecutionStarted() != nil:
+		s := e.GetExecutionStarted()
+		o.text("EventType", "ExecutionStarted")
+		h.input(o, s.GetInput().GetValue(), s.GetInput() != nil)
+		o.set("Correlation", null)
+		o.set("ParentTraceContext", null)
+		scheduled := null
+		if at := s.GetScheduledStartTimestamp(); at != nil {
+			scheduled = quote(ticks(at.AsTime()) + "Z")
+		}
+		o.set("ScheduledStartTime", scheduled)
+		o.set("Generation", []byte("0"))
+		o.set("GenerateNewTrace", []byte("false"))
+	case e.GetExecutionCompleted() != nil:
+		c := e.GetExecutionCompleted()
+		o.text("EventType", "ExecutionCompleted")
+		o.text("OrchestrationStatus", funchost.StatusName(c.GetOrchestrationStatus()))
+		h.result(o, c.GetResult().GetValue())
+		o.set("FailureDetails", failureJSON(c.GetFailureDetails()))
+	case e.GetExecutionTerminated() != nil:
+		o.text("EventType", "ExecutionTerminated")
+		h.input(o, e.GetExecutionTerminated().GetInput().GetValue(), true)
+	case e.GetExecutionSuspended() != nil:
+		o.text("EventType", "ExecutionSuspended")
+		o.set("Reason", orNull(e.GetExecutionSuspended().GetInput().GetValue()))
+	default:
+		o.text("EventType", "ExecutionResumed")
+		o.set("Reason", orNull(e.GetExecutionResumed().GetInput().GetValue()))
+	}
+}
+
+func (h *history) showOther(o *object, e *backend.HistoryEvent) {
+	switch {
+	case e.GetTimerCreated() != nil:
+		o.text("EventType", "TimerCreated")
+		o.text("FireAt", ticks(e.GetTimerCreated().GetFireAt().AsTime())+"Z")
+	case e.GetTimerFired() != nil:
+		o.text("EventType", "TimerFired")
+		o.text("FireAt", ticks(e.GetTimerFired().GetFireAt().AsTime())+"Z")
+	case e.GetEventSent() != nil:
+		s := e.GetEventSent()
+		o.text("EventType", "EventSent")
+		o.text("InstanceId", s.GetInstanceId())
+		o.text("Name", s.GetName())
+		h.input(o, s.GetInput().GetValue(), s.GetInput() != nil)
+	case e.GetEventRaised() != nil:
+		r := e.GetEventRaised()
+		o.text("EventType", "EventRaised")
+		o.text("Name", r.GetName())
+		h.input(o, r.GetInput().GetValue(), r.GetInput() != nil)
+		o.set("ParentTraceContext", null)
+	default:
+		o.text("EventType", "GenericEvent")
+		o.set("Data", orNull(e.GetGenericEvent().GetData().GetValue()))
+	}
+}
+
+func orNull(text string) []byte {
+	if text == "" {
+		return null
+	}
+	return quote(text)
+}
+
+func failureJSON(d *backend.TaskFailureDetails) []byte {
+	if d == nil {
+		return null
+	}
+	o := &object{}
+	o.text("ErrorType", d.GetErrorType())
+	o.text("ErrorMessage", d.GetErrorMessage())
+	o.set("StackTrace", orNull(d.GetStackTrace().GetValue()))
+	o.set("InnerFailure", failureJSON(d.GetInnerFailure()))
+	o.set("IsNonRetriable", strconv.AppendBool(nil, d.GetIsNonRetriable()))
+	o.set("Properties", null)
+	return o.bytes()
+}

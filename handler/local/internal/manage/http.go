@@ -1,0 +1,454 @@
+package manage
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
+
+	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/internal/newtonsoft"
+	"example.com/durablefunctions/handler/local/internal/funchost"
+	"example.com/durablefunctions/handler/local/internal/taskhub"
+)
+
+// HTTPPath is where the real host serves the Durable HTTP API.
+const HTTPPath = "/runtime/webhooks/durabletask"
+
+// HTTP is the Durable HTTP API below [HTTPPath]: the same operations as the sidecar's, answered as the real host's extension
+// answers. It asks for no key; who may call is up to its caller.
+//
+// It differs where the extension does harm. A purge takes finished instances only, and refuses a filter that it does not
+// understand. A rewind takes up what was in flight. An exception comes without the extension's stack trace.
+type HTTP struct {
+	hub     *taskhub.TaskHub
+	client  backend.TaskHubClient
+	hubName string
+	log     *slog.Logger
+}
+
+// NewHTTP makes the API of a task hub that clients know as hubName.
+func NewHTTP(hub *taskhub.TaskHub, hubName string, log *slog.Logger) *HTTP {
+	return &HTTP{hub: hub, client: backend.NewTaskHubClient(hub), hubName: hubName, log: log}
+}
+
+// call is one request.
+type call struct {
+	*HTTP
+	w     http.ResponseWriter
+	r     *http.Request
+	query url.Values
+}
+
+func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{HTTP: h, w: w, r: r, query: r.URL.Query()}
+	handle := c.route(segments(r.URL))
+	if handle == nil {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	if err := c.otherConnection(); err != nil {
+		c.fail(err)
+		return
+	}
+	if hub := c.param("taskHub"); strings.TrimSpace(hub) != "" && !strings.EqualFold(hub, h.hubName) {
+		w.WriteHeader(http.StatusNotFound) // it has no instances
+		return
+	}
+	if err := handle(); err != nil {
+		c.fail(err)
+	}
+}
+
+// segments are the parts of a path below HTTPPath; none if one of them holds a slash.
+func segments(u *url.URL) []string {
+	list := strings.Split(strings.Trim(strings.TrimPrefix(u.EscapedPath(), HTTPPath), "/"), "/")
+	for i, s := range list {
+		text, err := url.PathUnescape(s)
+		if err != nil || strings.Contains(text, "/") {
+			return nil
+		}
+		list[i] = text
+	}
+	return list
+}
+
+// route returns what answers the request, nil if nothing does.
+func (c *call) route(s []string) func() error {
+	is := func(n int, method, controller string) bool {
+		return len(s) == n && c.r.Method == method && strings.EqualFold(s[0], controller)
+	}
+	switch {
+	case is(2, http.MethodPost, "orchestrators"):
+		return func() error { return c.start(s[1], "") }
+	case is(3, http.MethodPost, "orchestrators"):
+		return func() error { return c.start(s[1], s[2]) }
+	case is(1, http.MethodGet, "instances"):
+		return c.list
+	case is(1, http.MethodDelete, "instances"):
+		return c.purgeMany
+	case is(2, http.MethodGet, "instances"):
+		return func() error { return c.status(s[1]) }
+	case is(2, http.MethodDelete, "instances"):
+		return func() error { return c.purge(s[1]) }
+	case is(4, http.MethodPost, "instances") && strings.EqualFold(s[2], "raiseEvent"):
+		return func() error { return c.raise(s[1], s[3]) }
+	case is(3, http.MethodPost, "instances"):
+		if operation := c.operations()[strings.ToLower(s[2])]; operation != nil {
+			return func() error { return operation(s[1]) }
+		}
+	}
+	return nil
+}
+
+func (c *call) operations() map[string]func(id string) error {
+	return map[string]func(id string) error{
+		"terminate": c.terminate, "suspend": c.suspend, "resume": c.resume, "rewind": c.rewind, "restart": c.restart,
+	}
+}
+
+// otherConnection refuses to look into a storage account that the app does not use.
+func (c *call) otherConnection() error {
+	switch name := c.param("connection"); strings.TrimSpace(name) {
+	case "", "Storage", "AzureWebJobsStorage":
+		return nil
+	default:
+		return wentWrong("System.InvalidOperationException", fmt.Sprintf("Unable to resolve the Azure Storage connection named '%s'.", name))
+	}
+}
+
+// get returns an instance with its input. The error is a notFound without a body.
+func (c *call) get(id string) (taskhub.Instance, error) {
+	page, err := c.hub.Query(c.r.Context(), taskhub.Filter{IDPrefix: id, From: id, Inputs: true, PageSize: 1})
+	if err != nil {
+		return taskhub.Instance{}, err
+	}
+	if id == "" || len(page.Instances) == 0 || page.Instances[0].ID != id {
+		return taskhub.Instance{}, answered(http.StatusNotFound)
+	}
+	return page.Instances[0], nil
+}
+
+// running returns an instance that has not finished. Of another the error is the host's answer.
+func (c *call) running(id string) (taskhub.Instance, error) {
+	i, err := c.get(id)
+	if err == nil && i.IsFinished() {
+		err = answered(http.StatusGone)
+	}
+	return i, err
+}
+
+func (c *call) start(name, id string) error {
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	if len(body) > 0 {
+		if _, err := newtonsoft.Input(body); err != nil {
+			return invalidJSON(body, err)
+		}
+	}
+	if id == "" {
+		id = strings.ReplaceAll(uuid.NewString(), "-", "")
+	}
+	if err := funchost.CheckInstanceID(id); err != nil {
+		return wrongArgument(err)
+	}
+	options := []api.NewOrchestrationOptions{api.WithInstanceID(api.InstanceID(id))}
+	if len(body) > 0 {
+		options = append(options, api.WithRawInput(string(body)))
+	}
+	if _, err := c.client.ScheduleNewOrchestration(c.r.Context(), name, options...); errors.Is(err, api.ErrDuplicateInstance) {
+		return c.exists(id)
+	} else if err != nil {
+		return err
+	}
+	return c.started(id)
+}
+
+// exists refuses to start a second instance of an id.
+func (c *call) exists(id string) error {
+	i, err := c.get(id)
+	if err != nil {
+		return err
+	}
+	return &answer{status: http.StatusConflict, body: message(fmt.Sprintf("An Orchestration instance with the status %s already exists.", funchost.StatusName(i.Status)))}
+}
+
+// maxWait bounds how long a request may wait for an instance to end.
+const maxWait = time.Hour
+
+// started answers with the URLs of a new instance, or waits for its result if the caller asks for that.
+func (c *call) started(id string) error {
+	timeout, waits := c.seconds("timeout")
+	interval, polls := c.seconds("pollingInterval")
+	switch {
+	case !waits || !polls:
+		return c.checkStatus(id)
+	case interval > timeout:
+		return wrongArgument(fmt.Errorf("Total timeout %v should be bigger than retry timeout %v", timeout.Seconds(), interval.Seconds())) //nolint:staticcheck // the host's words
+	}
+	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(timeout + time.Minute))
+	ctx, cancel := context.WithTimeout(c.r.Context(), timeout)
+	defer cancel()
+	i, err := c.hub.Wait(ctx, id, taskhub.Instance.IsFinished)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return c.checkStatus(id)
+	case err != nil:
+		return err
+	case i.Status == api.RUNTIME_STATUS_COMPLETED:
+		return c.send(http.StatusOK, valueOf(i.Output))
+	}
+	return c.status(id)
+}
+
+// checkStatus answers with the URLs of an instance.
+func (c *call) checkStatus(id string) error {
+	base := "http://" + c.r.Host + HTTPPath + "/instances/" + escape(id)
+	query := "taskHub=" + escape(c.hubName) + "&connection=Storage"
+	if key := c.param("code"); key != "" {
+		query += "&code=" + escape(key)
+	}
+	o := &object{}
+	o.text("id", id)
+	o.text("statusQueryGetUri", base+"?"+query)
+	o.text("sendEventPostUri", base+"/raiseEvent/{eventName}?"+query)
+	o.text("terminatePostUri", base+"/terminate?reason={text}&"+query)
+	o.text("purgeHistoryDeleteUri", base+"?"+query)
+	o.text("restartPostUri", base+"/restart?"+query)
+	o.text("suspendPostUri", base+"/suspend?reason={text}&"+query)
+	o.text("resumePostUri", base+"/resume?reason={text}&"+query)
+	c.w.Header().Set("Location", base+"?"+query)
+	c.w.Header().Set("Retry-After", "10")
+	return c.send(http.StatusAccepted, o.bytes())
+}
+
+// escape is .NET's WebUtility.UrlEncode.
+func escape(s string) string {
+	return strings.NewReplacer("%21", "!", "%28", "(", "%29", ")", "%2A", "*", "~", "%7E").Replace(url.QueryEscape(s))
+}
+
+func (c *call) status(id string) error {
+	i, err := c.get(id)
+	if err != nil {
+		return err
+	}
+	if c.isFalse("showInput") {
+		i.Input = ""
+	}
+	o := describe(i)
+	if c.isTrue("showHistory") && i.Status != api.RUNTIME_STATUS_PENDING {
+		events, err := c.hub.History(c.r.Context(), id)
+		if err != nil {
+			return err
+		}
+		o.set("historyEvents", historyJSON(events, !c.isFalse("showInput"), c.isTrue("showHistoryOutput")))
+	}
+	status := http.StatusOK
+	switch {
+	case !i.IsFinished():
+		status = http.StatusAccepted
+		c.w.Header().Set("Location", "http://"+c.r.Host+c.r.URL.RequestURI())
+		c.w.Header().Set("Retry-After", "5")
+	case i.Status == api.RUNTIME_STATUS_FAILED && c.isTrue("returnInternalServerErrorOnFailure"):
+		status = http.StatusInternalServerError
+	}
+	return c.send(status, o.bytes())
+}
+
+// continuation is the header that carries the id with which the next page begins.
+const continuation = "x-ms-continuation-token"
+
+func (c *call) list() error {
+	from, err := base64.StdEncoding.DecodeString(strings.TrimSpace(c.r.Header.Get(continuation)))
+	if err != nil {
+		return wrongArgument(fmt.Errorf("the header %s is none that a page came with", continuation))
+	}
+	f := taskhub.Filter{From: string(from), IDPrefix: c.param("instanceIdPrefix"), Inputs: !c.isFalse("showInput"), PageSize: c.int("top")}
+	f.Statuses, _ = c.statuses()
+	f.CreatedFrom, _ = c.time("createdTimeFrom")
+	f.CreatedTo, _ = c.time("createdTimeTo")
+	page, err := c.hub.Query(c.r.Context(), f)
+	if err != nil {
+		return err
+	}
+	if page.Next != "" {
+		c.w.Header()[continuation] = []string{base64.StdEncoding.EncodeToString([]byte(page.Next)) + " "}
+	}
+	list := []byte{'['}
+	for n, i := range page.Instances {
+		if n > 0 {
+			list = append(list, ',')
+		}
+		list = append(list, describe(i).bytes()...)
+	}
+	return c.send(http.StatusOK, append(list, ']'))
+}
+
+func (c *call) purge(id string) error {
+	n, err := c.hub.Purge(c.r.Context(), id)
+	running := (*taskhub.NotFinishedError)(nil)
+	switch {
+	case errors.Is(err, api.ErrInstanceNotFound):
+		return answered(http.StatusNotFound)
+	case errors.As(err, &running):
+		return refused(http.StatusPreconditionFailed, fmt.Sprintf("Only orchestrations in a terminal state can be purged, but the orchestration with instance ID %s has status %s", id, funchost.StatusName(running.Status)))
+	case err != nil:
+		return err
+	}
+	return c.purged(n)
+}
+
+func (c *call) purged(n int) error {
+	return c.send(http.StatusOK, fmt.Appendf(nil, `{"instancesDeleted":%d}`, n))
+}
+
+// purgeMany takes nothing for granted: what it cannot read of a filter would make it delete more than it was asked to.
+func (c *call) purgeMany() error {
+	from, ok := c.time("createdTimeFrom")
+	if !ok {
+		return refused(http.StatusBadRequest, "Please provide value for 'createdTimeFrom' parameter.")
+	}
+	to, ok := c.time("createdTimeTo")
+	if !ok && c.param("createdTimeTo") != "" {
+		return wrongArgument(errors.New("createdTimeTo is not a time: write it as 2026-01-31T12:00:00Z"))
+	}
+	statuses, ok := c.statuses()
+	if !ok {
+		return wrongArgument(errors.New("runtimeStatus names a status that there is none of: Completed, Failed, Terminated and Canceled can be purged"))
+	}
+	n, err := c.hub.PurgeAll(c.r.Context(), taskhub.Filter{CreatedFrom: from, CreatedTo: to, Statuses: statuses, IDPrefix: c.param("instanceIdPrefix")})
+	switch {
+	case errors.Is(err, api.ErrNotCompleted):
+		return wrongArgument(err)
+	case err != nil:
+		return err
+	case n == 0:
+		return answered(http.StatusNotFound)
+	}
+	return c.purged(n)
+}
+
+func (c *call) raise(id, name string) error {
+	if _, err := c.running(id); err != nil {
+		return err
+	}
+	if media, _, _ := strings.Cut(c.r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(media), "application/json") {
+		return &answer{status: http.StatusBadRequest, body: message("Only application/json request content is supported")}
+	}
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	data, err := newtonsoft.Input(body)
+	if err != nil {
+		return invalidJSON(body, err)
+	}
+	return c.accepted(c.client.RaiseEvent(c.r.Context(), api.InstanceID(id), name, api.WithRawEventData(string(data))))
+}
+
+func (c *call) accepted(err error) error {
+	if err == nil {
+		c.w.WriteHeader(http.StatusAccepted)
+	}
+	return err
+}
+
+func (c *call) terminate(id string) error {
+	if _, err := c.running(id); err != nil {
+		return err
+	}
+	return c.accepted(c.client.TerminateOrchestration(c.r.Context(), api.InstanceID(id), api.WithRawOutput(c.param("reason"))))
+}
+
+func (c *call) suspend(id string) error {
+	i, err := c.running(id)
+	if err == nil && i.Status == api.RUNTIME_STATUS_SUSPENDED {
+		err = cannot("suspend", i)
+	}
+	if err != nil {
+		return err
+	}
+	return c.accepted(c.client.SuspendOrchestration(c.r.Context(), api.InstanceID(id), c.param("reason")))
+}
+
+func (c *call) resume(id string) error {
+	i, err := c.running(id)
+	if err == nil && i.Status == api.RUNTIME_STATUS_RUNNING {
+		err = cannot("resume", i)
+	}
+	if err != nil {
+		return err
+	}
+	return c.accepted(c.client.ResumeOrchestration(c.r.Context(), api.InstanceID(id), c.param("reason")))
+}
+
+func cannot(verb string, i taskhub.Instance) error {
+	return wentWrong("System.InvalidOperationException", fmt.Sprintf("Cannot %s the orchestration instance %s because instance is in the %s state.", verb, i.ID, funchost.StatusName(i.Status)))
+}
+
+func (c *call) rewind(id string) error {
+	err := c.hub.Rewind(c.r.Context(), id, c.param("reason"))
+	notFailed := (*taskhub.NotFailedError)(nil)
+	switch {
+	case errors.Is(err, api.ErrInstanceNotFound):
+		return refused(http.StatusNotFound, fmt.Sprintf(`No orchestration with instance ID "$%s" found.`, id)) // the dollar is the host's
+	case errors.As(err, &notFailed):
+		return refused(http.StatusPreconditionFailed, fmt.Sprintf(`This orchestration has status %s, but only orchestrations in the "Failed" state can be rewound.`, funchost.StatusName(notFailed.Status)))
+	}
+	return c.accepted(err)
+}
+
+func (c *call) restart(id string) error {
+	again, err := c.hub.Restart(c.r.Context(), id, !c.isFalse("restartWithNewInstanceId"))
+	switch {
+	case errors.Is(err, api.ErrInstanceNotFound):
+		return exception(http.StatusBadRequest, "InstanceId does not match a valid orchestration instance.", "System.ArgumentException",
+			fmt.Sprintf("No instance with ID '%s' was found. (Parameter 'instanceId')", id))
+	case errors.Is(err, api.ErrNotCompleted):
+		return c.exists(id)
+	case err != nil:
+		return err
+	}
+	return c.started(again)
+}
+
+// body reads what was sent, as far as the host's client could send it too.
+func (c *call) body() ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, durable.MaxPayload))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, &answer{status: http.StatusRequestEntityTooLarge, body: message(fmt.Sprintf("the body is too large: the limit is %d bytes", tooLarge.Limit))}
+	} else if err != nil {
+		return nil, answered(http.StatusBadRequest)
+	}
+	return body, nil
+}
+
+// statuses are those that the filter names; ok is false if it names one that there is none of.
+func (c *call) statuses() (list []api.OrchestrationStatus, ok bool) {
+	ok = true
+	for name := range strings.SplitSeq(c.param("runtimeStatus"), ",") {
+		at := slices.IndexFunc(allStatuses, func(s api.OrchestrationStatus) bool { return funchost.StatusName(s) == name })
+		if at >= 0 {
+			list = append(list, allStatuses[at])
+		} else if name != "" {
+			ok = false
+		}
+	}
+	return list, ok
+}
+
+var allStatuses = []api.OrchestrationStatus{api.RUNTIME_STATUS_PENDING, api.RUNTIME_STATUS_RUNNING, api.RUNTIME_STATUS_SUSPENDED,
+	api.RUNTIME_STATUS_COMPLETED, api.RUNTIME_STATUS_FAILED, api.RUNTIME_STATUS_TERMINATED}
