@@ -205,7 +205,7 @@ func (c *commit) storeInstance(t tx, before Instance) error {
 		after.CustomStatus = sent.GetValue() // a turn that sends none erases it, but for the first one of a generation
 	}
 	after.Output = c.output()
-	if !isFinished(after.Status) {
+	if !after.IsFinished() {
 		after.Output = c.reason(before.Output)
 	}
 	if before.Status == api.RUNTIME_STATUS_PENDING && len(c.state.OldEvents()) == 0 {
