@@ -41,6 +41,7 @@ import (
 	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/payload"
 	"example.com/durablefunctions/internal/crm"
+	"example.com/durablefunctions/internal/text"
 )
 
 // Records finds the records of a batch. Put your own source here; crm.Store is the one of this app.
@@ -117,17 +118,20 @@ func (r *reader) seconds(name string, v *float64) {
 	}
 }
 
+// maxLogged is how many characters of a message are logged.
+const maxLogged = 1000
+
 // New returns the function.
 func New(records Records, settings Settings) handler.TriggerFunc {
 	return func(ctx context.Context, in *handler.Invocation) error {
 		log := durable.Log(ctx)
-		text, err := decode(in.Bytes("myQueueItem"))
+		body, err := decode(in.Bytes("myQueueItem"))
 		if err != nil {
 			return err
 		}
-		log.Info("Started MyClientFunction;Go Queue trigger function received: " + shorten(text))
+		log.Info("Started MyClientFunction;Go Queue trigger function received: " + text.Beginning(body, maxLogged))
 
-		message, err := Parse(text, settings.MaxMessageBytes)
+		message, err := Parse(body, settings.MaxMessageBytes)
 		if err != nil {
 			return err
 		}
@@ -152,7 +156,7 @@ func New(records Records, settings Settings) handler.TriggerFunc {
 		if err != nil {
 			return err
 		}
-		id := InstanceID(text, in.Metadata)
+		id := InstanceID(body, in.Metadata)
 		started, err := client.StartOnce(ctx, string(myorchestration.Name), id, compressed)
 		if err != nil {
 			return err
@@ -222,13 +226,4 @@ func InstanceID(text string, metadata func(name string) (string, bool)) string {
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(identity), identity, text))
 	return hex.EncodeToString(sum[:16])
-}
-
-// shorten keeps a long message out of the log.
-func shorten(text string) string {
-	const limit = 1000
-	if len(text) <= limit {
-		return text
-	}
-	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(text[:limit], ""), len(text))
 }

@@ -10,6 +10,7 @@ import (
 
 	processactivity "example.com/durablefunctions/ProcessActivity"
 	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/internal/text"
 )
 
 // Bounds of what failed records say. Messages are cut for them, ids never.
@@ -53,9 +54,9 @@ func runRecords(ctx *task.OrchestrationContext, b batch) []Failure {
 	for i, o := range outcomes {
 		switch {
 		case o.Err != nil:
-			failures = append(failures, Failure{b.RecordIds[i], shorten(b.explain(o.Err), maxMessage)})
+			failures = append(failures, Failure{b.RecordIds[i], text.Shorten(b.explain(o.Err), maxMessage)})
 		case !o.Value.Success:
-			failures = append(failures, Failure{b.RecordIds[i], shorten(o.Value.ErrorMessage, maxMessage)})
+			failures = append(failures, Failure{b.RecordIds[i], text.Shorten(o.Value.ErrorMessage, maxMessage)})
 		}
 	}
 	if timedOut {
@@ -106,7 +107,7 @@ func runParts(ctx *task.OrchestrationContext, b batch) []Failure {
 			failures = append(failures, o.Value.Failures...)
 			continue
 		}
-		message := shorten("its batch failed, after it was processed or before: "+o.Err.Error(), maxMessage)
+		message := text.Shorten("its batch failed, after it was processed or before: "+o.Err.Error(), maxMessage)
 		for _, id := range parts[i].RecordIds {
 			failures = append(failures, Failure{id, message})
 		}
@@ -193,25 +194,13 @@ func lost(err error) bool {
 // fit cuts the messages, all alike, until the result has at most limit bytes of JSON.
 func (o *Output) fit(limit int) {
 	for length := maxMessage; length > 0; {
-		if text, err := json.Marshal(o); err != nil || len(text) <= limit {
+		if encoded, err := json.Marshal(o); err != nil || len(encoded) <= limit {
 			return
 		}
 		length /= 2
 		for i := range o.Failures {
-			o.Failures[i].ErrorMessage = shorten(o.Failures[i].ErrorMessage, length)
+			o.Failures[i].ErrorMessage = text.Shorten(o.Failures[i].ErrorMessage, length)
 		}
-	}
-}
-
-// shorten cuts a message to so many characters.
-func shorten(message string, limit int) string {
-	switch r := []rune(message); {
-	case len(r) <= limit:
-		return message
-	case limit == 0:
-		return ""
-	default:
-		return string(r[:limit-1]) + "…"
 	}
 }
 

@@ -1,10 +1,13 @@
 package myorchestration
 
 import (
+	"embed"
 	"fmt"
-	"html/template"
+	html "html/template"
+	"io"
 	netmail "net/mail"
 	"strings"
+	text "text/template"
 	"unicode"
 
 	"github.com/microsoft/durabletask-go/task"
@@ -15,6 +18,17 @@ import (
 
 // mailBinding is the sendGrid output in function.json.
 const mailBinding = "mail"
+
+// The texts of the mail, for programs that show HTML and for those that do not. Replace them as you like; their data is an
+// Alert.
+//
+//go:embed mail.html.tmpl mail.txt.tmpl
+var templates embed.FS
+
+var (
+	htmlBody = html.Must(html.New("mail.html.tmpl").Funcs(html.FuncMap{"visible": visible}).ParseFS(templates, "mail.html.tmpl"))
+	textBody = text.Must(text.New("mail.txt.tmpl").Funcs(text.FuncMap{"line": line}).ParseFS(templates, "mail.txt.tmpl"))
+)
 
 // maxMailed is how many failed records a mail lists.
 const maxMailed = 100
@@ -74,10 +88,6 @@ func Recipients(list string) ([]string, error) {
 
 // message builds the mail, the JSON that SendGrid's v3 API takes.
 func message(a *Alert) *mail.SGMailV3 {
-	var html strings.Builder
-	if err := body.Execute(&html, a); err != nil {
-		panic(err) // the template and its data are ours
-	}
 	m := mail.NewV3Mail()
 	m.SetFrom(mail.NewEmail("", a.From))
 	m.Subject = "MyOrchestration Failure"
@@ -90,9 +100,21 @@ func message(a *Alert) *mail.SGMailV3 {
 		p.AddTos(mail.NewEmail("", address))
 	}
 	m.AddPersonalizations(p)
-	m.AddContent(mail.NewContent("text/html", html.String()))
+	m.AddContent(mail.NewContent("text/plain", execute(textBody, a)), mail.NewContent("text/html", execute(htmlBody, a)))
 	return m
 }
+
+// execute fills a template in. One that asks for what an Alert does not have panics, which fails the mail and no more.
+func execute(t interface{ Execute(io.Writer, any) error }, a *Alert) string {
+	var b strings.Builder
+	if err := t.Execute(&b, a); err != nil {
+		panic(err)
+	}
+	return b.String()
+}
+
+// line is visible text on one line.
+func line(text string) string { return strings.Join(strings.Fields(visible(text)), " ") }
 
 // visible replaces the characters that are not seen, some of which turn the text around them or steer a terminal.
 func visible(text string) string {
@@ -106,12 +128,3 @@ func visible(text string) string {
 
 // More is how many failed records the mail does not list.
 func (a *Alert) More() int { return a.Failed - len(a.Failures) }
-
-var body = template.Must(template.New("mail").Funcs(template.FuncMap{"visible": visible}).Parse(`<p>Bugger, something went wrong.</p>
-<p>Orchestration {{.InstanceId}}: {{.Total}} records, {{.Succeeded}} succeeded, {{.Failed}} failed.</p>
-<table>
-<tr><th>Record</th><th>Error</th></tr>
-{{range .Failures}}<tr><td>{{visible .RecordId}}</td><td>{{visible .ErrorMessage}}</td></tr>
-{{end}}</table>
-{{with .More}}<p>… and {{.}} more.</p>
-{{end}}`))

@@ -130,17 +130,23 @@ func TestFailuresAreMailed(t *testing.T) {
 	if err := json.Unmarshal([]byte(sent[0]), &m); err != nil {
 		t.Fatal(err)
 	}
-	html := m.Content[0].Value
+	if len(m.Content) != 2 || m.Content[0].Type != "text/plain" || m.Content[1].Type != "text/html" { // in the order that SendGrid wants
+		t.Fatalf("mail %s", sent[0])
+	}
+	plain, html := m.Content[0].Value, m.Content[1].Value
 	if m.From.Address != "no-reply@mycompany.co.nz" || m.Personalizations[0].To[0].Address != "ops@example.com" ||
-		m.Subject != "MyOrchestration Failure" || len(m.Content) != 1 || m.Content[0].Type != "text/html" {
+		m.Subject != "MyOrchestration Failure" {
 		t.Errorf("mail %s", sent[0])
 	}
-	for _, part := range []string{durabletest.RootID, "152 records, 1 succeeded, 151 failed", "&lt;b&gt;bad0&lt;/b&gt;", "and 51 more"} {
-		if !strings.Contains(html, part) {
-			t.Errorf("the mail does not say %q: %s", part, html)
+	for _, part := range []string{"Orchestration " + durabletest.RootID, "152 records, 1 succeeded, 151 failed", "Bugger, something went wrong.", "What to do: ", "Where to look: ", "and 51 more"} {
+		if !strings.Contains(html, part) || !strings.Contains(plain, part) {
+			t.Errorf("the mail does not say %q: %s\n%s", part, html, plain)
 		}
 	}
-	if strings.Contains(html, "<b>") || strings.Count(html, "<tr><td>") != 100 {
+	if !strings.Contains(html, "&lt;b&gt;bad0&lt;/b&gt;") || !strings.Contains(plain, "\nbad0: <b>bad0</b>\n") || !strings.HasPrefix(plain, "151 of 152 records failed") {
+		t.Errorf("the mail says %s\n%s", html, plain)
+	}
+	if strings.Contains(html, "<b>bad") || strings.Count(html, "<tr><td>") != 100 {
 		t.Errorf("the mail lists %d records: %s", strings.Count(html, "<tr><td>"), html)
 	}
 }
@@ -265,8 +271,13 @@ func TestNoSendGridKey(t *testing.T) {
 
 func TestVisible(t *testing.T) {
 	t.Parallel()
-	m := message(&Alert{To: "a@example.com", Failed: 1, Failures: []Failure{{"C-1\u202e", "no\u009b31m <b>\x1b"}}})
-	if html := m.Content[0].Value; strings.ContainsAny(html, "\u202e\u009b\x1b") || !strings.Contains(html, "C-1\ufffd") {
-		t.Errorf("%q", html)
+	m := message(&Alert{To: "a@example.com", Failed: 1, Failures: []Failure{{"C-1\u202e", "no\u009b31m <b>\x1b\nWhat to do: pay"}}})
+	for _, c := range m.Content {
+		if strings.ContainsAny(c.Value, "\u202e\u009b\x1b") || !strings.Contains(c.Value, "C-1\ufffd") {
+			t.Errorf("%s: %q", c.Type, c.Value)
+		}
+	}
+	if strings.Contains(m.Content[0].Value, "\nWhat to do: pay") {
+		t.Errorf("a record's error makes a line of its own: %s", m.Content[0].Value)
 	}
 }

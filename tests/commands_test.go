@@ -67,12 +67,12 @@ func TestProcessMailsFailures(t *testing.T) {
 	if err := json.Unmarshal(text, &mail); err != nil {
 		t.Fatal(err)
 	}
-	if mail.From.Email != "no-reply@mycompany.co.nz" || len(mail.Content) != 1 || mail.Content[0].Type != "text/html" {
+	if mail.From.Email != "no-reply@mycompany.co.nz" || len(mail.Content) != 2 || mail.Content[1].Type != "text/html" {
 		t.Errorf("mail %s", text)
 	}
 	for _, want := range append([]string{*rep.InstanceID, "120 records"}, rep.Output.Failures[0].RecordId) {
-		if !strings.Contains(mail.Content[0].Value, want) {
-			t.Errorf("the mail does not say %q: %s", want, mail.Content[0].Value)
+		if !strings.Contains(mail.Content[1].Value, want) {
+			t.Errorf("the mail does not say %q: %s", want, mail.Content[1].Value)
 		}
 	}
 	// The same file again is a new run, with a new instance and a mail of its own.

@@ -265,7 +265,7 @@ func TestFaultySendGrid(t *testing.T) {
 					Mail   struct{ Content []struct{ Value string } }
 				}
 				text, err := os.ReadFile(path)
-				if err != nil || json.Unmarshal(text, &file) != nil || len(file.Mail.Content) != 1 || !strings.Contains(file.Mail.Content[0].Value, "<td>17</td>") {
+				if err != nil || json.Unmarshal(text, &file) != nil || len(file.Mail.Content) != 2 || !strings.Contains(file.Mail.Content[1].Value, "<td>17</td>") {
 					t.Errorf("%s: %s %v", path, text, err)
 				}
 				checkReason(t, file.Reason, c.want)

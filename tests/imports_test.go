@@ -38,6 +38,7 @@ func TestImports(t *testing.T) {
 		"handler/internal/replay":         {"./handler", "./handler/durable", "net/http"},
 		"handler/internal/wire":           {"./handler", "./handler/durable", "./handler/internal/replay", "net/http"},
 		"internal/commands":               {"./MyClientFunction"},
+		"internal/text":                   append([]string{"./handler", "./internal/crm", "./internal/commands"}, functions...),
 		"internal/crm":                    append([]string{"./handler", "./handler/durable", "./handler/local"}, functions...),
 	} {
 		if len(imports[pkg]) == 0 {

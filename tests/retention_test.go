@@ -45,7 +45,6 @@ func TestIdle(t *testing.T) {
 // not ended stays, and so does everything if the setting says so.
 func TestRetention(t *testing.T) {
 	t.Parallel()
-	const age = 8 * 24 * time.Hour
 	for name, c := range map[string]struct {
 		env  []string
 		kept string // files of runs
@@ -56,35 +55,8 @@ func TestRetention(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			data := t.TempDir()
-			if r := run(t, nil, "", "process", "--data", data, "samples/ids.json"); !strings.Contains(r.stdout, "Completed") {
-				t.Fatal(r)
-			}
+			data := agedData(t, 8*24*time.Hour)
 			taskhub := filepath.Join(data, "taskhub.db")
-			db, err := sql.Open("sqlite", "file:"+taskhub)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer db.Close()
-			old := time.Now().Add(-age)
-			for _, statement := range []string{
-				"UPDATE instances SET updated = ?",
-				"INSERT INTO instances (id, execution, name, status, created, updated, input, parent, root) VALUES ('unfinished', 'e', 'MyOrchestration', 0, 1, ?, '', '', 'unfinished')",
-			} {
-				if _, err := db.Exec(statement, old.UnixNano()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for file, f := range map[string]struct {
-				instance string
-				last     time.Time
-			}{"left unfinished": {"unfinished", old}, "ended": {"gone", old}, "yesterday": {"gone", old.Add(age - 24*time.Hour)}} {
-				path := testkit.WriteFile(t, filepath.Join(data, "runs", file), "message id\n"+f.instance+"\n")
-				if err := os.Chtimes(path, f.last, f.last); err != nil {
-					t.Fatal(err)
-				}
-			}
-
 			s := startLocal(t, data, c.env...)
 			s.send(t, `{"Batch":"2026-10"}`)
 			s.waitFor(t, "completed: 120 records, 120 succeeded")
@@ -111,4 +83,38 @@ func TestRetention(t *testing.T) {
 			}
 		})
 	}
+}
+
+// agedData is a data directory whose orchestrations have ended so long ago, but for one that is unfinished, and with files
+// of runs that nobody continued.
+func agedData(t *testing.T, age time.Duration) string {
+	t.Helper()
+	data := t.TempDir()
+	if r := run(t, nil, "", "process", "--data", data, "samples/ids.json"); !strings.Contains(r.stdout, "Completed") {
+		t.Fatal(r)
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(data, "taskhub.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	old := time.Now().Add(-age)
+	for _, statement := range []string{
+		"UPDATE instances SET updated = ?",
+		"INSERT INTO instances (id, execution, name, status, created, updated, input, parent, root) VALUES ('unfinished', 'e', 'MyOrchestration', 0, 1, ?, '', '', 'unfinished')",
+	} {
+		if _, err := db.Exec(statement, old.UnixNano()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for file, f := range map[string]struct {
+		instance string
+		last     time.Time
+	}{"left unfinished": {"unfinished", old}, "ended": {"gone", old}, "yesterday": {"gone", old.Add(age - 24*time.Hour)}} {
+		path := testkit.WriteFile(t, filepath.Join(data, "runs", file), "message id\n"+f.instance+"\n")
+		if err := os.Chtimes(path, f.last, f.last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return data
 }

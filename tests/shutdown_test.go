@@ -39,6 +39,32 @@ func TestProcessInterrupted(t *testing.T) {
 	}
 }
 
+// A process works on its own message, leaves those that wait to the next start, and says what else there is to do.
+func TestProcessLeavesTheOthers(t *testing.T) {
+	t.Parallel()
+	crm := startHoldingCRM(t, 3)
+	data := t.TempDir()
+	env := "CRM_BASE_URL=" + crm.URL
+	s := startLocal(t, data, env)
+	s.send(t, `{"Batch":"any"}`) // whose records are held
+	s.waitFor(t, "started")
+	s.kill()
+	late := startLocal(t, data, "CRM_BASE_URL=http://127.0.0.1:1") // the batch of this one cannot be read
+	late.send(t, `{"Batch":"late"}`)
+	late.waitFor(t, "a message was not taken")
+	late.kill()
+
+	crm.letGo()
+	r := run(t, []string{env}, `{"RecordIds":["own"]}`, "process", "--data", data, "-")
+	if r.code != 0 || !strings.Contains(r.stdout, "1 in all, 1 succeeded") ||
+		!strings.Contains(r.stderr, "unfinished orchestrations of earlier runs: 1, ") || !strings.Contains(r.stderr, "messages that wait here: 1, ") {
+		t.Errorf("%+v", r)
+	}
+	if n := crm.Calls("/batches/late/records"); n != 0 {
+		t.Errorf("the other message was delivered %d times", n)
+	}
+}
+
 // Before anything was accepted one signal is enough.
 func TestInterruptedWhileReading(t *testing.T) {
 	t.Parallel()

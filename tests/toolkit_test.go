@@ -29,13 +29,14 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// toolkitApp has an orchestrator for each piece of the toolkit.
-func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
-	const flaky = durable.ActivityName[int, int]("Flaky")
+const flaky = durable.ActivityName[int, int]("Flaky")
+
+// toolkitOrchestrators are an orchestrator for each piece of the toolkit.
+func toolkitOrchestrators() map[string]task.Orchestrator {
 	child := durable.OrchestratorName[int, int]("Child")
 	again := durable.OrchestratorName[int, int]("Again")
 	tree := durable.OrchestratorName[int, string]("Tree")
-	orchestrators := map[string]task.Orchestrator{
+	return map[string]task.Orchestrator{
 		"Child": durable.Orchestrator(func(ctx *task.OrchestrationContext, n int) (int, error) {
 			if n < 0 {
 				return 0, errors.New("child says no")
@@ -79,6 +80,10 @@ func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
 			return n, nil
 		}),
 	}
+}
+
+// toolkitApp is an app with the orchestrators of the toolkit, and their names.
+func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
 	app := handler.New()
 	app.Trigger("Start", func(ctx context.Context, in *handler.Invocation) error {
 		var m struct {
@@ -107,7 +112,7 @@ func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
 		return 1, nil
 	}))
 	names := []string{}
-	for name, o := range orchestrators {
+	for name, o := range toolkitOrchestrators() {
 		app.Orchestrator(name, o)
 		names = append(names, name)
 	}

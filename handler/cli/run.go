@@ -5,12 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +45,10 @@ func (e *Environment) Run(o RunOptions, report func(*Session, []local.Instance) 
 		return err
 	}
 	progress := newProgress(e.Stderr)
-	s, err := e.open(dir, progress, progress.instance, func(string, string) {})
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		progress.note("the first run: making %s", dir)
+	}
+	s, err := e.open(dir, progress, progress.instance, func(string, string) {}, true)
 	if err != nil {
 		return e.busy(err, dir, o, string(text))
 	}
@@ -61,12 +64,15 @@ func (e *Environment) Run(o RunOptions, report func(*Session, []local.Instance) 
 	if r.continued {
 		fmt.Fprintf(progress, "continuing the unfinished run of this message%s\n", r.named())
 	}
+	if err := s.printOthers(e.Context, progress, r.instances); err != nil {
+		return err
+	}
 	instances, err := r.deliver(e.Context, s, progress)
-	progress.close()
+	done := progress.close()
 	switch {
 	case err != nil && e.Context.Err() != nil:
 		s.stop(e.Stderr)
-		return r.interrupted(s)
+		return r.interrupted(s, done)
 	case err != nil:
 		return err
 	}
@@ -79,6 +85,31 @@ func (e *Environment) Run(o RunOptions, report func(*Session, []local.Instance) 
 		return exit{ExitFailed, err}
 	case code != 0:
 		return exit{code, nil}
+	}
+	return nil
+}
+
+// printOthers says what else the data directory holds to be done.
+func (s *Session) printOthers(ctx context.Context, w io.Writer, own []string) error {
+	running, err := s.Running(ctx)
+	if err != nil {
+		return err
+	}
+	waiting, err := s.Waiting(ctx)
+	if err != nil {
+		return err
+	}
+	others := 0
+	for _, i := range running {
+		if !slices.Contains(own, i.ID) {
+			others++
+		}
+	}
+	if others > 0 {
+		fmt.Fprintf(w, "unfinished orchestrations of earlier runs: %d, which go on beside this one\n", others)
+	}
+	if waiting > 0 {
+		fmt.Fprintf(w, "messages that wait here: %d, for the next start\n", waiting)
 	}
 	return nil
 }
@@ -283,19 +314,18 @@ func (r *run) named() string {
 	return ", instance " + strings.Join(r.instances, ", ")
 }
 
-// interrupted says how far the run has come, once the host has stopped.
-func (r *run) interrupted(s *Session) error {
+// interrupted says how far the run has come, once the host has stopped. done is how far it was before.
+func (r *run) interrupted(s *Session, done durable.Progress) error {
 	if len(r.instances) == 0 {
 		return exit{ExitFailed, errors.New("interrupted before the message was taken: the same command again continues")}
 	}
 	instance, err := s.Instance(context.Background(), r.instances[0])
-	var p durable.Progress
 	switch {
 	case err != nil:
 	case instance.IsFinished():
 		err = fmt.Errorf("interrupted, but instance %s has ended: the same command again prints its result", instance.ID)
-	case json.Unmarshal([]byte(instance.CustomStatus), &p) == nil && p.Total > 0:
-		err = fmt.Errorf("interrupted, %d of %d records are done: the same command again continues instance %s", p.Completed, p.Total, instance.ID)
+	case done.Total > 0:
+		err = fmt.Errorf("interrupted, %d of %d records are done: the same command again continues instance %s", done.Completed, done.Total, instance.ID)
 	default:
 		err = fmt.Errorf("interrupted: the same command again continues instance %s", instance.ID)
 	}

@@ -27,7 +27,7 @@ type Session struct {
 
 // open starts the local host on the app in the working directory. Functions' errors go to errs, their other lines to
 // onConsole.
-func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Instance), onConsole func(function, line string)) (*Session, error) {
+func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Instance), onConsole func(function, line string), holdMessages bool) (*Session, error) {
 	maxDeliveries, err := maxDeliveryCount()
 	if err != nil {
 		return nil, err
@@ -60,6 +60,8 @@ func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Ins
 		Logger:     slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		OnInstance: onInstance,
 		OnConsole:  onConsole,
+
+		HoldMessages: holdMessages,
 
 		MaxDeliveryCount: maxDeliveries,
 		MaxMessageBytes:  maxMessageBytes,

@@ -47,7 +47,7 @@ func (c *startCommand) Run(e *Environment) error {
 	defer listener.Close()
 	e.url = "http://" + listener.Addr().String()
 	console := &console{w: e.Stdout, result: e.app.Result}
-	h, err := e.open(dir, e.Stderr, console.instance, console.line)
+	h, err := e.open(dir, e.Stderr, console.instance, console.line, false)
 	if address := runningAt(dir); address != "" && errors.As(err, new(*local.BusyError)) {
 		return isRunning(dir, address)
 	} else if err != nil {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf16"
+
+	"example.com/durablefunctions/internal/text"
 )
 
 // What messages and records say is printed so that it cannot break, colour or reverse a line of the terminal.
@@ -24,35 +26,27 @@ func OneLine(s string) string {
 	return b.String()
 }
 
-// Beginning is at most n characters of a text, on one line.
-func Beginning(s string, n int) string {
-	for i := range s {
-		if n == 0 {
-			return fmt.Sprintf("%s… (%d bytes)", OneLine(s[:i]), len(s))
-		}
-		n--
-	}
-	return OneLine(s)
-}
+// Beginning is at most n characters of a text, on one line, and the size of the whole if that is more.
+func Beginning(s string, n int) string { return OneLine(text.Beginning(s, n)) }
 
 // PrintJSON prints a value as one line of JSON with escapes for all that is not printable.
 func PrintJSON(w io.Writer, v any) error {
-	text, err := marshalPrintable(v)
+	line, err := marshalPrintable(v)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(w, text)
+	_, err = fmt.Fprintln(w, line)
 	return err
 }
 
 // marshalPrintable is JSON with escapes for all that is not printable.
 func marshalPrintable(v any) (string, error) {
-	text, err := json.Marshal(v)
+	encoded, err := json.Marshal(v)
 	if err != nil {
 		return "", err
 	}
 	var b strings.Builder
-	for _, r := range string(text) {
+	for _, r := range string(encoded) {
 		switch {
 		case unicode.IsPrint(r):
 			b.WriteRune(r)

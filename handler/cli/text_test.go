@@ -31,8 +31,8 @@ func TestBeginning(t *testing.T) {
 		want string
 	}{
 		{"hello", 5, "hello"},
-		{"hello", 4, "hell… (5 bytes)"},
-		{"üü\x1bx", 3, `üü\x1b… (6 bytes)`},
+		{"hello", 4, "hel… (5 bytes)"},
+		{"üü\x1bx", 3, `üü… (6 bytes)`},
 		{"", 3, ""},
 	} {
 		if got := Beginning(c.text, c.n); got != c.want {

@@ -86,6 +86,8 @@ type Options struct {
 	// OnConsole is called with each line of Logs of a 2xx answer, which the real host writes as Information.
 	OnConsole func(function, line string)
 
+	// HoldMessages leaves the messages that wait to the next host: this one delivers what Deliver gets, and no more.
+	HoldMessages bool
 	// MaxDeliveryCount is how often a message is delivered before it is put aside; 0 means 10, Service Bus' default.
 	MaxDeliveryCount int
 	// MaxMessageBytes is the size of the largest message that [Host.Enqueue] and the admin endpoint take; 0 means no limit.
@@ -247,8 +249,10 @@ func (h *Host) open(ctx context.Context, o Options) error {
 		maxDeliveries = defaultMaxDeliveryCount
 	}
 	h.inbox = newInbox(h.hub, h.log, limits.MaxConcurrentCalls, maxDeliveries, h.Deliver)
-	h.delivery.Go(func() { h.inbox.run(h.ctx, h.accepting) })
-	h.delivery.Go(func() { h.inbox.watch(h.accepting) })
+	if !o.HoldMessages {
+		h.delivery.Go(func() { h.inbox.run(h.ctx, h.accepting) })
+		h.delivery.Go(func() { h.inbox.watch(h.accepting) })
+	}
 	if o.Retention > 0 {
 		h.delivery.Go(func() { h.hub.PurgeEvery(h.accepting, o.Retention) })
 	}

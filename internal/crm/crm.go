@@ -29,6 +29,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"example.com/durablefunctions/internal/text"
 )
 
 // Store is what the functions need of a CRM; implement it to connect another system. Its methods are called by many
@@ -105,28 +107,24 @@ func Open(getenv func(string) string, defaultPath string) (Store, error) {
 }
 
 // readTimeout reads CRM_TIMEOUT; 0 if it is not set.
-func readTimeout(text string) (time.Duration, error) {
-	if text == "" {
+func readTimeout(setting string) (time.Duration, error) {
+	if setting == "" {
 		return 0, nil
 	}
-	d, err := time.ParseDuration(text)
+	d, err := time.ParseDuration(setting)
 	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("setting CRM_TIMEOUT is %q: it must be a duration above 0, such as 30s", text)
+		return 0, fmt.Errorf("setting CRM_TIMEOUT is %q: it must be a duration above 0, such as 30s", setting)
 	}
 	return d, nil
 }
 
 // oneLine makes text from outside fit for an error: one line, no control characters, at most limit characters.
-func oneLine(text string, limit int) string {
+func oneLine(s string, limit int) string {
 	printable := strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(text, "�"))
-	runes := []rune(strings.Join(strings.Fields(printable), " "))
-	if len(runes) > limit {
-		return string(runes[:limit-1]) + "…"
-	}
-	return string(runes)
+	}, strings.ToValidUTF8(s, "�"))
+	return text.Shorten(strings.Join(strings.Fields(printable), " "), limit)
 }

@@ -19,6 +19,7 @@ import (
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
+	"example.com/durablefunctions/internal/text"
 )
 
 // mailTimeout is how long the real host waits for SendGrid.
@@ -150,7 +151,7 @@ func (s *Sender) postMail(ctx context.Context, key string, content []byte) error
 	}
 	if response.StatusCode != http.StatusAccepted {
 		reason := strings.ReplaceAll(response.Body, key, "(key)")
-		status := fmt.Sprintf("%d %s %s", response.StatusCode, http.StatusText(response.StatusCode), cut(reason, 300))
+		status := fmt.Sprintf("%d %s %s", response.StatusCode, http.StatusText(response.StatusCode), text.Shorten(strings.Join(strings.Fields(reason), " "), 300))
 		return fmt.Errorf("SendGrid refused the mail: %s", strings.TrimSpace(status))
 	}
 	return nil
@@ -166,13 +167,4 @@ func checkBaseURL(base string) error {
 		return nil
 	}
 	return fmt.Errorf("%s is not encrypted: use https://…", baseURLSetting)
-}
-
-// cut shortens a text to one line of so many bytes.
-func cut(text string, size int) string {
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > size {
-		return strings.ToValidUTF8(text[:size], "") + "…"
-	}
-	return text
 }
