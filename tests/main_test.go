@@ -55,7 +55,7 @@ type result struct {
 
 func run(t *testing.T, env []string, stdin string, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := command(ctx, env, args...)
 	cmd.Stdin = strings.NewReader(stdin)

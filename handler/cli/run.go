@@ -64,9 +64,7 @@ func (e *Environment) Run(o RunOptions, report func(*Session, []local.Instance) 
 	if r.continued {
 		fmt.Fprintf(progress, "continuing the unfinished run of this message%s\n", r.named())
 	}
-	if err := s.printOthers(e.Context, progress, r.instances); err != nil {
-		return err
-	}
+	s.printOthers(e.Context, progress, r.instances)
 	instances, err := r.deliver(e.Context, s, progress)
 	done := progress.close()
 	switch {
@@ -89,29 +87,16 @@ func (e *Environment) Run(o RunOptions, report func(*Session, []local.Instance) 
 	return nil
 }
 
-// printOthers says what else the data directory holds to be done.
-func (s *Session) printOthers(ctx context.Context, w io.Writer, own []string) error {
-	running, err := s.Running(ctx)
-	if err != nil {
-		return err
+// printOthers says what else the data directory holds to be done. What keeps it from that will show in the work itself.
+func (s *Session) printOthers(ctx context.Context, w io.Writer, own []string) {
+	running, _ := s.Running(ctx)
+	running = slices.DeleteFunc(running, func(i local.Instance) bool { return slices.Contains(own, i.ID) })
+	if len(running) > 0 {
+		fmt.Fprintf(w, "unfinished orchestrations of earlier runs: %d, which go on beside this one\n", len(running))
 	}
-	waiting, err := s.Waiting(ctx)
-	if err != nil {
-		return err
-	}
-	others := 0
-	for _, i := range running {
-		if !slices.Contains(own, i.ID) {
-			others++
-		}
-	}
-	if others > 0 {
-		fmt.Fprintf(w, "unfinished orchestrations of earlier runs: %d, which go on beside this one\n", others)
-	}
-	if waiting > 0 {
+	if waiting, _ := s.Waiting(ctx); waiting > 0 {
 		fmt.Fprintf(w, "messages that wait here: %d, for the next start\n", waiting)
 	}
-	return nil
 }
 
 // busy explains that the data directory is taken: by a start, to which the message can be posted.
