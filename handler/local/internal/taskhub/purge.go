@@ -90,25 +90,29 @@ func purgePart(t tx, id, root string, before time.Time) (done bool, err error) {
 // Purge deletes a finished instance and all finished ones below it, whole or not at all, and returns how many those are. What runs
 // below it stays. The error is [api.ErrInstanceNotFound] or a [*NotFinishedError].
 func (h *TaskHub) Purge(ctx context.Context, id string) (n int, err error) {
-	err = h.update(ctx, func(t tx) error {
-		status, err := statusOf(t, id)
-		if err == nil && !historyevent.IsEnd(status) {
-			err = &NotFinishedError{ID: id, Status: status}
-		}
-		if err != nil {
-			return err
-		}
-		tree, err := finishedTree(t, id)
-		for _, below := range tree {
-			err = errors.Join(err, t.exec("DELETE FROM mails WHERE instance = ?", below), deleteInstance(t, below))
-		}
-		n = len(tree)
+	err = h.update(ctx, func(t tx) (err error) {
+		n, err = purgeFinished(t, id)
 		return err
 	})
 	if err != nil {
 		return 0, err
 	}
 	return n, nil
+}
+
+func purgeFinished(t tx, id string) (n int, err error) {
+	status, err := statusOf(t, id)
+	if err == nil && !historyevent.IsEnd(status) {
+		err = &NotFinishedError{ID: id, Status: status}
+	}
+	if err != nil {
+		return 0, err
+	}
+	tree, err := finishedTree(t, id)
+	for _, below := range tree {
+		err = errors.Join(err, t.exec("DELETE FROM mails WHERE instance = ?", below), deleteInstance(t, below))
+	}
+	return len(tree), err
 }
 
 // PurgeOrchestrationState is Purge for durabletask-go.

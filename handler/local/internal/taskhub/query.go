@@ -115,26 +115,40 @@ func (h *TaskHub) PurgeAll(ctx context.Context, f Filter) (n int, err error) {
 	if len(f.Statuses) == 0 {
 		f.Statuses = historyevent.Ends
 	}
-	f.Inputs, f.PageSize = false, maxPageSize
-	for {
+	f.Inputs, f.PageSize = false, purgedAtOnce
+	for ctx.Err() == nil {
 		page, err := h.Query(ctx, f)
 		if err != nil {
 			return n, err
 		}
-		for _, i := range page.Instances {
-			if ctx.Err() != nil {
-				return n, ctx.Err()
-			}
-			deleted, err := h.Purge(ctx, i.ID)
-			n += deleted
-			// It may have gone with its parent, or have been started anew.
-			if err != nil && !errors.Is(err, api.ErrInstanceNotFound) && !errors.Is(err, api.ErrNotCompleted) {
-				return n, err
-			}
-		}
-		if page.Next == "" {
-			return n, nil
+		deleted, err := h.purgePage(ctx, page)
+		n += deleted
+		if err != nil || page.Next == "" {
+			return n, err
 		}
 		f.From = page.Next
 	}
+	return n, ctx.Err()
+}
+
+// purgedAtOnce is how many trees a transaction deletes: nobody waits long for it.
+const purgedAtOnce = 50
+
+func (h *TaskHub) purgePage(ctx context.Context, page Page) (n int, err error) {
+	err = h.update(ctx, func(t tx) error {
+		n = 0
+		for _, i := range page.Instances {
+			deleted, err := purgeFinished(t, i.ID)
+			n += deleted
+			// It may have gone with its parent, or have been started anew.
+			if err != nil && !errors.Is(err, api.ErrInstanceNotFound) && !errors.Is(err, api.ErrNotCompleted) {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
 }
