@@ -21,11 +21,12 @@ const maxAdminBody = 64 << 20
 
 // Handler is all that the host serves on one port: the admin endpoint (see [Host.Admin]) and the Durable HTTP API at
 // /runtime/webhooks/durabletask, with the real host's routes and answers and without its keys. It answers 403 to anything but a loopback name
-// in Host, to other web sites, and to a browser that writes without the token of this host's own page.
+// in Host, to other web sites than those that Host.CORS of local.settings.json names, which may read the API, and to a browser that
+// writes without the token of this host's own page.
 func (h *Host) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", h.Admin())
-	mux.Handle(manage.HTTPPath+"/", loopbackOnly(h.ownPages(manage.NewHTTP(h.hub, h.app.Host.HubName, h.log))))
+	mux.Handle(manage.HTTPPath+"/", h.forPages(h.ownPages(manage.NewHTTP(h.hub, h.app.Host.HubName, h.log))))
 	return mux
 }
 

@@ -163,7 +163,8 @@ type Host struct {
 	timeout    time.Duration // functionTimeout, 0: none
 	putOffUnit time.Duration
 
-	maxMessageBytes int // 0: no limit
+	maxMessageBytes int      // 0: no limit
+	origins         []string // of the web pages that may call
 
 	lock      *flock.Flock
 	hub       *taskhub.TaskHub
@@ -195,7 +196,12 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	origins, err := config.LocalCORS(o.Root)
+	if err != nil {
+		return nil, err
+	}
 	h := newHost(ctx, o, app)
+	h.origins = origins
 	if err := h.open(ctx, o); err != nil {
 		h.release()
 		return nil, err
