@@ -171,6 +171,9 @@ func (a *App) Handler(o Options) (http.Handler, error) {
 		errors:    slog.NewTextHandler(o.Stderr, nil),
 		room:      newRoom(settings.memory),
 		stopping:  &a.stopping,
+		versions: durable.Versions{
+			Default: conf.Host.DefaultVersion, Match: conf.Host.VersionMatchStrategy, Failure: conf.Host.VersionFailureStrategy,
+		},
 	}
 	return s.routes(), nil
 }

@@ -19,6 +19,7 @@ type Invocation struct {
 	bindings   []config.Binding
 	request    wire.Request
 	maxPayload int
+	versions   durable.Versions
 }
 
 // Text returns the text of a trigger's or input binding's value: a string as it is, anything else as JSON. It is empty
@@ -65,7 +66,11 @@ func (in *Invocation) DurableClient(binding string) (*durable.Client, error) {
 	if !ok {
 		return nil, fmt.Errorf("function %s has no binding %q: declare a durableClient in its function.json", in.Function, binding)
 	}
-	return durable.NewClient(wire.Text(raw), in.maxPayload)
+	client, err := durable.NewClient(wire.Text(raw), in.maxPayload)
+	if err == nil {
+		client.SetVersions(in.versions)
+	}
+	return client, err
 }
 
 // SetOutput sets the value of an output binding of the trigger function or activity that ctx belongs to. The host sends

@@ -14,6 +14,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"go.opentelemetry.io/otel/propagation"
 
+	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/internal/entity"
 	"example.com/durablefunctions/handler/internal/invocation"
 	"example.com/durablefunctions/handler/internal/loopback"
@@ -27,7 +28,8 @@ type server struct {
 	stdout    io.Writer
 	errors    slog.Handler
 	room      *room
-	stopping  *atomic.Bool // turns are put off
+	stopping  *atomic.Bool     // turns are put off
+	versions  durable.Versions // that the app takes
 }
 
 // call is one invocation on its way.
@@ -251,6 +253,7 @@ func (s *server) execute(ctx context.Context, c *call) outcome {
 		bindings:   c.bindings,
 		request:    c.request,
 		maxPayload: s.maxPayload(),
+		versions:   s.versions,
 	})
 	return outcome{outputs: inv.Outputs(), err: err}
 }

@@ -34,7 +34,7 @@ func TestImports(t *testing.T) {
 		"handler/local":                   append([]string{"./handler", "./handler/cli"}, functions...),
 		"handler/cli":                     append([]string{"./internal/commands", "./internal/crm"}, functions...),
 		"handler":                         append([]string{"./handler/local", "./handler/cli", "./internal/crm"}, functions...),
-		"handler/durable":                 append([]string{"./handler", "./handler/local", "net/http"}, functions...),
+		"handler/durable":                 append([]string{"./handler", "./handler/local"}, functions...),
 		"handler/internal/replay":         {"./handler", "./handler/durable", "net/http"},
 		"handler/internal/wire":           {"./handler", "./handler/durable", "./handler/internal/replay", "net/http"},
 		"internal/commands":               {"./MyClientFunction"},

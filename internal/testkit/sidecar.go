@@ -61,6 +61,8 @@ func (c Call) Hub() string { return append(c.Header.Get("Durable-TaskHub"), "")[
 type instance struct {
 	name, input, output string
 	status              api.OrchestrationStatus
+	created             time.Time
+	tags                map[string]string
 }
 
 func (i *instance) ended() bool {
@@ -123,7 +125,7 @@ func ClientBinding(address string, replace ...string) string {
 func (s *Sidecar) Set(id string, status api.OrchestrationStatus) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.instances[id] = &instance{name: "Orch", status: status}
+	s.instances[id] = &instance{name: "Orch", status: status, created: time.Now()}
 }
 
 // SetOutput gives a known instance an output.
@@ -177,6 +179,11 @@ func (s *Sidecar) serve(_ any, stream grpc.ServerStream) error {
 	if err != nil {
 		return err
 	}
+	if method.Name() == "StreamInstanceHistory" {
+		if text, err = packEvents(text); err != nil {
+			return err
+		}
+	}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(text), reply); err != nil {
 		return err
 	}
@@ -201,7 +208,15 @@ func (s *Sidecar) answer(ctx context.Context, c Call) (string, error) {
 	case "GetInstance":
 		return i.state(id, c.Fields["getInputsAndOutputs"] == "true"), nil
 	case "PurgeInstances":
-		return s.purge(id)
+		return s.purge(c)
+	case "QueryInstances":
+		return s.query(c)
+	case "StreamInstanceHistory":
+		return i.history(id)
+	case "RestartInstance":
+		return s.restart(c)
+	case "RewindInstance":
+		return `{}`, i.rewind(id)
 	case "RaiseEvent":
 		return `{}`, i.raise(id)
 	case "TerminateInstance":
@@ -228,14 +243,14 @@ func (s *Sidecar) start(c Call) (string, error) {
 		}
 	}
 	s.started = append(s.started, Start{c.Fields["name"], id, c.Fields["input"]})
-	s.instances[id] = &instance{name: c.Fields["name"], input: c.Fields["input"], status: s.StartedAs}
+	s.instances[id] = &instance{name: c.Fields["name"], input: c.Fields["input"], status: s.StartedAs, created: time.Now(), tags: tags(c)}
 	reply, err := json.Marshal(map[string]string{"instanceId": id})
 	return string(reply), err
 }
 
 func replaceable(c Call, was api.OrchestrationStatus) bool {
 	for name, v := range c.Fields {
-		if strings.HasPrefix(name, "orchestrationIdReusePolicy.operationStatus[") && v == was.String() {
+		if strings.HasPrefix(name, "orchestrationIdReusePolicy.replaceableStatus[") && v == was.String() {
 			return true
 		}
 	}
@@ -246,15 +261,31 @@ func (i *instance) state(id string, whole bool) string {
 	if i == nil {
 		return `{}`
 	}
-	state := map[string]any{"instanceId": id, "name": i.name, "orchestrationStatus": i.status.String(), "customStatus": "null"}
+	state := i.fields(id, whole)
 	if whole {
-		state["input"], state["output"] = i.input, i.output
+		state["output"] = i.output
 	}
+	state["tags"] = i.tags
 	reply, _ := json.Marshal(map[string]any{"exists": true, "orchestrationState": state})
 	return string(reply)
 }
 
-func (s *Sidecar) purge(id string) (string, error) {
+func (i *instance) fields(id string, input bool) map[string]any {
+	state := map[string]any{
+		"instanceId": id, "name": i.name, "orchestrationStatus": i.status.String(), "customStatus": "null",
+		"createdTimestamp": i.created.UTC().Format(time.RFC3339Nano), "lastUpdatedTimestamp": i.created.UTC().Format(time.RFC3339Nano),
+	}
+	if input {
+		state["input"] = i.input
+	}
+	return state
+}
+
+func (s *Sidecar) purge(c Call) (string, error) {
+	id := c.Fields["instanceId"]
+	if _, ok := c.Fields["purgeInstanceFilter"]; ok {
+		return s.purgeFiltered(c), nil
+	}
 	switch i := s.instances[id]; {
 	case i == nil:
 		return `{}`, nil
@@ -292,15 +323,17 @@ func (i *instance) steer(id, verb string, cannot bool) error {
 }
 
 func findMethod(name string) (protoreflect.MethodDescriptor, error) {
-	service, err := protoregistry.GlobalFiles.FindDescriptorByName("TaskHubSidecarService")
-	if err != nil {
-		return nil, err
+	// What durabletask-go has an older form of is in a package of ours.
+	for _, service := range []protoreflect.FullName{"durablefunctions.sidecar.TaskHubSidecarService", "TaskHubSidecarService"} {
+		d, err := protoregistry.GlobalFiles.FindDescriptorByName(service)
+		if err != nil {
+			continue
+		}
+		if method := d.(protoreflect.ServiceDescriptor).Methods().ByName(protoreflect.Name(name)); method != nil {
+			return method, nil
+		}
 	}
-	method := service.(protoreflect.ServiceDescriptor).Methods().ByName(protoreflect.Name(name))
-	if method == nil {
-		return nil, fmt.Errorf("TaskHubSidecarService has no method %s", name)
-	}
-	return method, nil
+	return nil, fmt.Errorf("TaskHubSidecarService has no method %s", name)
 }
 
 // newMessage makes a message of a type that durabletask-go registers and does not export.

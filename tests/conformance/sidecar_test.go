@@ -95,15 +95,25 @@ func call(t *testing.T, sidecar *testkit.Sidecar, p plan) error {
 	return err
 }
 
+// sidecarMethod is a method of the service; in a package of ours, if durabletask-go has an older form of it.
+func sidecarMethod(name string) protoreflect.MethodDescriptor {
+	for _, service := range []protoreflect.FullName{"durablefunctions.sidecar.TaskHubSidecarService", "TaskHubSidecarService"} {
+		d, err := protoregistry.GlobalFiles.FindDescriptorByName(service)
+		if err != nil {
+			continue
+		}
+		if method := d.(protoreflect.ServiceDescriptor).Methods().ByName(protoreflect.Name(name)); method != nil {
+			return method
+		}
+	}
+	return nil
+}
+
 // rpc makes a call to a durable endpoint, request and reply in protobuf JSON. What durabletask-go does not know of a
 // request is left out.
 func rpc(t *testing.T, endpoint, name string, request json.RawMessage) (json.RawMessage, error) {
 	t.Helper()
-	service, err := protoregistry.GlobalFiles.FindDescriptorByName("TaskHubSidecarService")
-	if err != nil {
-		t.Fatal(err)
-	}
-	method := service.(protoreflect.ServiceDescriptor).Methods().ByName(protoreflect.Name(name))
+	method := sidecarMethod(name)
 	if method == nil {
 		return nil, status.Errorf(codes.Unimplemented, "durabletask-go does not know %s", name)
 	}

@@ -31,6 +31,9 @@ type Host struct {
 	MaxConcurrentOrchestrators int    // extensions.durableTask.maxConcurrentOrchestratorFunctions
 	Executable                 string // customHandler.description.defaultExecutablePath, or the same of the older httpWorker
 	MaxConcurrentCalls         int    // extensions.serviceBus.maxConcurrentCalls
+	DefaultVersion             string // extensions.durableTask.defaultVersion
+	VersionMatchStrategy       string // extensions.durableTask.versionMatchStrategy
+	VersionFailureStrategy     string // extensions.durableTask.versionFailureStrategy
 	Retry                      *Retry // "retry", of the functions without one of their own; nil: none
 
 	Functions []string // "functions": the only ones that the host loads; none: all
@@ -186,6 +189,10 @@ func (s settings) host(env environment) (Host, error) {
 	h := Host{
 		Executable: cmp.Or(s["customhandler:description:defaultexecutablepath"], s["httpworker:description:defaultexecutablepath"]),
 		Functions:  s.list("functions"),
+
+		DefaultVersion:         s[durableTask+"defaultversion"],
+		VersionMatchStrategy:   s[durableTask+"versionmatchstrategy"],
+		VersionFailureStrategy: s[durableTask+"versionfailurestrategy"],
 	}
 	var errs [8]error
 	h.FunctionTimeout, h.TimeoutSet, errs[0] = s.timeout()

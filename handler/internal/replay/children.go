@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -114,3 +116,39 @@ func addAction(results *backend.ExecutionResults, id int32, kind protoreflect.Na
 }
 
 func last[T any](list []T) T { return list[len(list)-1] }
+
+// TreePrefix begins the id of every instance below one, if childID made it.
+func TreePrefix(id string) string {
+	const uncut = maxID - len("~123456789012:12345678:-2147483648")
+	if runes := []rune(id); len(runes) > uncut {
+		return string(runes[:uncut])
+	}
+	return id
+}
+
+// madeID is what childID makes: the parent's id, or what stands for it, the execution and the number.
+var madeID = regexp.MustCompile(`^((?s:.*)):[0-9a-v]{8}:\d+$`)
+
+// Below returns those of the ids that childID has made for instances below one, the deepest first.
+func Below(id string, ids []string) []string {
+	children := map[string][]string{} // by what the ids begin with
+	for _, child := range ids {
+		if m := madeID.FindStringSubmatch(child); m != nil {
+			children[m[1]] = append(children[m[1]], child)
+			if i := strings.LastIndexByte(m[1], '~'); i > 0 {
+				children[m[1][i:]] = append(children[m[1][i:]], child)
+			}
+		}
+	}
+	tree := []string{id}
+	for i := 0; i < len(tree); i++ {
+		parent := tree[i]
+		for _, child := range append(children[parent], children["~"+digest(parent, 12)]...) {
+			if child != parent {
+				tree = append(tree, child)
+			}
+		}
+	}
+	slices.Reverse(tree)
+	return tree[:len(tree)-1]
+}

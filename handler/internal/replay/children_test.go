@@ -2,6 +2,7 @@ package replay
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -177,6 +178,29 @@ func TestTerminationWithContinueAsNew(t *testing.T) {
 		a := turn(t, o, scheduledWork, begin+"\n"+news)
 		if c := last(a.Response.Actions).GetCompleteOrchestration(); len(a.lines) != 1 || c.GetOrchestrationStatus() != api.RUNTIME_STATUS_TERMINATED {
 			t.Errorf("got %s", a)
+		}
+	}
+}
+
+// TestBelow: the ids of a tree are found among others by their form, at any depth and length.
+func TestBelow(t *testing.T) {
+	t.Parallel()
+	for _, root := range []string{"r", "r:1", "a b~c", strings.Repeat("x", 60), strings.Repeat("é", 100), strings.Repeat("y", 81)} {
+		var tree []string
+		parent := root
+		for n := range 5 {
+			h := &history{instanceID: parent, executionID: "e"}
+			parent = h.childID(int32(n) * 1000)
+			tree = append(tree, parent)
+			if !strings.HasPrefix(parent, TreePrefix(root)) {
+				t.Errorf("%s does not begin with %s", parent, TreePrefix(root))
+			}
+		}
+		others := []string{root, root + "x", root + ":1", root + ":mine:1", root + "x:01234567:1", "z~" + digest("z", 12) + ":01234567:1"}
+		got := Below(root, append(others, tree...))
+		slices.Reverse(tree)
+		if !slices.Equal(got, tree) {
+			t.Errorf("%s: got %q, want %q", root, got, tree)
 		}
 	}
 }

@@ -49,7 +49,10 @@ func (c command) run(ctx context.Context, client *durable.Client) (string, error
 		return "purged", client.Purge(ctx, c.Purge)
 	case c.Query != "":
 		state, err := client.Query(ctx, c.Query)
-		return fmt.Sprintf("%+v", state), err
+		if err != nil {
+			return "<nil>", err
+		}
+		return fmt.Sprintf("%+v", &state.OrchestrationMetadata), nil
 	case c.Event != "":
 		return "raised", client.Raise(ctx, c.ID, c.Event, c.Input)
 	}
