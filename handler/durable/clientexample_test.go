@@ -15,16 +15,19 @@ import (
 )
 
 // exampleHost lets the examples use the fake host.
-type exampleHost struct{ testing.TB }
+type exampleHost struct {
+	testing.TB
+	stop *func()
+}
 
-func (exampleHost) Helper()           {}
-func (exampleHost) Cleanup(func())    {}
-func (exampleHost) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
+func (exampleHost) Helper()            {}
+func (h exampleHost) Cleanup(f func()) { *h.stop = f }
+func (exampleHost) Fatal(args ...any)  { panic(fmt.Sprint(args...)) }
 
 // newExampleClient has the client that a trigger function gets by invocation.DurableClient, and a host that knows two
 // instances.
-func newExampleClient() *durable.Client {
-	host := testkit.StartSidecar(exampleHost{})
+func newExampleClient() (client *durable.Client, stop func()) {
+	host := testkit.StartSidecar(exampleHost{stop: &stop})
 	host.Set("order-1", api.RUNTIME_STATUS_COMPLETED)
 	host.SetOutput("order-1", `"shipped"`)
 	host.Set("order-2", api.RUNTIME_STATUS_RUNNING)
@@ -32,11 +35,13 @@ func newExampleClient() *durable.Client {
 	if err != nil {
 		panic(err)
 	}
-	return client
+	return client, stop
 }
 
 func ExampleClient_Start() {
-	client, ctx := newExampleClient(), context.Background()
+	client, stop := newExampleClient()
+	defer stop()
+	ctx := context.Background()
 	id, err := client.Start(ctx, "Order", "order-3", map[string]int{"items": 2}, durable.StartTags(map[string]string{"customer": "Contoso"}))
 	fmt.Println(id, err)
 
@@ -48,13 +53,17 @@ func ExampleClient_Start() {
 }
 
 func ExampleClient_Wait() {
-	order, err := newExampleClient().Wait(context.Background(), "order-1")
+	client, stop := newExampleClient()
+	defer stop()
+	order, err := client.Wait(context.Background(), "order-1")
 	fmt.Println(order.RuntimeStatus, order.SerializedOutput, err)
 	// Output: ORCHESTRATION_STATUS_COMPLETED "shipped" <nil>
 }
 
 func ExampleClient_List() {
-	for order, err := range newExampleClient().List(context.Background(), durable.Filter{IDPrefix: "order-"}) {
+	client, stop := newExampleClient()
+	defer stop()
+	for order, err := range client.List(context.Background(), durable.Filter{IDPrefix: "order-"}) {
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -67,7 +76,9 @@ func ExampleClient_List() {
 }
 
 func ExampleClient_History() {
-	events, err := newExampleClient().History(context.Background(), "order-2")
+	client, stop := newExampleClient()
+	defer stop()
+	events, err := client.History(context.Background(), "order-2")
 	if err != nil {
 		fmt.Println(err)
 	}
@@ -81,7 +92,9 @@ func ExampleClient_History() {
 }
 
 func ExampleClient_PurgeAll() {
-	client, ctx := newExampleClient(), context.Background()
+	client, stop := newExampleClient()
+	defer stop()
+	ctx := context.Background()
 	_, err := client.PurgeAll(ctx, durable.Filter{IDPrefix: "order-"})
 	fmt.Println(errors.Is(err, durable.ErrBadFilter))
 
@@ -93,7 +106,8 @@ func ExampleClient_PurgeAll() {
 }
 
 func ExampleCheckStatusResponse() {
-	client := newExampleClient()
+	client, stop := newExampleClient()
+	defer stop()
 	start := func(w http.ResponseWriter, r *http.Request) {
 		id, err := client.Start(r.Context(), "Order", "order-3", nil)
 		if err == nil {

@@ -62,7 +62,7 @@ func (c *Client) query(ctx context.Context, id string, payloads bool) (*Instance
 		return nil, err
 	}
 	if !reply.Exists {
-		return nil, fmt.Errorf("querying %q: %w", id, ErrNotFound)
+		return nil, fmt.Errorf("querying %q: %w: %w", id, ErrNotFound, api.ErrInstanceNotFound)
 	}
 	return newInstance(reply.OrchestrationState), nil
 }
