@@ -1,9 +1,8 @@
 // Package myclientfunction is the client function MyClientFunction: a queue message starts MyOrchestration.
 //
 // Service Bus delivers a message at least once. So the orchestration's instance id is made from the message's id and
-// its text (see InstanceID), and an instance that runs or has completed counts as started. The host replaces a finished
-// instance when asked to start its id; so within this process query and start are one step, and between processes it is
-// Service Bus' lock on the message that lets only one of them handle it at a time.
+// its text (see InstanceID), and the start is one call that the host carries out once for an id, however many workers make
+// it: an instance that runs or has completed counts as started, one that failed or was terminated starts anew.
 //
 // # Settings
 //

@@ -50,11 +50,13 @@ func runRecords(ctx *task.OrchestrationContext, b batch) []Failure {
 	failed := func(r processactivity.Result) bool { return !r.Success && !r.TimedOut }
 	outcomes := durable.FanOut(ctx, processactivity.Name, inputs, failed, b.retryRecord())
 	timedOut := b.tryTimedOut(ctx, inputs, outcomes)
-	failures := []Failure{}
+	log, failures := durable.ReplayLog(ctx), []Failure{}
 	for i, o := range outcomes {
 		switch {
-		case o.Err != nil:
-			failures = append(failures, Failure{b.RecordIds[i], text.Shorten(b.explain(o.Err), maxMessage)})
+		case o.Err != nil: // ProcessActivity has logged every other failure
+			reason := text.Shorten(b.explain(o.Err), maxMessage)
+			log.Error(reason, "record", b.RecordIds[i], "instance", b.JobId)
+			failures = append(failures, Failure{b.RecordIds[i], reason})
 		case !o.Value.Success:
 			failures = append(failures, Failure{b.RecordIds[i], text.Shorten(o.Value.ErrorMessage, maxMessage)})
 		}

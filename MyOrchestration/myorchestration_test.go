@@ -187,6 +187,9 @@ func TestLostActivities(t *testing.T) {
 	env = newEnv(t)
 	env.Lose(string(processactivity.Name), 1000)
 	r, out = run(t, env, Input{RecordIds: []string{"a", "b"}, Attempts: 4, RetryIntervalSeconds: 1})
+	if strings.Count(r.Logs, "level=ERROR msg=") != 4 || strings.Count(r.Logs, " record=b ") != 1 { // one a record, one for all, one for the mail
+		t.Errorf("logs %s", r.Logs)
+	}
 	if out.Failed != 2 || len(env.Calls(string(processactivity.Name))) != 8 || r.Elapsed < 7*time.Second || r.Elapsed > 10500*time.Millisecond {
 		t.Errorf("%+v after %s", out, r.Elapsed)
 	}

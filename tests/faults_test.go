@@ -414,11 +414,20 @@ func TestCorruptedFiles(t *testing.T) {
 // A task hub that turns out to be corrupted in the middle of a run ends it, after a while and with one more line.
 func TestCorruptedInFlight(t *testing.T) {
 	t.Parallel()
-	data := usedData(t)
-	file := filepath.Join(data, "taskhub.db")
-	page := int64(query(t, file, "SELECT rootpage FROM sqlite_master WHERE name = 'tasks'")-1) * 4096
-	scramble(t, file, page, page+4096)
-	r := run(t, nil, "", "process", "--data", data, "samples/ids.json")
+	data := t.TempDir()
+	corrupt := sync.OnceFunc(func() { // as of now the table begins where the file has ended
+		db, err := sql.Open("sqlite", "file:"+filepath.Join(data, "taskhub.db")+"?_pragma=busy_timeout(5000)")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer db.Close()
+		if _, err := db.Exec("PRAGMA writable_schema = 1; UPDATE sqlite_master SET rootpage = 100000 WHERE name = 'tasks'; PRAGMA schema_version = 1000"); err != nil {
+			t.Error(err)
+		}
+	})
+	crm := testkit.StartCRM(t, func(http.ResponseWriter, *http.Request, int) bool { corrupt(); return false })
+	r := run(t, []string{"CRM_BASE_URL=" + crm.URL}, threeRecords, "process", "--data", data, "-")
 	lines := strings.Split(strings.TrimSpace(r.stderr), "\n")
 	last := lines[len(lines)-1]
 	if r.code != 1 || !strings.Contains(last, "taskhub.db: ") || !strings.Contains(last, "restore it, or move it away") {

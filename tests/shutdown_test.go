@@ -48,6 +48,9 @@ func TestProcessLeavesTheOthers(t *testing.T) {
 	s := startLocal(t, data, env)
 	s.send(t, `{"Batch":"any"}`) // whose records are held
 	s.waitFor(t, "started")
+	waitUntil(t, "the message is done", func() bool {
+		return query(t, filepath.Join(data, "taskhub.db"), "SELECT count(*) FROM messages") == 0
+	})
 	s.kill()
 	late := startLocal(t, data, "CRM_BASE_URL=http://127.0.0.1:1") // the batch of this one cannot be read
 	late.send(t, `{"Batch":"late"}`)
