@@ -67,6 +67,7 @@ type commands struct {
 	DeadLetters deadLettersCommand `cmd:"" help:"List the messages that start has given up, or put some back. Works beside a running start."`
 	Check       checkCommand       `cmd:"" help:"Read host.json, the function.json files and the settings as the Functions host does, and list what would fail in Azure."`
 	New         newCommand         `cmd:"" help:"Make a new app, or with the word function a new function in the app here."`
+	Publish     publishCommand     `cmd:"" help:"Build the app, zip what the Functions host needs, check it, and publish it with az or func."`
 
 	kong.Plugins
 }
@@ -129,7 +130,7 @@ func Main(args []string, app App) int {
 }
 
 // readingOnly are the commands that run no function. The settings of the app in the working directory are not theirs.
-var readingOnly = []string{"check", "new"}
+var readingOnly = []string{"check", "new", "publish"}
 
 // loadSettings makes the settings of local.settings.json environment variables, as func start does. The environment
 // wins.

@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"example.com/durablefunctions/handler/internal/config"
+)
+
+type publishCommand struct {
+	App           string   `required:"" placeholder:"NAME" help:"Name of the function app in Azure."`
+	ResourceGroup string   `env:"AZURE_RESOURCE_GROUP" placeholder:"NAME" help:"Its resource group: az publishes. Without one func does."`
+	Slot          string   `placeholder:"NAME" help:"Deployment slot."`
+	Platform      string   `enum:"linux/amd64,linux/arm64,windows/amd64" default:"linux/amd64" help:"System of the app's plan: ${enum}. Consumption on Windows needs windows/amd64."`
+	Include       []string `placeholder:"PATH" help:"A file or directory that the functions read, below the app root."`
+	Zip           string   `placeholder:"FILE" help:"Keep the zip in this file."`
+	Host          string   `placeholder:"FILE" help:"Publish this file as host.json: that of another backend, such as infra/hosts/dts.json."`
+	DryRun        bool     `help:"Build and zip, and print the zip's list and the commands instead of running them."`
+}
+
+// Run builds the app, zips what the host needs, and has az or func publish that.
+func (c *publishCommand) Run(e *Environment) error {
+	if c.ResourceGroup == "" && strings.HasPrefix(c.Platform, "windows/") {
+		return errors.New("an app on Windows gets the name of its binary as a setting: say --resource-group")
+	}
+	app, err := c.check(e)
+	if err != nil {
+		return err
+	}
+	stage, err := os.MkdirTemp("", "publish-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(stage)
+	p := &appPackage{root: ".", host: cmp.Or(c.Host, "host.json"), dir: filepath.Join(stage, "app")}
+	if err := p.add(app, c.Include); err != nil {
+		return err
+	}
+	binary := app.Host.Executable
+	if strings.HasPrefix(c.Platform, "windows/") && filepath.Ext(binary) == "" {
+		binary += ".exe"
+	}
+	if err := c.build(e, filepath.Join(p.dir, binary)); err != nil {
+		return err
+	}
+	p.files = append(p.files, packaged{binary, 0o755})
+	if _, err := config.Load(p.dir, nil); err != nil {
+		return fmt.Errorf("the zip would be no app: %w", err)
+	}
+	zip, err := filepath.Abs(cmp.Or(c.Zip, filepath.Join(stage, "app.zip"))) // the commands run in another directory
+	if err == nil {
+		err = p.zip(zip)
+	}
+	if err != nil {
+		return err
+	}
+	commands := c.commands(app.Host.Executable, binary, zip)
+	if c.DryRun {
+		return c.print(e.Stdout, p, commands)
+	}
+	for _, command := range commands {
+		if err := runTool(e, p.dir, command); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(e.Stdout, "%s is published: %d files.\n", c.App, len(p.files))
+	return nil
+}
+
+// check refuses to publish what would fail in Azure. Settings count as they are here: those of the app in Azure are not asked.
+func (c *publishCommand) check(e *Environment) (*config.App, error) {
+	failures := 0
+	for _, p := range config.Check(".", os.Environ()) {
+		if !p.Warning {
+			failures++
+			fmt.Fprintln(e.Stderr, OneLine(p.String()))
+		}
+	}
+	if failures > 0 {
+		return nil, fmt.Errorf("nothing is published: check found %d errors, above", failures)
+	}
+	app, err := config.Load(".", os.Environ())
+	if err == nil && !filepath.IsLocal(app.Host.Executable) {
+		err = fmt.Errorf("host.json: defaultExecutablePath %q is not below the app root", app.Host.Executable)
+	}
+	return app, err
+}
+
+// build builds the binary without cgo, so that it needs nothing of the machine that it runs on.
+func (c *publishCommand) build(e *Environment, target string) error {
+	system, processor, _ := strings.Cut(c.Platform, "/")
+	target, err := filepath.Abs(target)
+	if err != nil {
+		return err
+	}
+	build := exec.CommandContext(e.Context, "go", "build", "-ldflags=-s -w", "-o", target, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH="+processor)
+	build.Stdout, build.Stderr = e.Stderr, e.Stderr
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("go build for %s failed: %w", c.Platform, err)
+	}
+	return nil
+}
+
+// commands publish the zip, or the directory that it was made of. All plans take both ways.
+func (c *publishCommand) commands(executable, binary, zip string) [][]string {
+	var commands [][]string
+	slot := []string{}
+	if c.Slot != "" {
+		slot = []string{"--slot", c.Slot}
+	}
+	if binary != executable { // Windows: the host adds no .exe
+		setting := "AzureFunctionsJobHost__customHandler__description__defaultExecutablePath=" + binary
+		commands = append(commands, append([]string{"az", "functionapp", "config", "appsettings", "set", "--resource-group", c.ResourceGroup, "--name", c.App, "--settings", setting, "--output", "none"}, slot...))
+	}
+	if c.ResourceGroup != "" {
+		return append(commands, append([]string{"az", "functionapp", "deployment", "source", "config-zip", "--resource-group", c.ResourceGroup, "--name", c.App, "--src", zip}, slot...))
+	}
+	return append(commands, append([]string{"func", "azure", "functionapp", "publish", c.App, "--custom", "--no-build"}, slot...))
+}
+
+func (c *publishCommand) print(w io.Writer, p *appPackage, commands [][]string) error {
+	fmt.Fprintln(w, "The zip:")
+	for _, f := range p.files {
+		info, err := os.Stat(filepath.Join(p.dir, f.name))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "  %s %10d %s\n", f.mode, info.Size(), filepath.ToSlash(f.name))
+	}
+	fmt.Fprintln(w, "The commands, in the directory that was zipped:")
+	for _, command := range commands {
+		quoted := make([]string, len(command))
+		for i, word := range command {
+			quoted[i] = word
+			if strings.ContainsAny(word, " '\"$&;|<>*?") {
+				quoted[i] = shellQuote(word)
+			}
+		}
+		fmt.Fprintf(w, "  %s\n", strings.Join(quoted, " "))
+	}
+	return nil
+}
+
+func runTool(e *Environment, dir string, command []string) error {
+	tool, err := exec.LookPath(command[0])
+	if err != nil {
+		return fmt.Errorf("%s is not installed: install it, or publish the zip (--dry-run --zip FILE) in another way", command[0])
+	}
+	run := exec.CommandContext(e.Context, tool, command[1:]...)
+	run.Dir, run.Stdin, run.Stdout, run.Stderr = dir, os.Stdin, e.Stdout, e.Stderr
+	if err := run.Run(); err != nil {
+		return fmt.Errorf("%s failed: %w", strings.Join(command[:min(4, len(command))], " "), err)
+	}
+	return nil
+}
