@@ -49,6 +49,10 @@ var Ends = []api.OrchestrationStatus{api.RUNTIME_STATUS_COMPLETED, api.RUNTIME_S
 // IsEnd says whether the status is one of Ends.
 func IsEnd(status api.OrchestrationStatus) bool { return slices.Contains(Ends, status) }
 
+// KilledType is the type in the failure details of an activity that the local host gives up because its processes died in it. It
+// is the function's own doing, as a panic is.
+const KilledType = "ActivityKilledTheProcess"
+
 // AsStored returns the event as the real host keeps it in a history and sends it: of what was scheduled not the input,
 // of a termination not whether it is for the children too.
 func AsStored(e *backend.HistoryEvent) *backend.HistoryEvent {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/microsoft/durabletask-go/backend"
 
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
@@ -54,6 +55,8 @@ func classify(d *backend.TaskFailureDetails) *Failure {
 		inner = inner.InnerFailure
 	}
 	switch {
+	case d.ErrorType == historyevent.KilledType:
+		return &Failure{Panicked, d.ErrorMessage}
 	case inner.ErrorType == timeoutType:
 		return &Failure{DeadlineExceeded, inner.ErrorMessage}
 	case inner.ErrorType == requestType:

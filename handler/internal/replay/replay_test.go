@@ -163,6 +163,7 @@ func TestFailureKinds(t *testing.T) {
 		"host's deadline": {`{"errorType":"Microsoft.Azure.WebJobs.Host.FunctionTimeoutException","errorMessage":"Timeout value of 00:00:05 was exceeded by function: Functions.Work"}`, DeadlineExceeded, "Timeout value"},
 		"another":         {wrap(`{"errorType":"System.Threading.Tasks.TaskCanceledException","errorMessage":"A task was canceled."}`), Lost, "canceled"},
 		"another engine":  {`{"errorType":"*errors.errorString","errorMessage":"no"}`, Failed, "no"},
+		"given up":        {`{"errorType":"ActivityKilledTheProcess","errorMessage":"it died"}`, Panicked, "it died"},
 		"none":            {`null`, NotFound, "Work"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/microsoft/durabletask-go/backend"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
 // What a process was running when it died may have killed it. A task that was running at so many deaths is run alone among those
@@ -79,7 +81,7 @@ func (h *TaskHub) giveUp(ctx context.Context, task storedTask) {
 	name := task.NewEvent.GetTaskScheduled().GetName()
 	h.log.Error("an activity is given up: every process that ran it died", "activity", name, "instance", task.InstanceID, "deaths", task.deaths)
 	task.Result = TaskFailed(task.NewEvent.GetEventId(), &backend.TaskFailureDetails{
-		ErrorType:    "ActivityKilledTheProcess",
+		ErrorType:    historyevent.KilledType,
 		ErrorMessage: fmt.Sprintf("activity %s was given up: %d times the process died while it was running", name, task.deaths),
 	})
 	if err := h.CompleteActivityWorkItem(ctx, task.ActivityWorkItem); err != nil {
