@@ -72,7 +72,7 @@ func TestSidecarAsksForItsSecret(t *testing.T) {
 		if header != "" {
 			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", header)
 		}
-		for _, method := range []string{"Hello", "StartInstance", "GetInstance", "PurgeInstances", "GetWorkItems"} {
+		for _, method := range []string{"Hello", "StartInstance", "GetInstance", "PurgeInstances", "QueryInstances", "RestartInstance", "StreamInstanceHistory", "GetWorkItems"} {
 			if err := conn.Invoke(ctx, "/TaskHubSidecarService/"+method, &emptypb.Empty{}, &emptypb.Empty{}); status.Code(err) != codes.Unauthenticated && method != "GetWorkItems" {
 				t.Errorf("%s, %s: %v", name, method, err)
 			}

@@ -243,7 +243,7 @@ func (h *Host) open(ctx context.Context, o Options) error {
 	h.outputs = &output.Sender{Hub: h.hub, DataDir: h.dataDir, Settings: h.settings, Log: h.log, Closing: h.ctx}
 	h.transport = funchost.NewTransport(o.Handler, h.log, limits.MaxConcurrentActivities+limits.MaxConcurrentOrchestrators+limits.MaxConcurrentCalls)
 	var err error
-	if h.sidecar, err = manage.StartSidecar(h.hub, h.log); err != nil {
+	if h.sidecar, err = manage.StartSidecar(h.hub, h.app.Host.HubName, h.log); err != nil {
 		return fmt.Errorf("start the durable client's service: %w", err)
 	}
 	h.engine = newEngine(h)

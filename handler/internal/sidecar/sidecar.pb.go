@@ -152,6 +152,151 @@ func (x *TraceContext) GetTraceState() *wrapperspb.StringValue {
 	return nil
 }
 
+type OrchestrationInstance struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	InstanceId    string                  `protobuf:"bytes,1,opt,name=instanceId,proto3" json:"instanceId,omitempty"`
+	ExecutionId   *wrapperspb.StringValue `protobuf:"bytes,2,opt,name=executionId,proto3" json:"executionId,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrchestrationInstance) Reset() {
+	*x = OrchestrationInstance{}
+	mi := &file_sidecar_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrchestrationInstance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrchestrationInstance) ProtoMessage() {}
+
+func (x *OrchestrationInstance) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrchestrationInstance.ProtoReflect.Descriptor instead.
+func (*OrchestrationInstance) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *OrchestrationInstance) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *OrchestrationInstance) GetExecutionId() *wrapperspb.StringValue {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return nil
+}
+
+// ExecutionStarted is the history's ExecutionStartedEvent, of which durabletask-go does not know the tags.
+type ExecutionStarted struct {
+	state                   protoimpl.MessageState  `protogen:"open.v1"`
+	Name                    string                  `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version                 *wrapperspb.StringValue `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Input                   *wrapperspb.StringValue `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
+	OrchestrationInstance   *OrchestrationInstance  `protobuf:"bytes,4,opt,name=orchestrationInstance,proto3" json:"orchestrationInstance,omitempty"`
+	ScheduledStartTimestamp *timestamppb.Timestamp  `protobuf:"bytes,6,opt,name=scheduledStartTimestamp,proto3" json:"scheduledStartTimestamp,omitempty"`
+	ParentTraceContext      *TraceContext           `protobuf:"bytes,7,opt,name=parentTraceContext,proto3" json:"parentTraceContext,omitempty"`
+	Tags                    map[string]string       `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
+}
+
+func (x *ExecutionStarted) Reset() {
+	*x = ExecutionStarted{}
+	mi := &file_sidecar_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecutionStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecutionStarted) ProtoMessage() {}
+
+func (x *ExecutionStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecutionStarted.ProtoReflect.Descriptor instead.
+func (*ExecutionStarted) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ExecutionStarted) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExecutionStarted) GetVersion() *wrapperspb.StringValue {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+func (x *ExecutionStarted) GetInput() *wrapperspb.StringValue {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *ExecutionStarted) GetOrchestrationInstance() *OrchestrationInstance {
+	if x != nil {
+		return x.OrchestrationInstance
+	}
+	return nil
+}
+
+func (x *ExecutionStarted) GetScheduledStartTimestamp() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ScheduledStartTimestamp
+	}
+	return nil
+}
+
+func (x *ExecutionStarted) GetParentTraceContext() *TraceContext {
+	if x != nil {
+		return x.ParentTraceContext
+	}
+	return nil
+}
+
+func (x *ExecutionStarted) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
 type CreateInstanceRequest struct {
 	state                      protoimpl.MessageState      `protogen:"open.v1"`
 	InstanceId                 string                      `protobuf:"bytes,1,opt,name=instanceId,proto3" json:"instanceId,omitempty"`
@@ -169,7 +314,7 @@ type CreateInstanceRequest struct {
 
 func (x *CreateInstanceRequest) Reset() {
 	*x = CreateInstanceRequest{}
-	mi := &file_sidecar_proto_msgTypes[1]
+	mi := &file_sidecar_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -181,7 +326,7 @@ func (x *CreateInstanceRequest) String() string {
 func (*CreateInstanceRequest) ProtoMessage() {}
 
 func (x *CreateInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[1]
+	mi := &file_sidecar_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -194,7 +339,7 @@ func (x *CreateInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInstanceRequest.ProtoReflect.Descriptor instead.
 func (*CreateInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{1}
+	return file_sidecar_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreateInstanceRequest) GetInstanceId() string {
@@ -269,7 +414,7 @@ type OrchestrationIdReusePolicy struct {
 
 func (x *OrchestrationIdReusePolicy) Reset() {
 	*x = OrchestrationIdReusePolicy{}
-	mi := &file_sidecar_proto_msgTypes[2]
+	mi := &file_sidecar_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -281,7 +426,7 @@ func (x *OrchestrationIdReusePolicy) String() string {
 func (*OrchestrationIdReusePolicy) ProtoMessage() {}
 
 func (x *OrchestrationIdReusePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[2]
+	mi := &file_sidecar_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -294,7 +439,7 @@ func (x *OrchestrationIdReusePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrchestrationIdReusePolicy.ProtoReflect.Descriptor instead.
 func (*OrchestrationIdReusePolicy) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{2}
+	return file_sidecar_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *OrchestrationIdReusePolicy) GetReplaceableStatus() []OrchestrationStatus {
@@ -313,7 +458,7 @@ type CreateInstanceResponse struct {
 
 func (x *CreateInstanceResponse) Reset() {
 	*x = CreateInstanceResponse{}
-	mi := &file_sidecar_proto_msgTypes[3]
+	mi := &file_sidecar_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -325,7 +470,7 @@ func (x *CreateInstanceResponse) String() string {
 func (*CreateInstanceResponse) ProtoMessage() {}
 
 func (x *CreateInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[3]
+	mi := &file_sidecar_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -338,7 +483,7 @@ func (x *CreateInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInstanceResponse.ProtoReflect.Descriptor instead.
 func (*CreateInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{3}
+	return file_sidecar_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateInstanceResponse) GetInstanceId() string {
@@ -358,7 +503,7 @@ type GetInstanceRequest struct {
 
 func (x *GetInstanceRequest) Reset() {
 	*x = GetInstanceRequest{}
-	mi := &file_sidecar_proto_msgTypes[4]
+	mi := &file_sidecar_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -370,7 +515,7 @@ func (x *GetInstanceRequest) String() string {
 func (*GetInstanceRequest) ProtoMessage() {}
 
 func (x *GetInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[4]
+	mi := &file_sidecar_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -383,7 +528,7 @@ func (x *GetInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInstanceRequest.ProtoReflect.Descriptor instead.
 func (*GetInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{4}
+	return file_sidecar_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetInstanceRequest) GetInstanceId() string {
@@ -410,7 +555,7 @@ type GetInstanceResponse struct {
 
 func (x *GetInstanceResponse) Reset() {
 	*x = GetInstanceResponse{}
-	mi := &file_sidecar_proto_msgTypes[5]
+	mi := &file_sidecar_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +567,7 @@ func (x *GetInstanceResponse) String() string {
 func (*GetInstanceResponse) ProtoMessage() {}
 
 func (x *GetInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[5]
+	mi := &file_sidecar_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +580,7 @@ func (x *GetInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInstanceResponse.ProtoReflect.Descriptor instead.
 func (*GetInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{5}
+	return file_sidecar_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetInstanceResponse) GetExists() bool {
@@ -472,7 +617,7 @@ type OrchestrationState struct {
 
 func (x *OrchestrationState) Reset() {
 	*x = OrchestrationState{}
-	mi := &file_sidecar_proto_msgTypes[6]
+	mi := &file_sidecar_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -484,7 +629,7 @@ func (x *OrchestrationState) String() string {
 func (*OrchestrationState) ProtoMessage() {}
 
 func (x *OrchestrationState) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[6]
+	mi := &file_sidecar_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -497,7 +642,7 @@ func (x *OrchestrationState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrchestrationState.ProtoReflect.Descriptor instead.
 func (*OrchestrationState) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{6}
+	return file_sidecar_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *OrchestrationState) GetInstanceId() string {
@@ -593,7 +738,7 @@ type QueryInstancesRequest struct {
 
 func (x *QueryInstancesRequest) Reset() {
 	*x = QueryInstancesRequest{}
-	mi := &file_sidecar_proto_msgTypes[7]
+	mi := &file_sidecar_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +750,7 @@ func (x *QueryInstancesRequest) String() string {
 func (*QueryInstancesRequest) ProtoMessage() {}
 
 func (x *QueryInstancesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[7]
+	mi := &file_sidecar_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +763,7 @@ func (x *QueryInstancesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryInstancesRequest.ProtoReflect.Descriptor instead.
 func (*QueryInstancesRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{7}
+	return file_sidecar_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *QueryInstancesRequest) GetQuery() *InstanceQuery {
@@ -644,7 +789,7 @@ type InstanceQuery struct {
 
 func (x *InstanceQuery) Reset() {
 	*x = InstanceQuery{}
-	mi := &file_sidecar_proto_msgTypes[8]
+	mi := &file_sidecar_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -656,7 +801,7 @@ func (x *InstanceQuery) String() string {
 func (*InstanceQuery) ProtoMessage() {}
 
 func (x *InstanceQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[8]
+	mi := &file_sidecar_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -669,7 +814,7 @@ func (x *InstanceQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceQuery.ProtoReflect.Descriptor instead.
 func (*InstanceQuery) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{8}
+	return file_sidecar_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *InstanceQuery) GetRuntimeStatus() []OrchestrationStatus {
@@ -738,7 +883,7 @@ type QueryInstancesResponse struct {
 
 func (x *QueryInstancesResponse) Reset() {
 	*x = QueryInstancesResponse{}
-	mi := &file_sidecar_proto_msgTypes[9]
+	mi := &file_sidecar_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +895,7 @@ func (x *QueryInstancesResponse) String() string {
 func (*QueryInstancesResponse) ProtoMessage() {}
 
 func (x *QueryInstancesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[9]
+	mi := &file_sidecar_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +908,7 @@ func (x *QueryInstancesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryInstancesResponse.ProtoReflect.Descriptor instead.
 func (*QueryInstancesResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{9}
+	return file_sidecar_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *QueryInstancesResponse) GetOrchestrationState() []*OrchestrationState {
@@ -795,7 +940,7 @@ type PurgeInstancesRequest struct {
 
 func (x *PurgeInstancesRequest) Reset() {
 	*x = PurgeInstancesRequest{}
-	mi := &file_sidecar_proto_msgTypes[10]
+	mi := &file_sidecar_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +952,7 @@ func (x *PurgeInstancesRequest) String() string {
 func (*PurgeInstancesRequest) ProtoMessage() {}
 
 func (x *PurgeInstancesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[10]
+	mi := &file_sidecar_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +965,7 @@ func (x *PurgeInstancesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeInstancesRequest.ProtoReflect.Descriptor instead.
 func (*PurgeInstancesRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{10}
+	return file_sidecar_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PurgeInstancesRequest) GetRequest() isPurgeInstancesRequest_Request {
@@ -895,7 +1040,7 @@ type InstanceBatch struct {
 
 func (x *InstanceBatch) Reset() {
 	*x = InstanceBatch{}
-	mi := &file_sidecar_proto_msgTypes[11]
+	mi := &file_sidecar_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -907,7 +1052,7 @@ func (x *InstanceBatch) String() string {
 func (*InstanceBatch) ProtoMessage() {}
 
 func (x *InstanceBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[11]
+	mi := &file_sidecar_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -920,7 +1065,7 @@ func (x *InstanceBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceBatch.ProtoReflect.Descriptor instead.
 func (*InstanceBatch) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{11}
+	return file_sidecar_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *InstanceBatch) GetInstanceIds() []string {
@@ -942,7 +1087,7 @@ type PurgeInstanceFilter struct {
 
 func (x *PurgeInstanceFilter) Reset() {
 	*x = PurgeInstanceFilter{}
-	mi := &file_sidecar_proto_msgTypes[12]
+	mi := &file_sidecar_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1099,7 @@ func (x *PurgeInstanceFilter) String() string {
 func (*PurgeInstanceFilter) ProtoMessage() {}
 
 func (x *PurgeInstanceFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[12]
+	mi := &file_sidecar_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1112,7 @@ func (x *PurgeInstanceFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeInstanceFilter.ProtoReflect.Descriptor instead.
 func (*PurgeInstanceFilter) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{12}
+	return file_sidecar_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PurgeInstanceFilter) GetCreatedTimeFrom() *timestamppb.Timestamp {
@@ -1008,7 +1153,7 @@ type PurgeInstancesResponse struct {
 
 func (x *PurgeInstancesResponse) Reset() {
 	*x = PurgeInstancesResponse{}
-	mi := &file_sidecar_proto_msgTypes[13]
+	mi := &file_sidecar_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1165,7 @@ func (x *PurgeInstancesResponse) String() string {
 func (*PurgeInstancesResponse) ProtoMessage() {}
 
 func (x *PurgeInstancesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[13]
+	mi := &file_sidecar_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1178,7 @@ func (x *PurgeInstancesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeInstancesResponse.ProtoReflect.Descriptor instead.
 func (*PurgeInstancesResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{13}
+	return file_sidecar_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PurgeInstancesResponse) GetDeletedInstanceCount() int32 {
@@ -1060,7 +1205,7 @@ type RewindInstanceRequest struct {
 
 func (x *RewindInstanceRequest) Reset() {
 	*x = RewindInstanceRequest{}
-	mi := &file_sidecar_proto_msgTypes[14]
+	mi := &file_sidecar_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1217,7 @@ func (x *RewindInstanceRequest) String() string {
 func (*RewindInstanceRequest) ProtoMessage() {}
 
 func (x *RewindInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[14]
+	mi := &file_sidecar_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1230,7 @@ func (x *RewindInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewindInstanceRequest.ProtoReflect.Descriptor instead.
 func (*RewindInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{14}
+	return file_sidecar_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RewindInstanceRequest) GetInstanceId() string {
@@ -1110,7 +1255,7 @@ type RewindInstanceResponse struct {
 
 func (x *RewindInstanceResponse) Reset() {
 	*x = RewindInstanceResponse{}
-	mi := &file_sidecar_proto_msgTypes[15]
+	mi := &file_sidecar_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1267,7 @@ func (x *RewindInstanceResponse) String() string {
 func (*RewindInstanceResponse) ProtoMessage() {}
 
 func (x *RewindInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[15]
+	mi := &file_sidecar_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1280,7 @@ func (x *RewindInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewindInstanceResponse.ProtoReflect.Descriptor instead.
 func (*RewindInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{15}
+	return file_sidecar_proto_rawDescGZIP(), []int{17}
 }
 
 type RestartInstanceRequest struct {
@@ -1148,7 +1293,7 @@ type RestartInstanceRequest struct {
 
 func (x *RestartInstanceRequest) Reset() {
 	*x = RestartInstanceRequest{}
-	mi := &file_sidecar_proto_msgTypes[16]
+	mi := &file_sidecar_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1305,7 @@ func (x *RestartInstanceRequest) String() string {
 func (*RestartInstanceRequest) ProtoMessage() {}
 
 func (x *RestartInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[16]
+	mi := &file_sidecar_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1318,7 @@ func (x *RestartInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartInstanceRequest.ProtoReflect.Descriptor instead.
 func (*RestartInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{16}
+	return file_sidecar_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RestartInstanceRequest) GetInstanceId() string {
@@ -1199,7 +1344,7 @@ type RestartInstanceResponse struct {
 
 func (x *RestartInstanceResponse) Reset() {
 	*x = RestartInstanceResponse{}
-	mi := &file_sidecar_proto_msgTypes[17]
+	mi := &file_sidecar_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1211,7 +1356,7 @@ func (x *RestartInstanceResponse) String() string {
 func (*RestartInstanceResponse) ProtoMessage() {}
 
 func (x *RestartInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[17]
+	mi := &file_sidecar_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1224,7 +1369,7 @@ func (x *RestartInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartInstanceResponse.ProtoReflect.Descriptor instead.
 func (*RestartInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{17}
+	return file_sidecar_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RestartInstanceResponse) GetInstanceId() string {
@@ -1245,7 +1390,7 @@ type StreamInstanceHistoryRequest struct {
 
 func (x *StreamInstanceHistoryRequest) Reset() {
 	*x = StreamInstanceHistoryRequest{}
-	mi := &file_sidecar_proto_msgTypes[18]
+	mi := &file_sidecar_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1402,7 @@ func (x *StreamInstanceHistoryRequest) String() string {
 func (*StreamInstanceHistoryRequest) ProtoMessage() {}
 
 func (x *StreamInstanceHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[18]
+	mi := &file_sidecar_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1415,7 @@ func (x *StreamInstanceHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamInstanceHistoryRequest.ProtoReflect.Descriptor instead.
 func (*StreamInstanceHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{18}
+	return file_sidecar_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StreamInstanceHistoryRequest) GetInstanceId() string {
@@ -1304,7 +1449,7 @@ type HistoryChunk struct {
 
 func (x *HistoryChunk) Reset() {
 	*x = HistoryChunk{}
-	mi := &file_sidecar_proto_msgTypes[19]
+	mi := &file_sidecar_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1461,7 @@ func (x *HistoryChunk) String() string {
 func (*HistoryChunk) ProtoMessage() {}
 
 func (x *HistoryChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[19]
+	mi := &file_sidecar_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1474,7 @@ func (x *HistoryChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryChunk.ProtoReflect.Descriptor instead.
 func (*HistoryChunk) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{19}
+	return file_sidecar_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HistoryChunk) GetEvents() [][]byte {
@@ -1349,7 +1494,23 @@ const file_sidecar_proto_rawDesc = "" +
 	"\x06spanID\x18\x02 \x01(\tR\x06spanID\x12<\n" +
 	"\n" +
 	"traceState\x18\x03 \x01(\v2\x1c.google.protobuf.StringValueR\n" +
-	"traceState\"\xa3\x05\n" +
+	"traceState\"w\n" +
+	"\x15OrchestrationInstance\x12\x1e\n" +
+	"\n" +
+	"instanceId\x18\x01 \x01(\tR\n" +
+	"instanceId\x12>\n" +
+	"\vexecutionId\x18\x02 \x01(\v2\x1c.google.protobuf.StringValueR\vexecutionId\"\xaa\x04\n" +
+	"\x10ExecutionStarted\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
+	"\aversion\x18\x02 \x01(\v2\x1c.google.protobuf.StringValueR\aversion\x122\n" +
+	"\x05input\x18\x03 \x01(\v2\x1c.google.protobuf.StringValueR\x05input\x12e\n" +
+	"\x15orchestrationInstance\x18\x04 \x01(\v2/.durablefunctions.sidecar.OrchestrationInstanceR\x15orchestrationInstance\x12T\n" +
+	"\x17scheduledStartTimestamp\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x17scheduledStartTimestamp\x12V\n" +
+	"\x12parentTraceContext\x18\a \x01(\v2&.durablefunctions.sidecar.TraceContextR\x12parentTraceContext\x12H\n" +
+	"\x04tags\x18\t \x03(\v24.durablefunctions.sidecar.ExecutionStarted.TagsEntryR\x04tags\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa3\x05\n" +
 	"\x15CreateInstanceRequest\x12\x1e\n" +
 	"\n" +
 	"instanceId\x18\x01 \x01(\tR\n" +
@@ -1486,94 +1647,104 @@ func file_sidecar_proto_rawDescGZIP() []byte {
 }
 
 var file_sidecar_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sidecar_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_sidecar_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_sidecar_proto_goTypes = []any{
 	(OrchestrationStatus)(0),             // 0: durablefunctions.sidecar.OrchestrationStatus
 	(*TraceContext)(nil),                 // 1: durablefunctions.sidecar.TraceContext
-	(*CreateInstanceRequest)(nil),        // 2: durablefunctions.sidecar.CreateInstanceRequest
-	(*OrchestrationIdReusePolicy)(nil),   // 3: durablefunctions.sidecar.OrchestrationIdReusePolicy
-	(*CreateInstanceResponse)(nil),       // 4: durablefunctions.sidecar.CreateInstanceResponse
-	(*GetInstanceRequest)(nil),           // 5: durablefunctions.sidecar.GetInstanceRequest
-	(*GetInstanceResponse)(nil),          // 6: durablefunctions.sidecar.GetInstanceResponse
-	(*OrchestrationState)(nil),           // 7: durablefunctions.sidecar.OrchestrationState
-	(*QueryInstancesRequest)(nil),        // 8: durablefunctions.sidecar.QueryInstancesRequest
-	(*InstanceQuery)(nil),                // 9: durablefunctions.sidecar.InstanceQuery
-	(*QueryInstancesResponse)(nil),       // 10: durablefunctions.sidecar.QueryInstancesResponse
-	(*PurgeInstancesRequest)(nil),        // 11: durablefunctions.sidecar.PurgeInstancesRequest
-	(*InstanceBatch)(nil),                // 12: durablefunctions.sidecar.InstanceBatch
-	(*PurgeInstanceFilter)(nil),          // 13: durablefunctions.sidecar.PurgeInstanceFilter
-	(*PurgeInstancesResponse)(nil),       // 14: durablefunctions.sidecar.PurgeInstancesResponse
-	(*RewindInstanceRequest)(nil),        // 15: durablefunctions.sidecar.RewindInstanceRequest
-	(*RewindInstanceResponse)(nil),       // 16: durablefunctions.sidecar.RewindInstanceResponse
-	(*RestartInstanceRequest)(nil),       // 17: durablefunctions.sidecar.RestartInstanceRequest
-	(*RestartInstanceResponse)(nil),      // 18: durablefunctions.sidecar.RestartInstanceResponse
-	(*StreamInstanceHistoryRequest)(nil), // 19: durablefunctions.sidecar.StreamInstanceHistoryRequest
-	(*HistoryChunk)(nil),                 // 20: durablefunctions.sidecar.HistoryChunk
-	nil,                                  // 21: durablefunctions.sidecar.CreateInstanceRequest.TagsEntry
-	nil,                                  // 22: durablefunctions.sidecar.OrchestrationState.TagsEntry
-	(*wrapperspb.StringValue)(nil),       // 23: google.protobuf.StringValue
-	(*timestamppb.Timestamp)(nil),        // 24: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),          // 25: google.protobuf.Duration
-	(*wrapperspb.BoolValue)(nil),         // 26: google.protobuf.BoolValue
+	(*OrchestrationInstance)(nil),        // 2: durablefunctions.sidecar.OrchestrationInstance
+	(*ExecutionStarted)(nil),             // 3: durablefunctions.sidecar.ExecutionStarted
+	(*CreateInstanceRequest)(nil),        // 4: durablefunctions.sidecar.CreateInstanceRequest
+	(*OrchestrationIdReusePolicy)(nil),   // 5: durablefunctions.sidecar.OrchestrationIdReusePolicy
+	(*CreateInstanceResponse)(nil),       // 6: durablefunctions.sidecar.CreateInstanceResponse
+	(*GetInstanceRequest)(nil),           // 7: durablefunctions.sidecar.GetInstanceRequest
+	(*GetInstanceResponse)(nil),          // 8: durablefunctions.sidecar.GetInstanceResponse
+	(*OrchestrationState)(nil),           // 9: durablefunctions.sidecar.OrchestrationState
+	(*QueryInstancesRequest)(nil),        // 10: durablefunctions.sidecar.QueryInstancesRequest
+	(*InstanceQuery)(nil),                // 11: durablefunctions.sidecar.InstanceQuery
+	(*QueryInstancesResponse)(nil),       // 12: durablefunctions.sidecar.QueryInstancesResponse
+	(*PurgeInstancesRequest)(nil),        // 13: durablefunctions.sidecar.PurgeInstancesRequest
+	(*InstanceBatch)(nil),                // 14: durablefunctions.sidecar.InstanceBatch
+	(*PurgeInstanceFilter)(nil),          // 15: durablefunctions.sidecar.PurgeInstanceFilter
+	(*PurgeInstancesResponse)(nil),       // 16: durablefunctions.sidecar.PurgeInstancesResponse
+	(*RewindInstanceRequest)(nil),        // 17: durablefunctions.sidecar.RewindInstanceRequest
+	(*RewindInstanceResponse)(nil),       // 18: durablefunctions.sidecar.RewindInstanceResponse
+	(*RestartInstanceRequest)(nil),       // 19: durablefunctions.sidecar.RestartInstanceRequest
+	(*RestartInstanceResponse)(nil),      // 20: durablefunctions.sidecar.RestartInstanceResponse
+	(*StreamInstanceHistoryRequest)(nil), // 21: durablefunctions.sidecar.StreamInstanceHistoryRequest
+	(*HistoryChunk)(nil),                 // 22: durablefunctions.sidecar.HistoryChunk
+	nil,                                  // 23: durablefunctions.sidecar.ExecutionStarted.TagsEntry
+	nil,                                  // 24: durablefunctions.sidecar.CreateInstanceRequest.TagsEntry
+	nil,                                  // 25: durablefunctions.sidecar.OrchestrationState.TagsEntry
+	(*wrapperspb.StringValue)(nil),       // 26: google.protobuf.StringValue
+	(*timestamppb.Timestamp)(nil),        // 27: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),          // 28: google.protobuf.Duration
+	(*wrapperspb.BoolValue)(nil),         // 29: google.protobuf.BoolValue
 }
 var file_sidecar_proto_depIdxs = []int32{
-	23, // 0: durablefunctions.sidecar.TraceContext.traceState:type_name -> google.protobuf.StringValue
-	23, // 1: durablefunctions.sidecar.CreateInstanceRequest.version:type_name -> google.protobuf.StringValue
-	23, // 2: durablefunctions.sidecar.CreateInstanceRequest.input:type_name -> google.protobuf.StringValue
-	24, // 3: durablefunctions.sidecar.CreateInstanceRequest.scheduledStartTimestamp:type_name -> google.protobuf.Timestamp
-	3,  // 4: durablefunctions.sidecar.CreateInstanceRequest.orchestrationIdReusePolicy:type_name -> durablefunctions.sidecar.OrchestrationIdReusePolicy
-	23, // 5: durablefunctions.sidecar.CreateInstanceRequest.executionId:type_name -> google.protobuf.StringValue
-	21, // 6: durablefunctions.sidecar.CreateInstanceRequest.tags:type_name -> durablefunctions.sidecar.CreateInstanceRequest.TagsEntry
-	1,  // 7: durablefunctions.sidecar.CreateInstanceRequest.parentTraceContext:type_name -> durablefunctions.sidecar.TraceContext
-	0,  // 8: durablefunctions.sidecar.OrchestrationIdReusePolicy.replaceableStatus:type_name -> durablefunctions.sidecar.OrchestrationStatus
-	7,  // 9: durablefunctions.sidecar.GetInstanceResponse.orchestrationState:type_name -> durablefunctions.sidecar.OrchestrationState
-	23, // 10: durablefunctions.sidecar.OrchestrationState.version:type_name -> google.protobuf.StringValue
-	0,  // 11: durablefunctions.sidecar.OrchestrationState.orchestrationStatus:type_name -> durablefunctions.sidecar.OrchestrationStatus
-	24, // 12: durablefunctions.sidecar.OrchestrationState.scheduledStartTimestamp:type_name -> google.protobuf.Timestamp
-	24, // 13: durablefunctions.sidecar.OrchestrationState.createdTimestamp:type_name -> google.protobuf.Timestamp
-	24, // 14: durablefunctions.sidecar.OrchestrationState.lastUpdatedTimestamp:type_name -> google.protobuf.Timestamp
-	23, // 15: durablefunctions.sidecar.OrchestrationState.input:type_name -> google.protobuf.StringValue
-	23, // 16: durablefunctions.sidecar.OrchestrationState.output:type_name -> google.protobuf.StringValue
-	23, // 17: durablefunctions.sidecar.OrchestrationState.customStatus:type_name -> google.protobuf.StringValue
-	23, // 18: durablefunctions.sidecar.OrchestrationState.parentInstanceId:type_name -> google.protobuf.StringValue
-	22, // 19: durablefunctions.sidecar.OrchestrationState.tags:type_name -> durablefunctions.sidecar.OrchestrationState.TagsEntry
-	9,  // 20: durablefunctions.sidecar.QueryInstancesRequest.query:type_name -> durablefunctions.sidecar.InstanceQuery
-	0,  // 21: durablefunctions.sidecar.InstanceQuery.runtimeStatus:type_name -> durablefunctions.sidecar.OrchestrationStatus
-	24, // 22: durablefunctions.sidecar.InstanceQuery.createdTimeFrom:type_name -> google.protobuf.Timestamp
-	24, // 23: durablefunctions.sidecar.InstanceQuery.createdTimeTo:type_name -> google.protobuf.Timestamp
-	23, // 24: durablefunctions.sidecar.InstanceQuery.taskHubNames:type_name -> google.protobuf.StringValue
-	23, // 25: durablefunctions.sidecar.InstanceQuery.continuationToken:type_name -> google.protobuf.StringValue
-	23, // 26: durablefunctions.sidecar.InstanceQuery.instanceIdPrefix:type_name -> google.protobuf.StringValue
-	7,  // 27: durablefunctions.sidecar.QueryInstancesResponse.orchestrationState:type_name -> durablefunctions.sidecar.OrchestrationState
-	23, // 28: durablefunctions.sidecar.QueryInstancesResponse.continuationToken:type_name -> google.protobuf.StringValue
-	13, // 29: durablefunctions.sidecar.PurgeInstancesRequest.purgeInstanceFilter:type_name -> durablefunctions.sidecar.PurgeInstanceFilter
-	12, // 30: durablefunctions.sidecar.PurgeInstancesRequest.instanceBatch:type_name -> durablefunctions.sidecar.InstanceBatch
-	24, // 31: durablefunctions.sidecar.PurgeInstanceFilter.createdTimeFrom:type_name -> google.protobuf.Timestamp
-	24, // 32: durablefunctions.sidecar.PurgeInstanceFilter.createdTimeTo:type_name -> google.protobuf.Timestamp
-	0,  // 33: durablefunctions.sidecar.PurgeInstanceFilter.runtimeStatus:type_name -> durablefunctions.sidecar.OrchestrationStatus
-	25, // 34: durablefunctions.sidecar.PurgeInstanceFilter.timeout:type_name -> google.protobuf.Duration
-	26, // 35: durablefunctions.sidecar.PurgeInstancesResponse.isComplete:type_name -> google.protobuf.BoolValue
-	23, // 36: durablefunctions.sidecar.RewindInstanceRequest.reason:type_name -> google.protobuf.StringValue
-	23, // 37: durablefunctions.sidecar.StreamInstanceHistoryRequest.executionId:type_name -> google.protobuf.StringValue
-	2,  // 38: durablefunctions.sidecar.TaskHubSidecarService.StartInstance:input_type -> durablefunctions.sidecar.CreateInstanceRequest
-	5,  // 39: durablefunctions.sidecar.TaskHubSidecarService.GetInstance:input_type -> durablefunctions.sidecar.GetInstanceRequest
-	8,  // 40: durablefunctions.sidecar.TaskHubSidecarService.QueryInstances:input_type -> durablefunctions.sidecar.QueryInstancesRequest
-	11, // 41: durablefunctions.sidecar.TaskHubSidecarService.PurgeInstances:input_type -> durablefunctions.sidecar.PurgeInstancesRequest
-	15, // 42: durablefunctions.sidecar.TaskHubSidecarService.RewindInstance:input_type -> durablefunctions.sidecar.RewindInstanceRequest
-	17, // 43: durablefunctions.sidecar.TaskHubSidecarService.RestartInstance:input_type -> durablefunctions.sidecar.RestartInstanceRequest
-	19, // 44: durablefunctions.sidecar.TaskHubSidecarService.StreamInstanceHistory:input_type -> durablefunctions.sidecar.StreamInstanceHistoryRequest
-	4,  // 45: durablefunctions.sidecar.TaskHubSidecarService.StartInstance:output_type -> durablefunctions.sidecar.CreateInstanceResponse
-	6,  // 46: durablefunctions.sidecar.TaskHubSidecarService.GetInstance:output_type -> durablefunctions.sidecar.GetInstanceResponse
-	10, // 47: durablefunctions.sidecar.TaskHubSidecarService.QueryInstances:output_type -> durablefunctions.sidecar.QueryInstancesResponse
-	14, // 48: durablefunctions.sidecar.TaskHubSidecarService.PurgeInstances:output_type -> durablefunctions.sidecar.PurgeInstancesResponse
-	16, // 49: durablefunctions.sidecar.TaskHubSidecarService.RewindInstance:output_type -> durablefunctions.sidecar.RewindInstanceResponse
-	18, // 50: durablefunctions.sidecar.TaskHubSidecarService.RestartInstance:output_type -> durablefunctions.sidecar.RestartInstanceResponse
-	20, // 51: durablefunctions.sidecar.TaskHubSidecarService.StreamInstanceHistory:output_type -> durablefunctions.sidecar.HistoryChunk
-	45, // [45:52] is the sub-list for method output_type
-	38, // [38:45] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	26, // 0: durablefunctions.sidecar.TraceContext.traceState:type_name -> google.protobuf.StringValue
+	26, // 1: durablefunctions.sidecar.OrchestrationInstance.executionId:type_name -> google.protobuf.StringValue
+	26, // 2: durablefunctions.sidecar.ExecutionStarted.version:type_name -> google.protobuf.StringValue
+	26, // 3: durablefunctions.sidecar.ExecutionStarted.input:type_name -> google.protobuf.StringValue
+	2,  // 4: durablefunctions.sidecar.ExecutionStarted.orchestrationInstance:type_name -> durablefunctions.sidecar.OrchestrationInstance
+	27, // 5: durablefunctions.sidecar.ExecutionStarted.scheduledStartTimestamp:type_name -> google.protobuf.Timestamp
+	1,  // 6: durablefunctions.sidecar.ExecutionStarted.parentTraceContext:type_name -> durablefunctions.sidecar.TraceContext
+	23, // 7: durablefunctions.sidecar.ExecutionStarted.tags:type_name -> durablefunctions.sidecar.ExecutionStarted.TagsEntry
+	26, // 8: durablefunctions.sidecar.CreateInstanceRequest.version:type_name -> google.protobuf.StringValue
+	26, // 9: durablefunctions.sidecar.CreateInstanceRequest.input:type_name -> google.protobuf.StringValue
+	27, // 10: durablefunctions.sidecar.CreateInstanceRequest.scheduledStartTimestamp:type_name -> google.protobuf.Timestamp
+	5,  // 11: durablefunctions.sidecar.CreateInstanceRequest.orchestrationIdReusePolicy:type_name -> durablefunctions.sidecar.OrchestrationIdReusePolicy
+	26, // 12: durablefunctions.sidecar.CreateInstanceRequest.executionId:type_name -> google.protobuf.StringValue
+	24, // 13: durablefunctions.sidecar.CreateInstanceRequest.tags:type_name -> durablefunctions.sidecar.CreateInstanceRequest.TagsEntry
+	1,  // 14: durablefunctions.sidecar.CreateInstanceRequest.parentTraceContext:type_name -> durablefunctions.sidecar.TraceContext
+	0,  // 15: durablefunctions.sidecar.OrchestrationIdReusePolicy.replaceableStatus:type_name -> durablefunctions.sidecar.OrchestrationStatus
+	9,  // 16: durablefunctions.sidecar.GetInstanceResponse.orchestrationState:type_name -> durablefunctions.sidecar.OrchestrationState
+	26, // 17: durablefunctions.sidecar.OrchestrationState.version:type_name -> google.protobuf.StringValue
+	0,  // 18: durablefunctions.sidecar.OrchestrationState.orchestrationStatus:type_name -> durablefunctions.sidecar.OrchestrationStatus
+	27, // 19: durablefunctions.sidecar.OrchestrationState.scheduledStartTimestamp:type_name -> google.protobuf.Timestamp
+	27, // 20: durablefunctions.sidecar.OrchestrationState.createdTimestamp:type_name -> google.protobuf.Timestamp
+	27, // 21: durablefunctions.sidecar.OrchestrationState.lastUpdatedTimestamp:type_name -> google.protobuf.Timestamp
+	26, // 22: durablefunctions.sidecar.OrchestrationState.input:type_name -> google.protobuf.StringValue
+	26, // 23: durablefunctions.sidecar.OrchestrationState.output:type_name -> google.protobuf.StringValue
+	26, // 24: durablefunctions.sidecar.OrchestrationState.customStatus:type_name -> google.protobuf.StringValue
+	26, // 25: durablefunctions.sidecar.OrchestrationState.parentInstanceId:type_name -> google.protobuf.StringValue
+	25, // 26: durablefunctions.sidecar.OrchestrationState.tags:type_name -> durablefunctions.sidecar.OrchestrationState.TagsEntry
+	11, // 27: durablefunctions.sidecar.QueryInstancesRequest.query:type_name -> durablefunctions.sidecar.InstanceQuery
+	0,  // 28: durablefunctions.sidecar.InstanceQuery.runtimeStatus:type_name -> durablefunctions.sidecar.OrchestrationStatus
+	27, // 29: durablefunctions.sidecar.InstanceQuery.createdTimeFrom:type_name -> google.protobuf.Timestamp
+	27, // 30: durablefunctions.sidecar.InstanceQuery.createdTimeTo:type_name -> google.protobuf.Timestamp
+	26, // 31: durablefunctions.sidecar.InstanceQuery.taskHubNames:type_name -> google.protobuf.StringValue
+	26, // 32: durablefunctions.sidecar.InstanceQuery.continuationToken:type_name -> google.protobuf.StringValue
+	26, // 33: durablefunctions.sidecar.InstanceQuery.instanceIdPrefix:type_name -> google.protobuf.StringValue
+	9,  // 34: durablefunctions.sidecar.QueryInstancesResponse.orchestrationState:type_name -> durablefunctions.sidecar.OrchestrationState
+	26, // 35: durablefunctions.sidecar.QueryInstancesResponse.continuationToken:type_name -> google.protobuf.StringValue
+	15, // 36: durablefunctions.sidecar.PurgeInstancesRequest.purgeInstanceFilter:type_name -> durablefunctions.sidecar.PurgeInstanceFilter
+	14, // 37: durablefunctions.sidecar.PurgeInstancesRequest.instanceBatch:type_name -> durablefunctions.sidecar.InstanceBatch
+	27, // 38: durablefunctions.sidecar.PurgeInstanceFilter.createdTimeFrom:type_name -> google.protobuf.Timestamp
+	27, // 39: durablefunctions.sidecar.PurgeInstanceFilter.createdTimeTo:type_name -> google.protobuf.Timestamp
+	0,  // 40: durablefunctions.sidecar.PurgeInstanceFilter.runtimeStatus:type_name -> durablefunctions.sidecar.OrchestrationStatus
+	28, // 41: durablefunctions.sidecar.PurgeInstanceFilter.timeout:type_name -> google.protobuf.Duration
+	29, // 42: durablefunctions.sidecar.PurgeInstancesResponse.isComplete:type_name -> google.protobuf.BoolValue
+	26, // 43: durablefunctions.sidecar.RewindInstanceRequest.reason:type_name -> google.protobuf.StringValue
+	26, // 44: durablefunctions.sidecar.StreamInstanceHistoryRequest.executionId:type_name -> google.protobuf.StringValue
+	4,  // 45: durablefunctions.sidecar.TaskHubSidecarService.StartInstance:input_type -> durablefunctions.sidecar.CreateInstanceRequest
+	7,  // 46: durablefunctions.sidecar.TaskHubSidecarService.GetInstance:input_type -> durablefunctions.sidecar.GetInstanceRequest
+	10, // 47: durablefunctions.sidecar.TaskHubSidecarService.QueryInstances:input_type -> durablefunctions.sidecar.QueryInstancesRequest
+	13, // 48: durablefunctions.sidecar.TaskHubSidecarService.PurgeInstances:input_type -> durablefunctions.sidecar.PurgeInstancesRequest
+	17, // 49: durablefunctions.sidecar.TaskHubSidecarService.RewindInstance:input_type -> durablefunctions.sidecar.RewindInstanceRequest
+	19, // 50: durablefunctions.sidecar.TaskHubSidecarService.RestartInstance:input_type -> durablefunctions.sidecar.RestartInstanceRequest
+	21, // 51: durablefunctions.sidecar.TaskHubSidecarService.StreamInstanceHistory:input_type -> durablefunctions.sidecar.StreamInstanceHistoryRequest
+	6,  // 52: durablefunctions.sidecar.TaskHubSidecarService.StartInstance:output_type -> durablefunctions.sidecar.CreateInstanceResponse
+	8,  // 53: durablefunctions.sidecar.TaskHubSidecarService.GetInstance:output_type -> durablefunctions.sidecar.GetInstanceResponse
+	12, // 54: durablefunctions.sidecar.TaskHubSidecarService.QueryInstances:output_type -> durablefunctions.sidecar.QueryInstancesResponse
+	16, // 55: durablefunctions.sidecar.TaskHubSidecarService.PurgeInstances:output_type -> durablefunctions.sidecar.PurgeInstancesResponse
+	18, // 56: durablefunctions.sidecar.TaskHubSidecarService.RewindInstance:output_type -> durablefunctions.sidecar.RewindInstanceResponse
+	20, // 57: durablefunctions.sidecar.TaskHubSidecarService.RestartInstance:output_type -> durablefunctions.sidecar.RestartInstanceResponse
+	22, // 58: durablefunctions.sidecar.TaskHubSidecarService.StreamInstanceHistory:output_type -> durablefunctions.sidecar.HistoryChunk
+	52, // [52:59] is the sub-list for method output_type
+	45, // [45:52] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_proto_init() }
@@ -1581,7 +1752,7 @@ func file_sidecar_proto_init() {
 	if File_sidecar_proto != nil {
 		return
 	}
-	file_sidecar_proto_msgTypes[10].OneofWrappers = []any{
+	file_sidecar_proto_msgTypes[12].OneofWrappers = []any{
 		(*PurgeInstancesRequest_InstanceId)(nil),
 		(*PurgeInstancesRequest_PurgeInstanceFilter)(nil),
 		(*PurgeInstancesRequest_InstanceBatch)(nil),
@@ -1592,7 +1763,7 @@ func file_sidecar_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_proto_rawDesc), len(file_sidecar_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,6 +37,8 @@ type Sidecar struct {
 
 	callers callers
 	hub     *taskhub.TaskHub
+	hubName string
+	backend clientBackend
 	log     *slog.Logger
 	server  *grpc.Server
 }
@@ -44,16 +46,16 @@ type Sidecar struct {
 // maxGrpcMessage lets the largest input and output of an instance pass in one answer, as the client does.
 const maxGrpcMessage = 2*durable.MaxPayload + 1<<20
 
-// StartSidecar starts the service.
-func StartSidecar(hub *taskhub.TaskHub, log *slog.Logger) (*Sidecar, error) {
+// StartSidecar starts the service of a task hub that clients know as hubName.
+func StartSidecar(hub *taskhub.TaskHub, hubName string, log *slog.Logger) (*Sidecar, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	s := &Sidecar{callers: newCallers(), hub: hub, log: log, Address: listener.Addr().String()}
+	s := &Sidecar{callers: newCallers(), hub: hub, hubName: hubName, backend: clientBackend{hub}, log: log, Address: listener.Addr().String()}
 	s.server = grpc.NewServer(grpc.MaxRecvMsgSize(maxGrpcMessage), grpc.MaxSendMsgSize(maxGrpcMessage),
-		grpc.UnaryInterceptor(s.call), grpc.StreamInterceptor(refuseStream))
-	_, register := backend.NewGrpcExecutor(clientBackend{hub}, taskhub.NewLogger(log))
+		grpc.UnaryInterceptor(s.call), grpc.StreamInterceptor(refuseWorkers), grpc.UnknownServiceHandler(s.answerUnknown))
+	_, register := backend.NewGrpcExecutor(s.backend, taskhub.NewLogger(log))
 	register(s.server)
 	go func() {
 		if err := s.server.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
@@ -66,9 +68,12 @@ func StartSidecar(hub *taskhub.TaskHub, log *slog.Logger) (*Sidecar, error) {
 // Close ends the service.
 func (s *Sidecar) Close() { s.server.Stop() }
 
-// refuseStream: GetWorkItems is for workers, and the host is the only one.
-func refuseStream(any, grpc.ServerStream, *grpc.StreamServerInfo, grpc.StreamHandler) error {
-	return status.Error(codes.Unimplemented, "this host has no work items for others")
+// refuseWorkers: GetWorkItems is for workers, and the host is the only one.
+func refuseWorkers(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if path.Base(info.FullMethod) == "GetWorkItems" {
+		return status.Error(codes.Unimplemented, "")
+	}
+	return next(server, stream)
 }
 
 // call answers one call, with the host's errors.
@@ -77,24 +82,40 @@ func (s *Sidecar) call(ctx context.Context, request any, info *grpc.UnaryServerI
 	if err != nil {
 		return nil, err
 	}
-	if err := s.prepare(ctx, path.Base(info.FullMethod), request); err != nil {
-		return nil, err
+	method := path.Base(info.FullMethod)
+	var response any
+	answered, done, err := s.answerNew(ctx, method, request.(proto.Message))
+	if done {
+		response = answered
+	} else {
+		if err := s.prepare(ctx, method, request); err != nil {
+			return nil, err
+		}
+		response, err = next(ctx, request)
 	}
-	response, err := next(ctx, request)
-	caller.note(path.Base(info.FullMethod), request, response, err)
-	var answer interface{ GRPCStatus() *status.Status }
-	switch {
+	caller.note(method, request, response, err)
+	switch asked, _ := request.(interface{ GetGetInputsAndOutputs() bool }); {
+	case err == nil && asked != nil && asked.GetGetInputsAndOutputs():
+		return s.addStart(ctx, response.(proto.Message))
 	case err == nil:
 		return response, nil
-	case path.Base(info.FullMethod) == "PurgeInstances" && errors.Is(err, api.ErrInstanceNotFound):
+	case method == "PurgeInstances" && errors.Is(err, api.ErrInstanceNotFound):
 		return response, nil // which says that none was purged
-	case errors.As(err, &answer):
-		return nil, answer.GRPCStatus().Err()
-	case ctx.Err() != nil:
-		return nil, status.FromContextError(ctx.Err()).Err()
 	}
-	s.log.Error("a call of the durable client failed", "method", info.FullMethod, "error", err)
-	return nil, handlerException()
+	return nil, s.explain(ctx, method, err)
+}
+
+// explain is the error that the caller sees.
+func (s *Sidecar) explain(ctx context.Context, method string, err error) error {
+	var answer interface{ GRPCStatus() *status.Status }
+	switch {
+	case errors.As(err, &answer):
+		return answer.GRPCStatus().Err()
+	case ctx.Err() != nil:
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	s.log.Error("a call of the durable client failed", "method", method, "error", err)
+	return handlerException()
 }
 
 // prepare refuses what durabletask-go lacks, and waits in its place: it would poll.
@@ -102,19 +123,14 @@ func (s *Sidecar) prepare(ctx context.Context, method string, request any) error
 	started := func(i taskhub.Instance) bool { return i.Status != api.RUNTIME_STATUS_PENDING }
 	ended := func(i taskhub.Instance) bool { return i.IsFinished() }
 	switch method {
-	case "Hello", "StartInstance", "GetInstance", "RaiseEvent", "TerminateInstance", "SuspendInstance", "ResumeInstance":
+	case "Hello", "GetInstance", "RaiseEvent", "TerminateInstance", "SuspendInstance", "ResumeInstance", "PurgeInstances":
 		return nil
 	case "WaitForInstanceStart":
 		return s.wait(ctx, request, started)
 	case "WaitForInstanceCompletion":
 		return s.wait(ctx, request, ended)
-	case "PurgeInstances":
-		m := request.(proto.Message).ProtoReflect()
-		if !m.Has(m.Descriptor().Fields().ByName("purgeInstanceFilter")) {
-			return nil
-		}
 	}
-	return status.Errorf(codes.Unimplemented, "the local host does not implement %s of this kind", method)
+	return status.Error(codes.Unimplemented, "")
 }
 
 func (s *Sidecar) wait(ctx context.Context, request any, until func(taskhub.Instance) bool) error {
