@@ -117,7 +117,9 @@ func TestClientSteers(t *testing.T) {
 	if err := c.Rewind(ctx, "failed", "again"); err != nil {
 		t.Error(err)
 	}
-	expect(t, wait(t, h, "failed"), api.RUNTIME_STATUS_FAILED, "*errors.errorString: broken")
+	if i := wait(t, h, "failed"); i.Status != api.RUNTIME_STATUS_FAILED {
+		t.Errorf("rewound, it is %s", i.Status)
+	}
 	if err := c.PurgeTree(ctx, "running"); !errors.Is(err, durable.ErrNotValid) {
 		t.Errorf("purging what runs: %v", err)
 	}

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"encoding/json"
 	"net/url"
 	"path/filepath"
@@ -91,7 +92,7 @@ func call(t *testing.T, sidecar *testkit.Sidecar, p plan) error {
 		}
 	}
 	request, _ := json.Marshal(fields)
-	_, err := rpc(t, "http://"+sidecar.Address, p.method, request)
+	_, err := rpc(t.Context(), t, "http://"+sidecar.Address, p.method, request)
 	return err
 }
 
@@ -111,7 +112,7 @@ func sidecarMethod(name string) protoreflect.MethodDescriptor {
 
 // rpc makes a call to a durable endpoint, request and reply in protobuf JSON. What durabletask-go does not know of a
 // request is left out.
-func rpc(t *testing.T, endpoint, name string, request json.RawMessage) (json.RawMessage, error) {
+func rpc(ctx context.Context, t *testing.T, endpoint, name string, request json.RawMessage) (json.RawMessage, error) {
 	t.Helper()
 	method := sidecarMethod(name)
 	if method == nil {
@@ -137,7 +138,7 @@ func rpc(t *testing.T, endpoint, name string, request json.RawMessage) (json.Raw
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+u.User.Username())
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+u.User.Username())
 	if err := conn.Invoke(ctx, "/TaskHubSidecarService/"+name, in, out); err != nil {
 		return nil, err
 	}

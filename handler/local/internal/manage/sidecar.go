@@ -99,8 +99,6 @@ func (s *Sidecar) call(ctx context.Context, request any, info *grpc.UnaryServerI
 		return s.addStart(ctx, response.(proto.Message))
 	case err == nil:
 		return response, nil
-	case method == "PurgeInstances" && errors.Is(err, api.ErrInstanceNotFound):
-		return response, nil // which says that none was purged
 	}
 	return nil, s.explain(ctx, method, err)
 }
@@ -123,14 +121,30 @@ func (s *Sidecar) prepare(ctx context.Context, method string, request any) error
 	started := func(i taskhub.Instance) bool { return i.Status != api.RUNTIME_STATUS_PENDING }
 	ended := func(i taskhub.Instance) bool { return i.IsFinished() }
 	switch method {
-	case "Hello", "GetInstance", "RaiseEvent", "TerminateInstance", "SuspendInstance", "ResumeInstance", "PurgeInstances":
+	case "Hello", "GetInstance", "TerminateInstance", "SuspendInstance", "ResumeInstance":
 		return nil
+	case "RaiseEvent":
+		return checkEvent(request)
 	case "WaitForInstanceStart":
 		return s.wait(ctx, request, started)
 	case "WaitForInstanceCompletion":
 		return s.wait(ctx, request, ended)
 	}
 	return status.Error(codes.Unimplemented, "")
+}
+
+// checkEvent refuses an event that has no name, or is for nobody.
+func checkEvent(request any) error {
+	e := request.(interface {
+		GetInstanceId() string
+		GetName() string
+	})
+	for parameter, v := range map[string]string{"instanceId": e.GetInstanceId(), "eventName": e.GetName()} {
+		if v == "" {
+			return status.Errorf(codes.InvalidArgument, "Value cannot be null. (Parameter '%s')", parameter)
+		}
+	}
+	return nil
 }
 
 func (s *Sidecar) wait(ctx context.Context, request any, until func(taskhub.Instance) bool) error {
@@ -207,13 +221,4 @@ func (b clientBackend) AddNewOrchestrationEvent(ctx context.Context, id api.Inst
 		return status.Error(codes.FailedPrecondition, "The orchestration instance with the provided instance id is not running.")
 	}
 	return b.TaskHub.AddNewOrchestrationEvent(ctx, id, e)
-}
-
-func (b clientBackend) PurgeOrchestrationState(ctx context.Context, id api.InstanceID) error {
-	err := b.TaskHub.PurgeOrchestrationState(ctx, id)
-	if running := (*taskhub.NotFinishedError)(nil); errors.As(err, &running) {
-		return status.Errorf(codes.FailedPrecondition, "Only orchestrations in a terminal state can be purged, but the orchestration with instance ID %s has status %s",
-			id, funchost.StatusName(running.Status))
-	}
-	return err
 }

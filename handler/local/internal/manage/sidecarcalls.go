@@ -42,7 +42,7 @@ func (s *Sidecar) answerNew(ctx context.Context, method string, request proto.Me
 		}
 		switch by := r.Request.(type) {
 		case *sidecar.PurgeInstancesRequest_InstanceId:
-			return nil, false, nil
+			response, err = s.purge(ctx, by.InstanceId)
 		case *sidecar.PurgeInstancesRequest_PurgeInstanceFilter:
 			response, err = s.purgeFiltered(ctx, by.PurgeInstanceFilter)
 		case *sidecar.PurgeInstancesRequest_InstanceBatch:
@@ -205,6 +205,20 @@ func timeOf(t *timestamppb.Timestamp) time.Time {
 		return time.Time{}
 	}
 	return t.AsTime()
+}
+
+// purge takes what has finished below the instance along; the real host leaves it.
+func (s *Sidecar) purge(ctx context.Context, id string) (*sidecar.PurgeInstancesResponse, error) {
+	n, err := s.hub.Purge(ctx, id)
+	running := (*taskhub.NotFinishedError)(nil)
+	switch {
+	case errors.Is(err, api.ErrInstanceNotFound):
+		return &sidecar.PurgeInstancesResponse{}, nil
+	case errors.As(err, &running):
+		return nil, status.Errorf(codes.FailedPrecondition, "Only orchestrations in a terminal state can be purged, but the orchestration with instance ID %s has status %s",
+			id, funchost.StatusName(running.Status))
+	}
+	return &sidecar.PurgeInstancesResponse{DeletedInstanceCount: int32(n)}, err
 }
 
 // purgeFiltered deletes finished instances only, whatever the filter says; the real host deletes running ones, too.
