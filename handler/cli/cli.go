@@ -34,6 +34,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/internal/scaffold"
 	"example.com/durablefunctions/handler/local"
 )
 
@@ -101,7 +102,8 @@ func Main(args []string, app App) int {
 	}
 	_ = os.Unsetenv(handler.PortVariable) // there is no Functions host
 	name := cmp.Or(app.Name, "app")
-	parser, err := kong.New(&c, kong.Name(name), kong.Description(app.Description))
+	parser, err := kong.New(&c, kong.Name(name), kong.Description(app.Description),
+		kong.Vars{"with": strings.Join(scaffold.Optional, ", "), "triggers": strings.Join(scaffold.Triggers(), ", ")})
 	if err != nil {
 		panic(err) // the commands are wrong
 	}

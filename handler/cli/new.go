@@ -17,8 +17,8 @@ type newCommand struct {
 	What    string   `arg:"" name:"dir" help:"Directory of the new app; or the word function, and a name: a new function in the app here."`
 	Name    string   `arg:"" optional:"" help:"Name of the new function."`
 	Module  string   `help:"Module path of the new app. Default: the directory's name." placeholder:"PATH"`
-	With    []string `help:"What starts the new app's orchestration: queue." default:"queue" placeholder:"TRIGGER"`
-	Trigger string   `help:"The new function's trigger: activity, orchestration, queue." placeholder:"TRIGGER"`
+	With    []string `help:"What the new app has beside an orchestration and an activity: ${with}." default:"queue" placeholder:"TRIGGER"`
+	Trigger string   `help:"The new function's trigger: ${triggers}." placeholder:"TRIGGER"`
 }
 
 func (c *newCommand) Run(e *Environment) error {
@@ -31,8 +31,8 @@ func (c *newCommand) Run(e *Environment) error {
 		return errors.New("--trigger is for a new function: write new function NAME --trigger TRIGGER")
 	}
 	for _, trigger := range c.With {
-		if !slices.Contains(scaffold.Starters, trigger) {
-			return fmt.Errorf("--with %s: choose from %s", trigger, strings.Join(scaffold.Starters, ", "))
+		if !slices.Contains(scaffold.Optional, trigger) {
+			return fmt.Errorf("--with %s: choose from %s", trigger, strings.Join(scaffold.Optional, ", "))
 		}
 	}
 	dir, err := filepath.Abs(c.What)

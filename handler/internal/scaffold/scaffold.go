@@ -37,7 +37,7 @@ var templates embed.FS
 type App struct {
 	Dir    string   // does not exist yet, or is empty
 	Module string   // its module path
-	With   []string // triggers that start its orchestration, of Starters
+	With   []string // triggers of further functions, of Optional
 }
 
 // kind is a trigger that a function can have.
@@ -50,11 +50,12 @@ type kind struct {
 var kinds = map[string]kind{
 	"orchestration": {"Process", "has each of its items worked on, all side by side, and counts", "app.Orchestrator(%q, durable.Orchestrator(%s.Run))"},
 	"activity":      {"Work", "works on one item", "app.Activity(%q, durable.Activity(%s.Run))"},
+	"entity":        {"Counter", "counts, for each key on its own", "app.Entity(%q, %s.Class)"},
 	"queue":         {"OnMessage", "a message of a Service Bus queue starts Process", "app.Trigger(%q, %s.Run)"},
 }
 
-// Starters are the triggers that a new app's orchestration can be started with.
-var Starters = []string{"queue"}
+// Optional are the triggers of the functions that a new app can have beside its orchestration and activity.
+var Optional = []string{"entity", "queue"}
 
 // Triggers are those that a new function can have.
 func Triggers() []string { return slices.Sorted(maps.Keys(kinds)) }

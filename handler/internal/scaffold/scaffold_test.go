@@ -30,7 +30,7 @@ func inDir(t *testing.T, dir string, args ...string) string {
 func TestNewApp(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "shop")
-	files, err := New(App{Dir: dir, Module: "example.org/my-shop", With: Starters})
+	files, err := New(App{Dir: dir, Module: "example.org/my-shop", With: Optional})
 	if err != nil {
 		t.Fatal(err)
 	}
