@@ -112,7 +112,7 @@ func TestCrash(t *testing.T) {
 			out := finish(t, env, data, message, args)
 			crm.check(t, out, data)
 			t.Logf("%s: %d kills, %d records, %d calls, slowest restart %s", name, kills, *crashRecords, len(crm.Requests()), slowest)
-			if slowest > 2*time.Second {
+			if slowest > 10*time.Second { // it is a tenth of a second on a machine that does nothing else
 				t.Errorf("a restart took %s to take the work up", slowest)
 			}
 		})

@@ -26,10 +26,10 @@
 // The retry policies of function.json and host.json come before all that: the invocation is tried again, with the same id,
 // while the policy allows. A turn that the handler refuses (requiresHistory) comes again after 2 seconds, 4, 8 and so on.
 // It differs where the real host would hang: an empty answer, an empty or overlong instance id fail at once, with an
-// error that says why.
+// error that says why. And it gives an activity up at which five processes have died: the real host would go on for ever.
 //
 // Orchestrations run on durabletask-go's engine. Their state is a SQLite file under DataDir. A process that is killed
-// loses nothing: the next Open continues at once. A power cut can lose the last moments before it, because the file is
+// loses nothing: the next Open continues at once. A row of the file that cannot be read fails its own instance only. A power cut can lose the last moments before it, because the file is
 // not synchronised with the disk at every step.
 //
 // A message that its function does not take is delivered again, ever later, up to MaxDeliveryCount times; then it is a
@@ -103,8 +103,8 @@ type Options struct {
 // Output (the result's JSON; of a failed or terminated instance the reason), CreatedAt, LastUpdatedAt.
 type Instance = taskhub.Instance
 
-// Reason is why an instance failed or was terminated, in one line. Of an instance that the host itself failed, for example
-// because a turn got no answer, Output is JSON with .NET's exceptions, and Reason what the innermost says.
+// Reason is why an instance failed or was terminated, in one line. If the host itself failed the instance, for example
+// because a turn got no answer, Output is JSON with .NET's exceptions, and Reason has their messages only.
 func Reason(i Instance) string { return funchost.Reason(i.Output) }
 
 // StatusName returns a status as the real host's HTTP API spells it: "Completed".

@@ -69,7 +69,7 @@ func (s *Sender) sendMail(ctx context.Context, from Source, b config.Binding, co
 	return errors.Join(refusal, writeFile(path, kept), s.Hub.FinishMail(ctx, key, path, refusal))
 }
 
-// mailHeader is what of a SendGrid v3 mail matters here.
+// mailHeader is the part of a SendGrid v3 mail that is checked here.
 type mailHeader struct {
 	From             mailAddress `json:"from"`
 	Subject          string      `json:"subject"`

@@ -24,7 +24,7 @@ func putEvent(t tx, instance, execution string, visible int64, e *backend.Histor
 }
 
 // sendEvent puts an event that is meant for whatever execution the instance is in. It is dropped if there is none. Before
-// a scheduled start it waits with the start: a turn without that could not be run.
+// a scheduled start it stays hidden until the start is due, because no turn can run without the start.
 func sendEvent(t tx, instance string, e *backend.HistoryEvent) error {
 	payload, err := marshal(historyevent.AsStored(e)) // the engine would carry a termination on to the children, the host does not
 	if err != nil {

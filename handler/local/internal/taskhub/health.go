@@ -9,8 +9,8 @@ import (
 // patience is how long the file may be unusable before whoever waits for an instance hears of it.
 const patience = 10 * time.Second
 
-// persist stores the outcome of a turn or an activity, however long it takes until the file can be written again: done
-// anew, the work would fail at the same place. Only the end of the host ends the wait, and leaves it to the next one.
+// persist stores the outcome of a turn or an activity, however long it takes until the file can be written again:
+// doing the work once more would fail at the same place. Only the end of the host ends the wait; the next host then does the work.
 func (h *TaskHub) persist(ctx context.Context, f func(tx) error) error {
 	err := h.update(ctx, f)
 	if err == nil || h.open.Err() == nil && !isFileError(err) {
@@ -60,8 +60,8 @@ func (h *TaskHub) cannotRead(what string, err error) {
 	}
 }
 
-// addStuck counts the writes that wait for the file, which works again when there are none: on a full disk there may be
-// room for a smaller one.
+// addStuck counts the writes that wait for the file. The file counts as usable again when none waits: on a full disk a small
+// write may pass while a larger one still waits.
 func (h *TaskHub) addStuck(n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -29,8 +29,8 @@ func (h *TaskHub) PurgeEvery(ctx context.Context, retention time.Duration) {
 	}
 }
 
-// purgeable finds root instances that have ended, with all below them, before a time. Instances whose root was purged
-// alone go by its id all the same. Index instances_root has all that it reads.
+// purgeable finds root instances that have ended, with all below them, before a time. Instances whose root was
+// purged before them are found by its id all the same. Index instances_root has all that it reads.
 var purgeable = "SELECT root FROM instances GROUP BY root HAVING MAX(updated) < ? AND MAX(" + unfinished + ") = 0 LIMIT 1000"
 
 func (h *TaskHub) purge(ctx context.Context, before time.Time) error {
@@ -71,8 +71,8 @@ func (h *TaskHub) purgeTree(ctx context.Context, root string, before time.Time) 
 	return nil
 }
 
-// purgePart deletes so little that nobody waits for it. It is done as well if the tree lives again by now: its root may
-// have been started anew.
+// purgePart deletes a small part of an instance, so that other writers do not wait long. It is also done if the tree is in use again:
+// its root may have been started anew.
 func purgePart(t tx, id, root string, before time.Time) (done bool, err error) {
 	var alive bool
 	err = t.queryRow("SELECT EXISTS (SELECT 1 FROM instances WHERE root = ? AND (updated >= ? OR "+unfinished+"))", root, before.UnixNano()).Scan(&alive)

@@ -35,7 +35,7 @@ func (h *TaskHub) GetOrchestrationWorkItem(ctx context.Context) (*backend.Orches
 		h.mu.Lock()
 		delete(h.attempts, api.InstanceID(id))
 		h.mu.Unlock()
-		h.queue.done(id) // a timer's instance was replaced or purged meanwhile
+		h.queue.done(id) // for example of a timer whose instance was purged meanwhile
 	}
 }
 
@@ -234,7 +234,7 @@ func (h *TaskHub) endTurn(id api.InstanceID, more bool) {
 	h.queue.done(string(id))
 }
 
-// AbandonOrchestrationWorkItem gives a turn up. Like the host, another tries it again, though not at once.
+// AbandonOrchestrationWorkItem gives a turn up, which comes again after a while, as on the real host.
 func (h *TaskHub) AbandonOrchestrationWorkItem(_ context.Context, item *backend.OrchestrationWorkItem) error {
 	id := item.InstanceID
 	h.mu.Lock()
