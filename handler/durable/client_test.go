@@ -839,6 +839,27 @@ func TestWait(t *testing.T) {
 	}
 }
 
+// TestWaitForStart: an instance has started as soon as it is not pending, whatever it is then.
+func TestWaitForStart(t *testing.T) {
+	t.Parallel()
+	host := testkit.StartSidecar(t)
+	c := newTestClient(t, host.Address)
+	for _, started := range []api.OrchestrationStatus{api.RUNTIME_STATUS_RUNNING, api.RUNTIME_STATUS_SUSPENDED, api.RUNTIME_STATUS_FAILED} {
+		id := started.String()
+		host.Set(id, api.RUNTIME_STATUS_PENDING)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, err := c.WaitForStart(ctx, id)
+		expectError(t, "a pending instance", err, context.DeadlineExceeded)
+		cancel()
+		host.Set(id, started)
+		if i, err := c.WaitForStart(t.Context(), id); err != nil || i.RuntimeStatus != started {
+			t.Errorf("got %+v, %v, want %s", i, err, started)
+		}
+	}
+	_, err := c.WaitForStart(t.Context(), "nobody")
+	expectError(t, "an unknown instance", err, ErrNotFound)
+}
+
 func TestWaitEnds(t *testing.T) {
 	t.Parallel()
 	host := testkit.StartSidecar(t)

@@ -53,6 +53,18 @@
 //
 // Keep histories of each version as files and replay them in a test: see MyOrchestration/histories_test.go.
 //
+// # The client
+//
+// A trigger function with a durableClient binding starts, finds and steers orchestrations:
+//
+//	client, err := in.DurableClient("starter")
+//	id, err := client.Start(ctx, "Hello", "", []string{"Tokyo"})
+//	hello, err := client.Wait(ctx, id)
+//	for instance, err := range client.List(ctx, durable.Filter{IDPrefix: "order-"}) { … }
+//
+// [CheckStatusResponse] answers an HTTP caller with the URLs by which it looks after an instance, [WaitOrCheckStatus] with
+// the result if that comes soon.
+//
 // # What the host does to values
 //
 // Inputs and results are JSON. Values that the host would alter on their way to and from an activity (times with an

@@ -94,22 +94,7 @@ func TestClientSteers(t *testing.T) {
 	if got, want := strings.Join(kinds, " "), "orchestratorStarted executionStarted executionCompleted orchestratorCompleted"; err != nil || got != want {
 		t.Errorf("the history is %s, %v, want %s", got, err, want)
 	}
-	for what, test := range map[string]struct {
-		call func() error
-		want error
-		text string
-	}{
-		"history of nobody": {func() error { _, err := c.History(ctx, "nobody"); return err }, durable.ErrNotFound, "Orchestration instance with ID nobody was not found."},
-		"rewind nobody":     {func() error { return c.Rewind(ctx, "nobody", "") }, durable.ErrNotFound, "No instance with ID 'nobody' was found. (Parameter 'instanceId')"},
-		"rewind done":       {func() error { return c.Rewind(ctx, "done", "") }, durable.ErrNotValid, "The rewind operation is only supported on failed orchestration instances."},
-		"restart nobody":    {func() error { _, err := c.Restart(ctx, "nobody", false); return err }, durable.ErrNotFound, "ArgumentException: No instance with ID 'nobody' was found. (Parameter 'instanceId')"},
-		"restart running": {func() error { _, err := c.Restart(ctx, "running", false); return err }, durable.ErrNotValid,
-			"Non-terminal instance with this instance ID already exists: An Orchestration instance with the status Running already exists."},
-	} {
-		if err := test.call(); !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.text) {
-			t.Errorf("%s: got %v, want %s", what, err, test.text)
-		}
-	}
+	checkRefusals(t, c)
 	again, err := c.Restart(ctx, "running", true)
 	if err != nil || again == "running" {
 		t.Errorf("restarted %q, %v", again, err)
@@ -129,5 +114,27 @@ func TestClientSteers(t *testing.T) {
 	}
 	if _, err := c.Query(ctx, "running"); err != nil {
 		t.Errorf("what runs is gone: %v", err)
+	}
+}
+
+// checkRefusals makes the calls that cannot be, of the instances done and running.
+func checkRefusals(t *testing.T, c *durable.Client) {
+	t.Helper()
+	ctx := t.Context()
+	for what, test := range map[string]struct {
+		call func() error
+		want error
+		text string
+	}{
+		"history of nobody": {func() error { _, err := c.History(ctx, "nobody"); return err }, durable.ErrNotFound, "Orchestration instance with ID nobody was not found."},
+		"rewind nobody":     {func() error { return c.Rewind(ctx, "nobody", "") }, durable.ErrNotFound, "No instance with ID 'nobody' was found. (Parameter 'instanceId')"},
+		"rewind done":       {func() error { return c.Rewind(ctx, "done", "") }, durable.ErrNotValid, "The rewind operation is only supported on failed orchestration instances."},
+		"restart nobody":    {func() error { _, err := c.Restart(ctx, "nobody", false); return err }, durable.ErrNotFound, "ArgumentException: No instance with ID 'nobody' was found. (Parameter 'instanceId')"},
+		"restart running": {func() error { _, err := c.Restart(ctx, "running", false); return err }, durable.ErrNotValid,
+			"Non-terminal instance with this instance ID already exists: An Orchestration instance with the status Running already exists."},
+	} {
+		if err := test.call(); !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.text) {
+			t.Errorf("%s: got %v, want %s", what, err, test.text)
+		}
 	}
 }

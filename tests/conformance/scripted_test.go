@@ -579,10 +579,13 @@ func asFunction(output, root string) string {
 
 func readFile(t *testing.T, name string) []byte {
 	t.Helper()
-	for _, f := range readRecordings(t) {
-		if f.name == name+".jsonl" {
-			return bytes.Join(f.lines, []byte("\n"))
-		}
+	files := readRecordings(t)
+	i := slices.IndexFunc(files, func(f recording) bool { return f.name == name+".jsonl" })
+	if i < 0 { // in a directory of others it may lie elsewhere
+		i = slices.IndexFunc(files, func(f recording) bool { return filepath.Base(f.name) == filepath.Base(name)+".jsonl" })
+	}
+	if i >= 0 {
+		return bytes.Join(files[i].lines, []byte("\n"))
 	}
 	t.Skipf("%s is not among the recordings", name)
 	return nil
