@@ -25,7 +25,7 @@ func (s *server) answer(w http.ResponseWriter, c *call, o outcome) {
 	}
 	if o.err != nil {
 		c.logs.flush() // the host reads no Logs from this answer
-		phrase := wire.EncodePhrase(cmp.Or(o.kind, wire.KindFailed), o.err.Error())
+		phrase := wire.EncodePhrase(cmp.Or(o.kind, wire.KindFailed), o.err.Error()) + o.details.Phrase()
 		status := http.StatusInternalServerError
 		if o.kind == wire.KindNotUnderstood {
 			status = http.StatusBadRequest

@@ -53,7 +53,8 @@ type outcome struct {
 	value   json.RawMessage
 	outputs map[string]json.RawMessage
 	err     error
-	kind    wire.Kind // of the error
+	kind    wire.Kind    // of the error
+	details wire.Details // of the error
 }
 
 // routes serves what the host asks.
@@ -182,7 +183,7 @@ func (s *server) run(ctx context.Context, c *call) outcome {
 		growStack()
 		o = s.execute(ctx, c)
 		if o.err != nil {
-			o.err = errors.New(errorText(o.err))
+			o.details, o.err = wire.DetailsOf(o.err), errors.New(errorText(o.err))
 		}
 		returned = true
 	}()

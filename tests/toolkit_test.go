@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -34,6 +36,7 @@ const flaky = durable.ActivityName[int, int]("Flaky")
 // toolkitOrchestrators are an orchestrator for each piece of the toolkit.
 func toolkitOrchestrators() map[string]task.Orchestrator {
 	child := durable.OrchestratorName[int, int]("Child")
+	versioned := durable.OrchestratorName[any, string]("Versioned")
 	again := durable.OrchestratorName[int, int]("Again")
 	tree := durable.OrchestratorName[int, string]("Tree")
 	return map[string]task.Orchestrator{
@@ -73,6 +76,27 @@ func toolkitOrchestrators() map[string]task.Orchestrator {
 			}
 			return durable.WaitForEvent[string](ctx, "Never", -1).Await()
 		}),
+		"Versioned": durable.Orchestrator(func(ctx *task.OrchestrationContext, _ any) (string, error) {
+			return durable.Version(ctx), nil
+		}),
+		"Calls": durable.Orchestrator(func(ctx *task.OrchestrationContext, url string) (string, error) {
+			r, err := durable.CallHTTP(ctx, durable.HTTPRequest{URL: url}).Await()
+			if err != nil {
+				return "", err
+			}
+			version, err := versioned.Call(ctx, nil, durable.WithVersion("2.1")).Await()
+			if err != nil {
+				return "", err
+			}
+			limited := durable.FanOut(ctx, flaky, []int{1, -7, 3}, nil, durable.WithLimit(1))
+			var failed *durable.TaskError
+			var n int
+			if !errors.As(limited[1].Err, &failed) {
+				return "", errors.New("the activity did not fail")
+			}
+			err = failed.Details(&n)
+			return fmt.Sprint(r.Body, " ", version, " ", limited[0].Value, failed.Code, n, limited[2].Value), err
+		}),
 		"Again": durable.Orchestrator(func(ctx *task.OrchestrationContext, n int) (int, error) {
 			if n < 30 { // more than the engine's own limit of 20 in a row
 				again.ContinueAsNew(ctx, n+1)
@@ -105,7 +129,10 @@ func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
 		}
 		return err
 	})
-	app.Activity("Flaky", durable.Activity(func(context.Context, int) (int, error) {
+	app.Activity("Flaky", durable.Activity(func(_ context.Context, n int) (int, error) {
+		if n < 0 {
+			return 0, durable.WithDetails(errors.New("negative"), "negative", n)
+		}
 		if failures.Add(-1) >= 0 {
 			return 0, errors.New("not yet")
 		}
@@ -234,6 +261,26 @@ func TestToolkitThroughTheEngine(t *testing.T) {
 	if n := strings.Count(h.console.String(), "approval begins"); n != 1 {
 		t.Errorf("logged %d times: %s", n, h.console.String())
 	}
+}
+
+// Through the engine as well: an HTTP call that the host itself makes and polls, a child with a version, the details of
+// an activity's error, and a fan-out with a limit.
+func TestCallsThroughTheEngine(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			w.Header().Set("Location", "/done?q=1")
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		_, _ = io.WriteString(w, r.URL.String())
+	}))
+	t.Cleanup(server.Close)
+	h := openToolkit(t)
+	h.send(t, fmt.Sprintf(`{"name":"Calls","id":"calls","input":%q}`, server.URL))
+	h.completes(t, "calls", `"/done?q=1 2.1 1negative-71"`)
 }
 
 // A termination reaches the children and theirs, on the local host as on the real one.

@@ -32,7 +32,25 @@
 // then, too, and must not recover it.
 //
 // The tasks of this package and those of the SDK can be mixed, with one exception: wait for the events of one name
-// either with WaitForEvent or with the SDK's WaitForSingleEvent, not with both.
+// either with WaitForEvent or with the SDK's WaitForSingleEvent, not with both. A timer of the SDK of more than seven days
+// fails the orchestration (Timer makes several of a long one), and so does a call of this package from a goroutine that the
+// orchestrator has started. Calls of the SDK from several goroutines at once can end the process, as Go ends it at
+// concurrent writes to a map.
+//
+// A recursion without end fails nothing that Go could recover from: it ends the process at a stack of 64 MiB, with a trace
+// that names it.
+//
+// # What the host does to an orchestration
+//
+// Suspend stops the orchestration and not its sub-orchestrations, which go on, nor its activities; what they return waits
+// until it is resumed. Terminate reaches the sub-orchestrations, at their next turn; activities that run come to their end.
+// A parent is not told when a sub-orchestration ends as CANCELED, and waits for ever: no code of this package ends one so,
+// other SDKs can; WithTimeout bounds the wait.
+//
+// # Errors
+//
+// The error of a task is a *TaskError with what the function said. An activity that has more to say returns WithDetails.
+// What a sub-orchestration returns as its error arrives as its message.
 //
 // # A new version
 //
@@ -48,8 +66,15 @@
 //   - may change its custom status, its logs and the contents of its outputs;
 //   - may call activities whose code has changed, as long as they understand the old inputs.
 //
-// A setting that shapes the course belongs into the input. What else is to change goes into an orchestrator of another
-// name, beside the old one until that has none in flight, or is published when nothing is running.
+// A setting that shapes the course belongs into the input. What else is to change asks for the Version that the
+// orchestration was started in, which is defaultVersion of host.json and stays with it to its end:
+//
+//	if durable.Version(ctx) < "2" {
+//		return oldCourse(ctx, in)
+//	}
+//
+// or goes into an orchestrator of another name, beside the old one until that has none in flight, or is published when
+// nothing is running. The host compares versions number by number, Go's < text by text: keep them of one length, "01", "02".
 //
 // Keep histories of each version as files and replay them in a test: see MyOrchestration/histories_test.go.
 //

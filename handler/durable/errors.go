@@ -1,11 +1,14 @@
 package durable
 
 import (
+	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/microsoft/durabletask-go/task"
 
 	"example.com/durablefunctions/handler/internal/replay"
+	"example.com/durablefunctions/handler/internal/wire"
 )
 
 // FailureKind says why a task failed.
@@ -26,7 +29,54 @@ type TaskError struct {
 	Name    string // of the function
 	Kind    FailureKind
 	Message string // what the function said, or what the host said of it
+	Code    string // of an activity's error: what WithDetails gave it, else empty
+
+	details json.RawMessage
 }
+
+// Details reads the details that WithDetails gave an activity's error into v, as JSON. Without any it is an error.
+func (e *TaskError) Details(v any) error {
+	if len(e.details) == 0 {
+		return fmt.Errorf("the error of %s carries no details", e.Name)
+	}
+	return json.Unmarshal(e.details, v)
+}
+
+// maxCode is how long the code of an error may be, in bytes.
+const maxCode = 128
+
+// WithDetails returns an activity's error that carries, beside the message of err, a code of at most 128 bytes and
+// details, anything that can be JSON of up to 16 KiB; nil: none. The orchestrator finds them in the TaskError. Details
+// that do not fit are left out, and the message says so. A nil err stays nil. Everything in it is in the host's logs, as
+// the message is.
+func WithDetails(err error, code string, details any) error {
+	if err == nil {
+		return nil
+	}
+	d := wire.Details{Code: strings.ToValidUTF8(code[:min(len(code), maxCode)], "")}
+	if details == nil {
+		return &detailedError{err, d}
+	}
+	var failed error
+	if d.Value, failed = json.Marshal(details); failed == nil && d.Phrase() == "" {
+		failed = fmt.Errorf("%d bytes are more than the host takes", len(d.Value))
+	}
+	if failed != nil {
+		d.Value = nil
+		err = fmt.Errorf("%w (its details are left out: %w)", err, failed)
+	}
+	return &detailedError{err, d}
+}
+
+type detailedError struct {
+	error
+	details wire.Details
+}
+
+func (e *detailedError) Unwrap() error { return e.error }
+
+// FailureDetails returns the details, for what answers the host.
+func (e *detailedError) FailureDetails() wire.Details { return e.details }
 
 // Error returns the message.
 func (e *TaskError) Error() string { return e.Message }
@@ -44,5 +94,5 @@ func taskError(name string, f *replay.Failure) error {
 	if f == nil {
 		return nil
 	}
-	return &TaskError{Name: name, Kind: f.Kind, Message: f.Message}
+	return &TaskError{Name: name, Kind: f.Kind, Message: f.Message, Code: f.Details.Code, details: f.Details.Value}
 }

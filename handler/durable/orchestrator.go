@@ -34,6 +34,11 @@ func Orchestrator[In, Out any](f func(*task.OrchestrationContext, In) (Out, erro
 	}
 }
 
+// Version returns the version that the orchestration was started in, empty if it has none: that of its start, or
+// defaultVersion of host.json. It stays the same through all turns, whatever host.json says later, so that an orchestrator
+// may take the course that belongs to it.
+func Version(ctx *task.OrchestrationContext) string { return replay.Of(ctx).Version }
+
 // SetCustomStatus sets what status queries show of the orchestration, as JSON, at the end of this turn. The host takes
 // 16,384 bytes as UTF-16; a longer one is replaced by a note, with an error in the log. A value that cannot be JSON
 // panics.

@@ -193,15 +193,17 @@ func TestMisplacedOptions(t *testing.T) {
 		call func(*task.OrchestrationContext)
 		want string
 	}{
-		"id of an activity":    {func(ctx *task.OrchestrationContext) { work.Call(ctx, 1, durable.WithInstanceID("x")) }, `WithInstanceID is for sub-orchestrations; "Work" is an activity`},
-		"limit of an activity": {func(ctx *task.OrchestrationContext) { work.Call(ctx, 1, durable.WithLimit(2)) }, "WithLimit is for a fan-out"},
-		"limit of a child":     {func(ctx *task.OrchestrationContext) { child.Call(ctx, 1, durable.WithLimit(2)) }, "WithLimit is for a fan-out"},
+		"id of an activity":      {func(ctx *task.OrchestrationContext) { work.Call(ctx, 1, durable.WithInstanceID("x")) }, `are for sub-orchestrations; "Work" is an activity`},
+		"version of an activity": {func(ctx *task.OrchestrationContext) { work.Call(ctx, 1, durable.WithVersion("2")) }, "are for sub-orchestrations"},
+		"tags of an activity":    {func(ctx *task.OrchestrationContext) { work.Call(ctx, 1, durable.WithTags(map[string]string{"a": "b"})) }, "are for sub-orchestrations"},
+		"limit of an activity":   {func(ctx *task.OrchestrationContext) { work.Call(ctx, 1, durable.WithLimit(2)) }, "WithLimit is for a fan-out"},
+		"limit of a child":       {func(ctx *task.OrchestrationContext) { child.Call(ctx, 1, durable.WithLimit(2)) }, "WithLimit is for a fan-out"},
 		"one id of many": {func(ctx *task.OrchestrationContext) {
 			durable.FanOut(ctx, child, []int{1, 2}, nil, durable.WithInstanceID("x"))
 		}, `in a fan-out, leave WithInstanceID out`},
 		"id in activities' fan": {func(ctx *task.OrchestrationContext) {
 			durable.FanOut(ctx, work, []int{1, 2}, nil, durable.WithInstanceID("x"))
-		}, "WithInstanceID is for sub-orchestrations"},
+		}, "are for sub-orchestrations"},
 		"nothing to select from": {func(*task.OrchestrationContext) { _, _ = durable.Select[int]() }, "no tasks"},
 	} {
 		t.Run(name, func(t *testing.T) {

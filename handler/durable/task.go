@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/microsoft/durabletask-go/task"
 
@@ -125,8 +126,8 @@ type ActivityName[In, Out any] string
 // Call schedules the activity. It runs when the orchestrator waits. WithRetry tries it again when it fails. An option for
 // sub-orchestrations panics.
 func (name ActivityName[In, Out]) Call(ctx *task.OrchestrationContext, in In, options ...CallOption) *Task[Out] {
-	if o := apply(options); o.instanceID != "" {
-		panic(fmt.Errorf("durable: WithInstanceID is for sub-orchestrations; %q is an activity, which has no id", string(name)))
+	if o := apply(options); o.instanceID != "" || o.version != "" || o.tags != nil {
+		panic(fmt.Errorf("durable: WithInstanceID, WithVersion and WithTags are for sub-orchestrations; %q is an activity, which has none of these", string(name)))
 	}
 	return call[Out](ctx, called{schedule: scheduleActivity, name: string(name)}, in, options)
 }
@@ -173,6 +174,9 @@ func (c *called) json() []byte {
 func scheduleActivity(t *replay.Turn, c called) *replay.Op { return t.Activity(c.name, c.input) }
 
 func scheduleSubOrchestration(t *replay.Turn, c called) *replay.Op {
+	if c.version != "" || c.tags != nil {
+		t.Describe(c.version, c.tags)
+	}
 	return t.SubOrchestration(c.name, c.instanceID, c.input)
 }
 
@@ -204,6 +208,8 @@ type CallOption func(*callOptions)
 type callOptions struct {
 	retry      *RetryPolicy
 	instanceID string
+	version    string
+	tags       map[string]string
 	atOnce     int // of a fan-out, 0: all
 }
 
@@ -221,3 +227,14 @@ func apply(options []CallOption) callOptions {
 // WithInstanceID gives a sub-orchestration an id of its own. Mind that the host silently replaces an existing child of
 // that id, a running one too, whose work is lost.
 func WithInstanceID(id string) CallOption { return func(o *callOptions) { o.instanceID = id } }
+
+// WithVersion starts a sub-orchestration in a version of its own, which its Version returns. Without, it gets
+// defaultVersion of host.json, if there is one. The host leaves a version that its versionMatchStrategy does not take
+// Pending for ever, or fails it, as versionFailureStrategy says: "CurrentOrOlder" takes defaultVersion and what is older.
+func WithVersion(version string) CallOption { return func(o *callOptions) { o.version = version } }
+
+// WithTags gives a sub-orchestration tags of its own, which status queries show. Without, it has those of its parent.
+func WithTags(tags map[string]string) CallOption {
+	tags = maps.Clone(tags)
+	return func(o *callOptions) { o.tags = tags }
+}

@@ -11,6 +11,7 @@ import (
 
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/internal/historyevent"
+	"example.com/durablefunctions/handler/internal/wire"
 	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/output"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
@@ -125,6 +126,9 @@ func (e engine) takeGeneration(id api.InstanceID, results *funchost.TurnResults)
 // ExecuteActivity runs an activity. It returns an error only when the host closes; a failure is a result.
 func (e engine) ExecuteActivity(ctx context.Context, id api.InstanceID, scheduled *backend.HistoryEvent) (*backend.HistoryEvent, error) {
 	task := scheduled.GetTaskScheduled()
+	if task.GetName() == wire.HTTPActivity {
+		return e.runHTTPActivity(context.WithoutCancel(ctx), id, scheduled)
+	}
 	f, ok := e.function(task.GetName(), config.ActivityTrigger)
 	if !ok {
 		e.log.Error("an orchestration calls an activity that does not exist", "instance", id, "activity", task.GetName())

@@ -23,6 +23,7 @@ package durabletest
 import (
 	"cmp"
 	"container/heap"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -64,6 +65,7 @@ type Env struct {
 	sent          int // messages
 	now           time.Time
 	steps, turns  int
+	version       string
 	logs          strings.Builder
 	result        *Result
 }
@@ -127,6 +129,17 @@ func (e *Env) activity(name string) *activity {
 // Orchestrator adds an orchestrator that can be called as a sub-orchestration.
 func (e *Env) Orchestrator(name string, o task.Orchestrator) { e.orchestrators[name] = o }
 
+// Version sets defaultVersion of host.json, the version of what is started without one.
+func (e *Env) Version(version string) { e.version = version }
+
+// HTTP answers the calls that orchestrators make with durable.CallHTTP. An error is a call that failed, for whatever
+// reason: the host does not say.
+func (e *Env) HTTP(f func(durable.HTTPRequest) (durable.HTTPResponse, error)) {
+	e.Activity(wire.HTTPActivity, durable.Activity(func(_ context.Context, in []durable.HTTPRequest) (durable.HTTPResponse, error) {
+		return f(in[0])
+	}))
+}
+
 // RaiseAt sends the orchestration an external event, so long after its begin.
 func (e *Env) RaiseAt(after time.Duration, name string, payload any) {
 	ev := e.event("eventRaised", after)
@@ -160,7 +173,7 @@ func (e *Env) Run(o task.Orchestrator, input any) *Result {
 	e.t.Helper()
 	const name = "\x00root"
 	e.orchestrators[name] = o
-	root := e.start(RootID, name, e.marshal(input), nil, 0)
+	root := e.start(RootID, name, e.marshal(input), e.version, nil, 0)
 	for e.queue.Len() > 0 && !historyevent.IsEnd(root.status) {
 		if e.steps++; e.steps > maxTurns {
 			e.t.Fatalf("the orchestration has not ended after %d turns", maxTurns)
@@ -242,7 +255,10 @@ func (e *Env) runActivity(id int32, name, input string) (time.Time, *backend.His
 		return at, taskFailed(at, id, lost(name))
 	}
 	if call < a.lose+a.expire {
-		return at, taskFailed(at, id, (&failure{name, wire.KindDeadline, "function " + name + " ran past its deadline"}).details())
+		return at, taskFailed(at, id, (&failure{activity: name, kind: wire.KindDeadline, message: "function " + name + " ran past its deadline"}).details())
+	}
+	if name == wire.HTTPActivity {
+		return at, e.runHTTP(at, id, a.f, input)
 	}
 	text, err := newtonsoft.Input([]byte(input))
 	if err != nil {
@@ -264,16 +280,28 @@ func (e *Env) runActivity(id int32, name, input string) (time.Time, *backend.His
 	return at, completed
 }
 
+// runHTTP runs the host's own activity, whose input and result it does not alter, and whose failure it does not explain.
+func (e *Env) runHTTP(at time.Time, id int32, f task.Activity, input string) *backend.HistoryEvent {
+	value, failed := e.call(f, wire.HTTPActivity, input)
+	if failed != nil {
+		return taskFailed(at, id, nil)
+	}
+	completed := newEvent("taskCompleted", at)
+	completed.GetTaskCompleted().TaskScheduledId = id
+	completed.GetTaskCompleted().Result = wrapperspb.String(string(wire.DecodeValue(value)))
+	return completed
+}
+
 func (e *Env) call(f task.Activity, name, input string) (value json.RawMessage, failed *failure) {
 	defer func() {
 		if p := recover(); p != nil {
-			failed = &failure{name, wire.KindPanic, fmt.Sprintf("panic: %v", p)}
+			failed = &failure{activity: name, kind: wire.KindPanic, message: fmt.Sprintf("panic: %v", p)}
 		}
 	}()
 	ctx := invocation.With(e.t.Context(), &invocation.Invocation{Logger: slog.New(slog.DiscardHandler)})
 	value, err := invocation.RunActivity(ctx, f, []byte(input), nil)
 	if err != nil {
-		failed = &failure{name, wire.KindFailed, err.Error()}
+		failed = &failure{name, wire.KindFailed, err.Error(), wire.DetailsOf(err)}
 	}
 	return value, failed
 }

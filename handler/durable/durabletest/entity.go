@@ -208,7 +208,7 @@ func (e *Env) act(a entity.Action) {
 		if e.orchestrators[a.Name] == nil {
 			e.t.Fatalf("durabletest: an entity starts the orchestrator %s: add it with Orchestrator", a.Name)
 		}
-		e.start(a.InstanceID, a.Name, string(a.Input), nil, 0)
+		e.start(a.InstanceID, a.Name, string(a.Input), "", nil, 0)
 		return
 	}
 	m := entity.Signal{Operation: a.Name, Input: a.Input}.Message()

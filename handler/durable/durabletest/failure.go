@@ -33,10 +33,11 @@ type failure struct {
 	activity string
 	kind     wire.Kind
 	message  string
+	extra    wire.Details
 }
 
 func (f *failure) details() *backend.TaskFailureDetails {
-	phrase := wire.Latin1(wire.EncodePhrase(f.kind, f.message))
+	phrase := wire.Latin1(wire.EncodePhrase(f.kind, f.message) + f.extra.Phrase())
 	return nested(f.activity, fmt.Sprintf("Response status code does not indicate success: 500 (%s).", phrase), nil)
 }
 

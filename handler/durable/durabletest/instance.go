@@ -24,6 +24,7 @@ type instance struct {
 	env          *Env
 	id           string
 	name         string
+	version      string
 	generation   int // counts continue-as-new
 	orchestrator task.Orchestrator
 	parent       *instance
@@ -40,8 +41,8 @@ type instance struct {
 }
 
 // start makes an instance and sends it its start.
-func (e *Env) start(id, name, input string, parent *instance, parentTask int32) *instance {
-	i := &instance{env: e, id: id, name: name, orchestrator: e.orchestrators[name], parent: parent, parentTask: parentTask, scheduled: map[int32]step{}}
+func (e *Env) start(id, name, input, version string, parent *instance, parentTask int32) *instance {
+	i := &instance{env: e, id: id, name: name, version: version, orchestrator: e.orchestrators[name], parent: parent, parentTask: parentTask, scheduled: map[int32]step{}}
 	if parent != nil {
 		i.parentRun = parent.generation
 	}
@@ -56,6 +57,9 @@ func (i *instance) started(input *wrapperspb.StringValue) *backend.HistoryEvent 
 	ev := newEvent("executionStarted", i.env.now)
 	es := ev.GetExecutionStarted()
 	es.Name, es.Input = i.name, input
+	if i.version != "" {
+		es.Version = wrapperspb.String(i.version)
+	}
 	m := ev.ProtoReflect()
 	started := m.Mutable(m.Descriptor().Fields().ByName("executionStarted")).Message()
 	started.Mutable(started.Descriptor().Fields().ByName("orchestrationInstance"))
@@ -102,7 +106,7 @@ func withoutTime(_ []string, a slog.Attr) slog.Attr {
 // replay runs the orchestrator over copies of the events, for a replay may change them, and says what it scheduled in
 // all turns: nil if it panicked, which leaves nothing to see.
 func (i *instance) replay(past, news []*backend.HistoryEvent, logger *slog.Logger) (result replay.Result, scheduled map[int32]step) {
-	turn := &wire.Turn{InstanceID: i.id, Past: clone(past), New: clone(news)}
+	turn := &wire.Turn{InstanceID: i.id, Past: clone(past), New: clone(news), DefaultVersion: i.env.version}
 	result = replay.Observe(turn, i.orchestrator, logger, func(all *backend.ExecutionResults) {
 		scheduled = make(map[int32]step, len(all.Response.Actions))
 		for _, a := range all.Response.Actions {
@@ -193,7 +197,7 @@ func (i *instance) act(result replay.Result) {
 				child.lose--
 				e.send(e.now, i.id, subOrchestrationFailed(e.now, a.Id, nil))
 			} else {
-				e.start(s.InstanceId, s.Name, s.Input.GetValue(), i, a.Id)
+				e.start(s.InstanceId, s.Name, s.Input.GetValue(), s.Version.GetValue(), i, a.Id)
 			}
 		case a.GetCompleteOrchestration() != nil:
 			c := a.GetCompleteOrchestration()

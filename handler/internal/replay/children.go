@@ -1,9 +1,11 @@
 package replay
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,7 +13,9 @@ import (
 
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"example.com/durablefunctions/handler/internal/wire"
 )
@@ -67,6 +71,42 @@ func (h *history) openChildren(behind int) []string {
 		}
 	}
 	return open
+}
+
+// child is what a child is started with beside its input.
+type child struct {
+	version string
+	tags    []byte // as a field of the action
+}
+
+// tagsField is the number of CreateSubOrchestrationAction's tags, a map, which durabletask-go does not know.
+const tagsField = 6
+
+func encodeTags(tags map[string]string) (encoded []byte) {
+	for _, name := range slices.Sorted(maps.Keys(tags)) {
+		entry := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), name)
+		entry = protowire.AppendString(protowire.AppendTag(entry, 2, protowire.BytesType), tags[name])
+		encoded = protowire.AppendBytes(protowire.AppendTag(encoded, tagsField, protowire.BytesType), entry)
+	}
+	return encoded
+}
+
+// describeChildren gives the children their versions and tags. A child without a version gets the default one, as with
+// the other SDKs: the host gives it to what a client starts and to no child.
+func (t *Turn) describeChildren(results *backend.ExecutionResults) {
+	for _, a := range results.Response.Actions {
+		c := a.GetCreateSubOrchestration()
+		if c == nil {
+			continue
+		}
+		described := t.children[a.Id]
+		if version := cmp.Or(described.version, t.history.fallback); version != "" {
+			c.Version = wrapperspb.String(version)
+		}
+		if fields := c.ProtoReflect(); len(described.tags) > 0 {
+			fields.SetUnknown(append(fields.GetUnknown(), described.tags...))
+		}
+	}
 }
 
 // checkChild refuses a child whose start would replace a running instance.

@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"bytes"
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
 	"github.com/microsoft/durabletask-go/task"
 
 	"example.com/durablefunctions/handler/internal/wire"
@@ -202,5 +205,32 @@ func TestBelow(t *testing.T) {
 		if !slices.Equal(got, tree) {
 			t.Errorf("%s: got %q, want %q", root, got, tree)
 		}
+	}
+}
+
+// A child's version and tags are in the bytes as the host takes them (sub-orchestrations of the recordings of 3.19).
+func TestDescribedChildren(t *testing.T) {
+	t.Parallel()
+	o := func(ctx *task.OrchestrationContext) (any, error) {
+		turn := Of(ctx)
+		turn.Describe("", map[string]string{"ct": "1"})
+		turn.SubOrchestration("Orch", "par2:c1", []byte(`{"turns": [{"actions": []}]}`))
+		turn.Describe("2", map[string]string{"b": "2", "a": "1"})
+		turn.SubOrchestration("Orch", "v", nil)
+		return nil, ctx.CreateTimer(time.Hour).Await(nil)
+	}
+	a := turn(t, o, "", first)
+	text, err := wire.EncodeActions(&backend.ExecutionResults{Response: a.Response})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := base64.StdEncoding.DecodeString(strings.Trim(string(text), `"`))
+	recorded, _ := base64.StdEncoding.DecodeString("CgRwYXIyEjoaOAoHcGFyMjpjMRIET3JjaCIeChx7InR1cm5zIjogW3siYWN0aW9ucyI6IFtdfV19MgcKAmN0EgEx")
+	action := recorded[bytes.Index(recorded, []byte("par2:c1")):] // all behind the id
+	if err != nil || !bytes.Contains(raw, action) {
+		t.Errorf("%q: %v", raw, err)
+	}
+	if !bytes.Contains(raw, []byte("\x1a\x03\n\x012")) || !bytes.Contains(raw, []byte("2\x06\n\x01a\x12\x0112\x06\n\x01b\x12\x012")) {
+		t.Errorf("%q", raw)
 	}
 }

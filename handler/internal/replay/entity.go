@@ -228,20 +228,20 @@ func EntityOutcome(text string) (result string, failure *Failure) {
 func classifyEntity(f *entity.ResponseFailure) *Failure {
 	switch f.ErrorType {
 	case entity.PanicType:
-		return &Failure{Panicked, f.ErrorMessage}
+		return &Failure{Kind: Panicked, Message: f.ErrorMessage}
 	case entity.DeadlineType:
-		return &Failure{DeadlineExceeded, f.ErrorMessage}
+		return &Failure{Kind: DeadlineExceeded, Message: f.ErrorMessage}
 	case entity.NotUnderstoodType:
-		return &Failure{NotUnderstood, f.ErrorMessage}
+		return &Failure{Kind: NotUnderstood, Message: f.ErrorMessage}
 	case entity.NotFoundType, "EntityFunctionNotFound":
-		return &Failure{NotFound, f.ErrorMessage}
+		return &Failure{Kind: NotFound, Message: f.ErrorMessage}
 	case "FunctionInvocationFailed":
 		if f.InnerFailure != nil {
 			return classify(detailsOf(f.InnerFailure))
 		}
-		return &Failure{Lost, f.ErrorMessage}
+		return &Failure{Kind: Lost, Message: f.ErrorMessage}
 	}
-	return &Failure{Failed, f.ErrorMessage}
+	return &Failure{Kind: Failed, Message: f.ErrorMessage}
 }
 
 func detailsOf(f *entity.ResponseFailure) *backend.TaskFailureDetails {

@@ -27,6 +27,7 @@ const (
 type Failure struct {
 	Kind    Kind
 	Message string
+	Details wire.Details
 }
 
 const (
@@ -40,8 +41,12 @@ const (
 // explainActivity finds the activity's own words in the host's nested failure details, and returns details that carry
 // them on top, where the SDK's Await reads them.
 func explainActivity(name string, d *backend.TaskFailureDetails) (*Failure, *backend.TaskFailureDetails) {
+	if d == nil && name == wire.HTTPActivity {
+		f := &Failure{Kind: Lost, Message: "the host could not make the HTTP call: it was refused, broke off or took too long"}
+		return f, &backend.TaskFailureDetails{ErrorType: "HTTPCallFailed", ErrorMessage: f.Message}
+	}
 	if d == nil {
-		f := &Failure{NotFound, fmt.Sprintf("activity %q failed in the host without details: it knows no activity of that name", name)}
+		f := &Failure{Kind: NotFound, Message: fmt.Sprintf("activity %q failed in the host without details: it knows no activity of that name", name)}
 		return f, &backend.TaskFailureDetails{ErrorType: "ActivityNotFound", ErrorMessage: f.Message}
 	}
 	f := classify(d)
@@ -56,18 +61,18 @@ func classify(d *backend.TaskFailureDetails) *Failure {
 	}
 	switch {
 	case d.ErrorType == historyevent.KilledType:
-		return &Failure{Panicked, d.ErrorMessage}
+		return &Failure{Kind: Panicked, Message: d.ErrorMessage}
 	case inner.ErrorType == timeoutType:
-		return &Failure{DeadlineExceeded, inner.ErrorMessage}
+		return &Failure{Kind: DeadlineExceeded, Message: inner.ErrorMessage}
 	case inner.ErrorType == requestType:
 		return classifyRequest(inner)
 	case inner.ErrorType == invalidType, strings.HasPrefix(inner.ErrorType, newtonPrefix):
-		return &Failure{NotUnderstood, inner.ErrorMessage}
+		return &Failure{Kind: NotUnderstood, Message: inner.ErrorMessage}
 	}
 	if d.ErrorType == invocationType {
-		return &Failure{Lost, inner.ErrorMessage} // the function's own word would have come in a reason phrase
+		return &Failure{Kind: Lost, Message: inner.ErrorMessage} // the function's own word would have come in a reason phrase
 	}
-	return &Failure{Failed, inner.ErrorMessage}
+	return &Failure{Kind: Failed, Message: inner.ErrorMessage}
 }
 
 func classifyRequest(d *backend.TaskFailureDetails) *Failure {
@@ -77,13 +82,13 @@ func classifyRequest(d *backend.TaskFailureDetails) *Failure {
 		if d.InnerFailure != nil {
 			message += ": " + d.InnerFailure.ErrorMessage
 		}
-		return &Failure{Lost, message}
+		return &Failure{Kind: Lost, Message: message}
 	}
-	kind, message, _ := wire.DecodePhrase(phrase)
+	kind, message, details, _ := wire.DecodeFailure(phrase)
 	if message == "" {
 		message = "the activity failed and gave no reason"
 	}
-	return &Failure{kindOf(kind), message}
+	return &Failure{kindOf(kind), message, details}
 }
 
 func kindOf(k wire.Kind) Kind {
@@ -102,15 +107,15 @@ func kindOf(k wire.Kind) Kind {
 // in the host (an unknown name, a lost turn, an output binding) arrives without details.
 func explainSubOrchestration(name string, d *backend.TaskFailureDetails) (*Failure, *backend.TaskFailureDetails) {
 	if d == nil {
-		f := &Failure{Lost, fmt.Sprintf("sub-orchestration %q failed in the host without details: "+
+		f := &Failure{Kind: Lost, Message: fmt.Sprintf("sub-orchestration %q failed in the host without details: "+
 			"the host knows no orchestrator of that name, lost one of its turns, or could not send its output", name)}
 		return f, &backend.TaskFailureDetails{ErrorType: "SubOrchestrationFailed", ErrorMessage: f.Message}
 	}
 	switch d.ErrorType {
 	case PanicType:
-		return &Failure{Panicked, d.ErrorMessage}, d
+		return &Failure{Kind: Panicked, Message: d.ErrorMessage}, d
 	case DeadlineType:
-		return &Failure{DeadlineExceeded, d.ErrorMessage}, d
+		return &Failure{Kind: DeadlineExceeded, Message: d.ErrorMessage}, d
 	}
-	return &Failure{Failed, d.ErrorMessage}, d
+	return &Failure{Kind: Failed, Message: d.ErrorMessage}, d
 }

@@ -24,6 +24,8 @@ type history struct {
 	now        time.Time // the time of this turn
 
 	executionID string
+	version     string // of the orchestration
+	fallback    string // the version of a child that is given none
 	parentID    string // the parent's instance id, if there is one
 	suspended   bool
 	terminated  bool
@@ -61,6 +63,7 @@ func sortHistory(turn *wire.Turn) *history {
 	n := len(turn.Past) + len(turn.New)
 	s := sorter{history: &history{
 		instanceID: turn.InstanceID,
+		fallback:   turn.DefaultVersion,
 		past:       make([]*backend.HistoryEvent, 0, len(turn.Past)),
 		new:        make([]*backend.HistoryEvent, 0, len(turn.New)+1),
 		scheduled:  make([]scheduled, 0, n/2),
@@ -119,6 +122,7 @@ func (s *sorter) start(e *backend.HistoryEvent) {
 		return
 	}
 	s.name = e.GetExecutionStarted().GetName()
+	s.version = e.GetExecutionStarted().GetVersion().GetValue()
 	s.parentID = e.GetExecutionStarted().GetParentInstance().GetOrchestrationInstance().GetInstanceId()
 	*s.out = append(*s.out, e)
 }

@@ -60,6 +60,7 @@ func Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger) R
 func Observe(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger, all func(*backend.ExecutionResults)) Result {
 	h := sortHistory(turn)
 	t := newTurn(h, logger)
+	t.HTTPPause = turn.HTTPPause
 	if all == nil {
 		t.earlier = h.earlier()
 	}
@@ -108,6 +109,7 @@ func (h *history) finish(results *backend.ExecutionResults, t *Turn) (completed 
 	if err := h.checkDeterminism(results, t); err != nil {
 		return false, &failure{nondetType, err.Error()}
 	}
+	t.describeChildren(results)
 	completed, err := h.tidy(results)
 	if err != nil {
 		return false, &failure{invalidAct, err.Error()}
@@ -243,6 +245,9 @@ func (h *history) prepare(results *backend.ExecutionResults, i int, open map[str
 		d.ErrorMessage = strings.ToValidUTF8(d.ErrorMessage, "\uFFFD") // protobuf refuses anything else
 	}
 	if s := a.GetScheduleTask(); s != nil {
+		if s.Name == wire.HTTPActivity {
+			return nil // it is the host's, which knows no markers
+		}
 		if s.Input, err = activityInput(s.Input); err != nil {
 			return fmt.Errorf("the input of activity %q cannot be sent: %w", s.Name, err)
 		}

@@ -20,6 +20,8 @@ type Turn struct {
 	Context     *task.OrchestrationContext
 	Logger      *slog.Logger
 	ExecutionID string
+	Version     string        // of the orchestration, empty if it was started without
+	HTTPPause   time.Duration // as wire.Turn has it
 	Outputs     map[string]json.RawMessage
 	GUIDs       int // how many deterministic GUIDs were made
 	Ended       int // how many tasks have ended
@@ -37,6 +39,7 @@ type Turn struct {
 	ops      []*Op               // by the number of what was scheduled; nil: the SDK's own, or done
 	made     []int               // by that number: in which turn it was scheduled
 	earlier  []bool              // by that number: what an earlier turn scheduled
+	children map[int32]child     // by that number: how it was described
 	waits    map[string][]*Op    // waits for an external event by upper-case name, oldest first
 	buffered map[string][]string // events that nobody waits for yet
 
@@ -53,6 +56,7 @@ func newTurn(h *history, logger *slog.Logger) *Turn {
 	return &Turn{
 		Logger:      logger,
 		ExecutionID: h.executionID,
+		Version:     h.version,
 		Outputs:     map[string]json.RawMessage{},
 		history:     h,
 		outcomes:    h.outcomes,
@@ -107,6 +111,14 @@ func (t *Turn) SubOrchestration(name, instanceID string, input []byte) *Op {
 // scheduledEarlier says whether the action is surely taken off in the end because an earlier turn had it done. Most of a
 // long turn's actions are, so that nobody reads their inputs.
 func (t *Turn) scheduledEarlier(id int32) bool { return int(id) < len(t.earlier) && t.earlier[id] }
+
+// Describe sets the version and the tags of the child that is scheduled next.
+func (t *Turn) Describe(version string, tags map[string]string) {
+	if t.children == nil {
+		t.children = map[int32]child{}
+	}
+	t.children[t.nextID()] = child{version, encodeTags(tags)}
+}
 
 // Repeats says whether what is scheduled next was scheduled by an earlier turn, so that nobody reads its input.
 func (t *Turn) Repeats() bool { return t.scheduledEarlier(t.nextID()) }

@@ -81,18 +81,25 @@ func escapeEnd(phrase string) string {
 // A phrase without our mark is returned as it stands, read as UTF-8 again where that is possible. A kind that
 // is not known counts as KindFailed.
 func DecodePhrase(phrase string) (kind Kind, message string, marked bool) {
+	kind, message, _, marked = DecodeFailure(phrase)
+	return kind, message, marked
+}
+
+// DecodeFailure is DecodePhrase with the details.
+func DecodeFailure(phrase string) (kind Kind, message string, d Details, marked bool) {
 	phrase = fromLatin1(phrase)
 	rest, ours := strings.CutPrefix(phrase, phraseMark)
 	name, message, colon := strings.Cut(rest, ":")
 	if !ours || !colon || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz-") != "" {
-		return KindFailed, phrase, false
+		return KindFailed, phrase, d, false
 	}
 	switch kind = Kind(name); kind {
 	case KindPanic, KindDeadline, KindNotUnderstood:
 	default:
 		kind = KindFailed
 	}
-	return kind, phraseEscapes.Replace(strings.TrimPrefix(message, " ")), true
+	message, d = cutDetails(strings.TrimPrefix(message, " "))
+	return kind, phraseEscapes.Replace(message), d, true
 }
 
 var phraseEscapes = strings.NewReplacer(escapes()...)

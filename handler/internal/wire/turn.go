@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/proto"
@@ -18,6 +19,9 @@ import (
 type Turn struct {
 	InstanceID string
 	Past, New  []*backend.HistoryEvent
+
+	DefaultVersion string        // of orchestrations that are started without one, as host.json says
+	HTTPPause      time.Duration // between the polls of a durable HTTP call that names none; 0: unknown
 }
 
 // ErrWithheld says that the host left the past out of a turn, as it may with extended sessions. To replay it would run
@@ -69,7 +73,8 @@ func decodeTurn(text []byte) (*Turn, error) {
 		return nil, fmt.Errorf("the orchestration trigger's value is no OrchestratorRequest: %w", err)
 	}
 	request := m.Interface().(orchestratorRequest)
-	turn := &Turn{request.GetInstanceId(), request.GetPastEvents(), request.GetNewEvents()}
+	turn := &Turn{InstanceID: request.GetInstanceId(), Past: request.GetPastEvents(), New: request.GetNewEvents()}
+	turn.readProperties(m.GetUnknown())
 	if turn.InstanceID == "" {
 		return nil, errors.New("the turn names no instance")
 	}

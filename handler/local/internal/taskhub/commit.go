@@ -192,6 +192,11 @@ func (c *commit) sendMessages(t tx) error {
 // is lost.
 func (c *commit) startChild(t tx, start *backend.HistoryEvent) error {
 	es := start.GetExecutionStarted()
+	for _, e := range c.state.NewEvents() {
+		if created := e.GetSubOrchestrationInstanceCreated(); created.GetInstanceId() == es.GetOrchestrationInstance().GetInstanceId() && created.GetVersion() != nil {
+			es.Version = created.Version // which durabletask-go drops
+		}
+	}
 	es.GetParentInstance().GetOrchestrationInstance().ExecutionId = wrapperspb.String(c.turn.execution)
 	c.replaced = c.replaced || es.GetOrchestrationInstance().GetInstanceId() == c.id
 	return putInstance(t, start, c.id, c.root, 0)

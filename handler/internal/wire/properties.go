@@ -1,0 +1,53 @@
+package wire
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// HTTPActivity is the name of the activity that the host itself runs: it makes an HTTP call.
+const HTTPActivity = "BuiltIn::HttpActivity"
+
+// propertiesField is the number of OrchestratorRequest's properties, a map, which durabletask-go does not know.
+const propertiesField = 7
+
+// readProperties takes what we need of the properties that the host sends beside the history.
+func (t *Turn) readProperties(unknown []byte) {
+	for len(unknown) > 0 {
+		number, kind, n := protowire.ConsumeTag(unknown)
+		if n < 0 {
+			return
+		}
+		unknown = unknown[n:]
+		if n = protowire.ConsumeFieldValue(number, kind, unknown); n < 0 {
+			return
+		}
+		if entry, _ := protowire.ConsumeBytes(unknown[:n]); number == propertiesField && kind == protowire.BytesType {
+			t.readProperty(entry)
+		}
+		unknown = unknown[n:]
+	}
+}
+
+// readProperty reads an entry of the map. A struct's field has the same form.
+func (t *Turn) readProperty(entry []byte) {
+	var field structpb.Struct
+	// A struct is such a map as its field 1.
+	wrapped := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), entry)
+	if proto.Unmarshal(wrapped, &field) != nil {
+		return
+	}
+	for name, value := range field.Fields {
+		switch name {
+		case "defaultVersion":
+			t.DefaultVersion = value.GetStringValue()
+		case "HttpDefaultAsyncRequestSleepTimeMilliseconds":
+			if ms := value.GetNumberValue(); ms > 0 && ms < float64(24*time.Hour/time.Millisecond) {
+				t.HTTPPause = time.Duration(ms * float64(time.Millisecond))
+			}
+		}
+	}
+}
