@@ -88,7 +88,10 @@ func toolkitOrchestrators() map[string]task.Orchestrator {
 			if err != nil {
 				return "", err
 			}
-			limited := durable.FanOut(ctx, flaky, []int{1, -7, 3}, nil, durable.WithLimit(1))
+			limited := durable.FanOut(ctx, flaky, []int{1, -7, 3}, nil, durable.WithLimit(1), durable.WithRetry(durable.RetryPolicy{
+				Attempts: 99, FirstInterval: 10 * time.Millisecond,
+				Retry: func(err error) bool { return err.Error() != "negative" },
+			}))
 			var failed *durable.TaskError
 			var n int
 			if !errors.As(limited[1].Err, &failed) {
@@ -280,7 +283,7 @@ func TestCallsThroughTheEngine(t *testing.T) {
 	t.Cleanup(server.Close)
 	h := openToolkit(t)
 	h.send(t, fmt.Sprintf(`{"name":"Calls","id":"calls","input":%q}`, server.URL))
-	h.completes(t, "calls", `"/done?q=1 2.1 1negative-71"`)
+	h.completes(t, "calls", `"/done?q=1 2.1 1negative-7 1"`)
 }
 
 // A termination reaches the children and theirs, on the local host as on the real one.

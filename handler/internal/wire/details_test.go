@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 )
 
@@ -15,7 +16,7 @@ func FuzzDetails(f *testing.F) {
 		if len(message) > 4000 || len(code)+len(details) > 4000 {
 			t.Skip()
 		}
-		message, code = fromLatin1(message), fromLatin1(code)
+		message, code, details = strings.ToValidUTF8(message, ""), strings.ToValidUTF8(code, ""), strings.ToValidUTF8(details, "")
 		d := Details{Code: code}
 		if json.Valid([]byte(details)) {
 			d.Value = json.RawMessage(details)
