@@ -43,6 +43,8 @@ const (
 	ExitFailed   = 1
 	ExitRejected = 2
 	ExitStrict   = 3
+	ExitNotFound = 4
+	ExitTimeout  = 5
 )
 
 // App is what the commands run.
@@ -69,6 +71,9 @@ type commands struct {
 	Check       checkCommand       `cmd:"" help:"Read host.json, the function.json files and the settings as the Functions host does, and list what would fail in Azure."`
 	New         newCommand         `cmd:"" help:"Make a new app, or with the word function a new function in the app here."`
 	Publish     publishCommand     `cmd:"" help:"Build the app, zip what the Functions host needs, check it, and publish it with az or func."`
+	Instances   instancesCommand   `cmd:"" help:"See and steer the instances of the local host, or of a deployed app."`
+	StartNew    startNewCommand    `cmd:"" help:"Start an orchestration, here or in a deployed app."`
+	Messages    messagesCommand    `cmd:"" help:"Look at the messages of the local host."`
 
 	kong.Plugins
 }

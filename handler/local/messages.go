@@ -19,6 +19,14 @@ func DeadLetters(ctx context.Context, dataDir string) ([]DeadLetter, error) {
 	return taskhub.DeadLetters(ctx, dataDir)
 }
 
+// WaitingMessage is a message that no function has taken yet.
+type WaitingMessage = taskhub.WaitingMessage
+
+// WaitingMessages returns the messages in a data directory that wait for their function. A host may be running on the directory.
+func WaitingMessages(ctx context.Context, dataDir string) ([]WaitingMessage, error) {
+	return taskhub.Waiting(ctx, dataDir)
+}
+
 // Resubmit puts dead letters back, all or none, their deliveries counted anew. A host that is running on the data
 // directory delivers them within seconds, else the next one does.
 func Resubmit(ctx context.Context, dataDir string, sequenceNumbers ...int64) error {

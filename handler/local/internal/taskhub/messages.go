@@ -164,6 +164,42 @@ func DeadLetters(ctx context.Context, dataDir string) ([]DeadLetter, error) {
 	return letters, rows.Err()
 }
 
+// WaitingMessage is a message that no function has taken yet.
+type WaitingMessage struct {
+	Message
+	Function string
+	Due      time.Time // of its next delivery; zero: at once
+	Reason   string    // why the last delivery failed
+}
+
+// Waiting returns the messages in a data directory that wait for their function, in the order in which they come. A task hub may be
+// open on it.
+func Waiting(ctx context.Context, dataDir string) ([]WaitingMessage, error) {
+	s, err := openBeside(ctx, dataDir)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	rows, err := s.read.QueryContext(ctx, "SELECT seq, function, id, body, CAST(enqueued AS INTEGER), CAST(deliveries AS INTEGER), CAST(due AS INTEGER), reason FROM messages WHERE dead = 0 ORDER BY due, seq")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []WaitingMessage
+	for rows.Next() {
+		var m WaitingMessage
+		var enqueued, due int64
+		if err := rows.Scan(&m.SequenceNumber, &m.Function, &m.ID, &m.Body, &enqueued, &m.DeliveryCount, &due, &m.Reason); err != nil {
+			return nil, err
+		}
+		if m.EnqueuedAt = fromNanos(enqueued); due > 0 {
+			m.Due = fromNanos(due)
+		}
+		list = append(list, m)
+	}
+	return list, rows.Err()
+}
+
 // Resubmit puts dead letters back, all or none, and counts their deliveries anew. A task hub may be open on the data
 // directory.
 func Resubmit(ctx context.Context, dataDir string, sequenceNumbers ...int64) error {
