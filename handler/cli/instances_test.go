@@ -123,7 +123,7 @@ func TestInstancesOfTheRealHost(t *testing.T) {
 		{"instances list --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z", 0, []string{"No instances."}},
 		{"instances list --status nonsense", 2, []string{"--status nonsense is none"}},
 		{"instances show h-1", 0, []string{"Status", "Completed", "Echo", "█", `{"mode":"fanout","n":2}`}},
-		{"instances history h-1", 0, []string{"TaskCompleted", "Echo", `{"RecordId":"1"`}},
+		{"instances history h-1", 0, []string{"TaskCompleted", "Echo", `{"mode": "fanout", "n": 2}`}},
 		{"instances history h-1 --json", 0, []string{`"EventType":"ExecutionStarted"`}},
 		{"instances wait h-1", 0, []string{"2"}},
 		{"instances wait h-t", 1, []string{"h-t is Terminated: stop"}},

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -440,9 +439,8 @@ func (c *call) body() ([]byte, error) {
 func (c *call) statuses() (list []api.OrchestrationStatus, ok bool) {
 	ok = true
 	for name := range strings.SplitSeq(c.param("runtimeStatus"), ",") {
-		at := slices.IndexFunc(allStatuses, func(s api.OrchestrationStatus) bool { return funchost.StatusName(s) == name })
-		if at >= 0 {
-			list = append(list, allStatuses[at])
+		if status, known := statusByName[name]; known {
+			list = append(list, status)
 		} else if name != "" {
 			ok = false
 		}
@@ -450,5 +448,8 @@ func (c *call) statuses() (list []api.OrchestrationStatus, ok bool) {
 	return list, ok
 }
 
-var allStatuses = []api.OrchestrationStatus{api.RUNTIME_STATUS_PENDING, api.RUNTIME_STATUS_RUNNING, api.RUNTIME_STATUS_SUSPENDED,
-	api.RUNTIME_STATUS_COMPLETED, api.RUNTIME_STATUS_FAILED, api.RUNTIME_STATUS_TERMINATED}
+var statusByName = map[string]api.OrchestrationStatus{
+	"Pending": api.RUNTIME_STATUS_PENDING, "Running": api.RUNTIME_STATUS_RUNNING, "Suspended": api.RUNTIME_STATUS_SUSPENDED,
+	"Completed": api.RUNTIME_STATUS_COMPLETED, "Failed": api.RUNTIME_STATUS_FAILED, "Terminated": api.RUNTIME_STATUS_TERMINATED,
+	"Canceled": api.RUNTIME_STATUS_CANCELED, "ContinuedAsNew": api.RUNTIME_STATUS_CONTINUED_AS_NEW,
+}

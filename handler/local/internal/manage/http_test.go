@@ -67,6 +67,7 @@ func TestHTTPAnswers(t *testing.T) {
 		"purge what runs":             {"DELETE", "/instances/a%20b", "", 412, `"Only orchestrations in a terminal state can be purged, but the orchestration with instance ID a b has status Pending"`},
 		"purge all that runs":         {"DELETE", "/instances?createdTimeFrom=2020-01-01&runtimeStatus=Running", "", 400, `delete instances that have not finished`},
 		"purge by no status":          {"DELETE", "/instances?createdTimeFrom=2020-01-01&runtimeStatus=failed", "", 400, `runtimeStatus`},
+		"purge all that has ended":    {"DELETE", "/instances?createdTimeFrom=2020-01-01&runtimeStatus=Completed,Failed,Terminated,Canceled", "", 404, ``},
 		"purge until no time":         {"DELETE", "/instances?createdTimeFrom=2020-01-01&createdTimeTo=soon", "", 400, `createdTimeTo`},
 		"purge without a filter":      {"DELETE", "/instances/", "", 400, `"Please provide value for 'createdTimeFrom' parameter."`},
 		"purge nothing":               {"DELETE", "/instances?createdTimeFrom=2020-01-01T00:00:00Z", "", 404, ``},
