@@ -73,6 +73,7 @@ type commands struct {
 	Publish     publishCommand     `cmd:"" help:"Build the app, zip what the Functions host needs, check it, and publish it with az or func."`
 	Instances   instancesCommand   `cmd:"" help:"See and steer the instances of the local host, or of a deployed app."`
 	StartNew    startNewCommand    `cmd:"" help:"Start an orchestration, here or in a deployed app."`
+	Dashboard   dashboardCommand   `cmd:"" help:"Serve the page with the instances of a deployed app on this machine; start has its own."`
 	Messages    messagesCommand    `cmd:"" help:"Look at the messages of the local host."`
 
 	kong.Plugins

@@ -22,6 +22,7 @@ import (
 
 type startCommand struct {
 	DataFlag
+	Open bool   `help:"Open the page with the instances in the browser."`
 	Port uint16 `help:"Loopback port to take messages on. Default: Host.LocalHttpPort of local.settings.json, else 7071."`
 }
 
@@ -63,6 +64,10 @@ func (c *startCommand) Run(e *Environment) error {
 		console.printf("  %s: %s\n", f.Name, f.Trigger)
 	}
 	console.printf("Messages go to http://%s/admin/functions/<function> as {\"input\":\"<message>\"}; what is kept is in %s\n", listener.Addr(), dir)
+	console.printf("Instances are at %s\n", e.url)
+	if c.Open {
+		openBrowser(e.Context, e.url)
+	}
 	err = serve(e.Context, listener, h.Handler())
 	if err == nil {
 		h.stop(e.Stderr)

@@ -1,49 +1,39 @@
 package local
 
 import (
-	"crypto/hmac"
 	"encoding/json"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
 
-	"example.com/durablefunctions/handler/internal/loopback"
+	"example.com/durablefunctions/handler/internal/dashboard"
 	"example.com/durablefunctions/handler/local/internal/manage"
 )
 
 // maxAdminBody bounds what the admin endpoint reads.
 const maxAdminBody = 64 << 20
 
-// Handler is all that the host serves on one port: the admin endpoint (see [Host.Admin]) and the Durable HTTP API at
+// Handler is all that the host serves on one port: the admin endpoint (see [Host.Admin]), a page with the instances at /, and the Durable HTTP API at
 // /runtime/webhooks/durabletask, with the real host's routes and answers and without its keys. It answers 403 to anything but a loopback name
 // in Host, to other web sites than those that Host.CORS of local.settings.json names, which may read the API, and to a browser that
 // writes without the token of this host's own page.
 func (h *Host) Handler() http.Handler {
 	mux := http.NewServeMux()
+	page := dashboard.Page(h.token, "local host")
+	for _, path := range []string{"GET /{$}", "GET /page.css", "GET /page.js"} {
+		mux.Handle(path, page)
+	}
 	mux.Handle("/", h.Admin())
+<<<<<<< HEAD
 	mux.Handle(manage.HTTPPath+"/", h.forPages(h.ownPages(manage.NewHTTP(h.hub, h.app.Host.HubName, h.log))))
+=======
+	mux.Handle(manage.HTTPPath+"/", dashboard.Guard(h.token, manage.NewHTTP(h.hub, h.app.Host.HubName, h.log)))
+>>>>>>> 8921159 (The page: instances, a timeline that moves, what steers; start serves it, and dashboard for a deployed app)
 	return mux
-}
-
-// tokenHeader is where this host's own page shows that it is that.
-const tokenHeader = "X-Dashboard-Token"
-
-// ownPages lets a browser read, and write for this host's own page only: any page on this machine is a loopback origin.
-func (h *Host) ownPages(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		browser := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
-		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
-		if browser && !reads && !hmac.Equal([]byte(r.Header.Get(tokenHeader)), []byte(h.token)) {
-			w.WriteHeader(http.StatusForbidden)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // Admin is the Functions admin endpoint: POST /admin/functions/{name} with {"input":"<message text>"} puts a message
@@ -56,7 +46,7 @@ func (h *Host) ownPages(next http.Handler) http.Handler {
 // Like func start it asks for no key. It answers 403 to anything but a loopback name in Host, and to other web sites.
 func (h *Host) Admin() http.Handler {
 	r := chi.NewRouter()
-	r.Use(loopbackOnly)
+	r.Use(dashboard.LoopbackOnly)
 	r.Post("/admin/functions/{name}", h.admin)
 	return r
 }
@@ -128,23 +118,4 @@ func adminMessage(body []byte) (m *Message, ok bool) {
 		}
 	}
 	return &Message{ID: call.MessageID, Body: []byte(text)}, true
-}
-
-// loopbackOnly keeps web sites away, which can make a browser on this machine call: by name (DNS rebinding) or from
-// their own pages.
-func loopbackOnly(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		origin := r.Header.Get("Origin")
-		site := r.Header.Get("Sec-Fetch-Site")
-		if !loopback.Is(r.Host) || origin != "" && !isLoopbackOrigin(origin) || site == "cross-site" {
-			w.WriteHeader(http.StatusForbidden)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func isLoopbackOrigin(origin string) bool {
-	u, err := url.Parse(origin)
-	return err == nil && loopback.Is(u.Host)
 }

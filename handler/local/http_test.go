@@ -5,6 +5,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"example.com/durablefunctions/handler/internal/dashboard"
 )
 
 // TestHandlerGuards: the Durable HTTP API takes no call from another site, and of a browser no write but from this host's own page.
@@ -24,9 +26,9 @@ func TestHandlerGuards(t *testing.T) {
 		"own page reads":              {"GET", "localhost:7071", map[string]string{"Sec-Fetch-Site": "same-origin"}, 404},
 		"another local page writes":   {"DELETE", "localhost:7071", map[string]string{"Origin": "http://localhost:3000"}, 403},
 		"a navigation writes":         {"POST", "localhost:7071", map[string]string{"Sec-Fetch-Site": "none"}, 403},
-		"own page writes":             {"DELETE", "localhost:7071", map[string]string{"Origin": "http://localhost:7071", tokenHeader: h.token}, 404},
-		"another token":               {"DELETE", "localhost:7071", map[string]string{"Origin": "http://localhost:7071", tokenHeader: strings.Repeat("A", 26)}, 403},
-		"another site with the token": {"DELETE", "localhost:7071", map[string]string{"Origin": "https://evil.example", tokenHeader: h.token}, 403},
+		"own page writes":             {"DELETE", "localhost:7071", map[string]string{"Origin": "http://localhost:7071", dashboard.TokenHeader: h.token}, 404},
+		"another token":               {"DELETE", "localhost:7071", map[string]string{"Origin": "http://localhost:7071", dashboard.TokenHeader: strings.Repeat("A", 26)}, 403},
+		"another site with the token": {"DELETE", "localhost:7071", map[string]string{"Origin": "https://evil.example", dashboard.TokenHeader: h.token}, 403},
 	} {
 		r := httptest.NewRequest(c.method, "http://"+c.host+instance, nil)
 		for key, value := range c.header {

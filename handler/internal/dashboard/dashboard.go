@@ -1,0 +1,87 @@
+// Package dashboard is the page that shows and steers orchestrations, and what keeps other pages away from it. It is plain HTML, CSS and
+// JavaScript without a build step, and speaks the Durable HTTP API of the port that it is served on.
+//
+//	token := rand.Text()
+//	mux.Handle("/", dashboard.Page(token, "local host"))
+//	mux.Handle(httpapi.Path+"/", dashboard.Guard(token, api))
+package dashboard
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"embed"
+	"html/template"
+	"net/http"
+	"net/url"
+
+	"example.com/durablefunctions/handler/internal/loopback"
+)
+
+//go:embed page.html page.css page.js
+var files embed.FS
+
+var page = template.Must(template.ParseFS(files, "page.html"))
+
+// policy lets the page load its own files and call its own port, and nothing else; nobody may frame it.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// Page serves the page at / with its files beside it. App is the name of what it shows; the token opens [Guard] to it.
+func Page(token, app string) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		var b bytes.Buffer
+		if err := page.Execute(&b, struct{ Token, App string }{token, app}); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(b.Bytes())
+	})
+	mux.Handle("GET /page.css", http.FileServerFS(files))
+	mux.Handle("GET /page.js", http.FileServerFS(files))
+	return LoopbackOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for name, value := range map[string]string{
+			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+			"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-store",
+		} {
+			w.Header().Set(name, value)
+		}
+		mux.ServeHTTP(w, r)
+	}))
+}
+
+// TokenHeader is where the page shows that it is this host's own.
+const TokenHeader = "X-Dashboard-Token"
+
+// Guard lets other programs of this machine in, and of a browser what [LoopbackOnly] lets in; that may write for the page with the
+// token only, since any page on this machine has a loopback origin.
+func Guard(token string, next http.Handler) http.Handler {
+	return LoopbackOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		browser := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
+		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+		if browser && !reads && !hmac.Equal([]byte(r.Header.Get(TokenHeader)), []byte(token)) {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}))
+}
+
+// LoopbackOnly keeps web sites away, which can make a browser on this machine call: by name (DNS rebinding) or from
+// their own pages.
+func LoopbackOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origin := r.Header.Get("Origin")
+		site := r.Header.Get("Sec-Fetch-Site")
+		if !loopback.Is(r.Host) || origin != "" && !isLoopbackOrigin(origin) || site == "cross-site" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func isLoopbackOrigin(origin string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && loopback.Is(u.Host)
+}

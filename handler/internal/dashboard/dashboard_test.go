@@ -1,0 +1,40 @@
+package dashboard
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// TestPage: the page comes with all that keeps others away, and loads nothing from elsewhere.
+func TestPage(t *testing.T) {
+	t.Parallel()
+	h := Page("TOKEN", `<app> "x"`)
+	for path, kind := range map[string]string{"/": "text/html", "/page.css": "text/css", "/page.js": "text/javascript"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "http://127.0.0.1:7071"+path, nil))
+		if w.Code != 200 || !strings.HasPrefix(w.Header().Get("Content-Type"), kind) {
+			t.Errorf("%s: %d %s", path, w.Code, w.Header().Get("Content-Type"))
+		}
+		csp := w.Header().Get("Content-Security-Policy")
+		if !strings.Contains(csp, "default-src 'none'") || !strings.Contains(csp, "frame-ancestors 'none'") || strings.Contains(csp, "unsafe") || w.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: headers %v", path, w.Header())
+		}
+		for _, bad := range []string{"http://", "https://", "innerHTML", "eval(", "<script>", "style=", "onclick=\"", "<app>"} {
+			if strings.Contains(w.Body.String(), bad) {
+				t.Errorf("%s contains %s", path, bad)
+			}
+		}
+		if path == "/" && !strings.Contains(w.Body.String(), `content="TOKEN"`) {
+			t.Error("the page has no token")
+		}
+	}
+	for path, host := range map[string]string{"/": "evil.example", "/page.js": "evil.example:7071"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "http://"+host+path, nil))
+		if w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), "TOKEN") {
+			t.Errorf("%s of %s: %d", path, host, w.Code)
+		}
+	}
+}
