@@ -28,11 +28,7 @@ func (h *Host) Handler() http.Handler {
 		mux.Handle(path, page)
 	}
 	mux.Handle("/", h.Admin())
-<<<<<<< HEAD
-	mux.Handle(manage.HTTPPath+"/", h.forPages(h.ownPages(manage.NewHTTP(h.hub, h.app.Host.HubName, h.log))))
-=======
-	mux.Handle(manage.HTTPPath+"/", dashboard.Guard(h.token, manage.NewHTTP(h.hub, h.app.Host.HubName, h.log)))
->>>>>>> 8921159 (The page: instances, a timeline that moves, what steers; start serves it, and dashboard for a deployed app)
+	mux.Handle(manage.HTTPPath+"/", h.forPages(dashboard.OwnPages(h.token, manage.NewHTTP(h.hub, h.app.Host.HubName, h.log))))
 	return mux
 }
 

@@ -7,11 +7,12 @@ import (
 
 	"github.com/go-chi/cors"
 
+	"example.com/durablefunctions/handler/internal/dashboard"
 	"example.com/durablefunctions/handler/internal/loopback"
 )
 
 // forPages lets the web pages call that Host.CORS of local.settings.json names, as func start does, and keeps all others away, as
-// loopbackOnly does.
+// dashboard.LoopbackOnly does.
 func (h *Host) forPages(next http.Handler) http.Handler {
 	named := loopbackHost(cors.Handler(cors.Options{
 		AllowOriginFunc: func(*http.Request, string) bool { return true },
@@ -19,7 +20,7 @@ func (h *Host) forPages(next http.Handler) http.Handler {
 		AllowedHeaders:  []string{"*"},
 		ExposedHeaders:  []string{"Location", "Retry-After"},
 	})(next))
-	others := loopbackOnly(next)
+	others := dashboard.LoopbackOnly(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if origin := r.Header.Get("Origin"); origin != "" && (slices.Contains(h.origins, "*") || slices.Contains(h.origins, strings.ToLower(origin))) {
 			named.ServeHTTP(w, r)

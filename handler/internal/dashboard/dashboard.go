@@ -3,7 +3,7 @@
 //
 //	token := rand.Text()
 //	mux.Handle("/", dashboard.Page(token, "local host"))
-//	mux.Handle(httpapi.Path+"/", dashboard.Guard(token, api))
+//	mux.Handle(httpapi.Path+"/", dashboard.LoopbackOnly(dashboard.OwnPages(token, api)))
 package dashboard
 
 import (
@@ -25,7 +25,7 @@ var page = template.Must(template.ParseFS(files, "page.html"))
 // policy lets the page load its own files and call its own port, and nothing else; nobody may frame it.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Page serves the page at / with its files beside it. App is the name of what it shows; the token opens [Guard] to it.
+// Page serves the page at / with its files beside it. App is the name of what it shows; the token opens [OwnPages] to it.
 func Page(token, app string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
@@ -53,10 +53,10 @@ func Page(token, app string) http.Handler {
 // TokenHeader is where the page shows that it is this host's own.
 const TokenHeader = "X-Dashboard-Token"
 
-// Guard lets other programs of this machine in, and of a browser what [LoopbackOnly] lets in; that may write for the page with the
-// token only, since any page on this machine has a loopback origin.
-func Guard(token string, next http.Handler) http.Handler {
-	return LoopbackOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// OwnPages lets other programs of this machine in, and a browser to read; writing is for the page with the token only, since any page on
+// this machine has a loopback origin. Which sites come here at all is up to [LoopbackOnly].
+func OwnPages(token string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		browser := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
 		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 		if browser && !reads && !hmac.Equal([]byte(r.Header.Get(TokenHeader)), []byte(token)) {
@@ -64,7 +64,7 @@ func Guard(token string, next http.Handler) http.Handler {
 			return
 		}
 		next.ServeHTTP(w, r)
-	}))
+	})
 }
 
 // LoopbackOnly keeps web sites away, which can make a browser on this machine call: by name (DNS rebinding) or from
