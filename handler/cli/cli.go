@@ -103,16 +103,9 @@ func Wanted(args []string, getenv func(string) string) bool {
 // Main runs the command that args name and returns the exit code.
 func Main(args []string, app App) int {
 	var c commands
-	if app.Commands != nil {
-		c.Plugins = kong.Plugins{app.Commands}
-	}
 	_ = os.Unsetenv(handler.PortVariable) // there is no Functions host
 	name := cmp.Or(app.Name, "app")
-	parser, err := kong.New(&c, kong.Name(name), kong.Description(app.Description),
-		kong.Vars{"with": strings.Join(scaffold.Optional, ", "), "triggers": strings.Join(scaffold.Triggers(), ", ")})
-	if err != nil {
-		panic(err) // the commands are wrong
-	}
+	parser := newParser(&c, name, app)
 	run, err := parser.Parse(args)
 	if usage := (*kong.ParseError)(nil); errors.As(err, &usage) {
 		parser.Stdout = os.Stderr
@@ -139,6 +132,18 @@ func Main(args []string, app App) int {
 
 // readingOnly are the commands that run no function. The settings of the app in the working directory are not theirs.
 var readingOnly = []string{"check", "new", "publish"}
+
+func newParser(c *commands, name string, app App) *kong.Kong {
+	if app.Commands != nil {
+		c.Plugins = kong.Plugins{app.Commands}
+	}
+	parser, err := kong.New(c, kong.Name(name), kong.Description(app.Description),
+		kong.Vars{"with": strings.Join(scaffold.Optional, ", "), "triggers": strings.Join(scaffold.Triggers(), ", ")})
+	if err != nil {
+		panic(err) // the commands are wrong
+	}
+	return parser
+}
 
 // loadSettings makes the settings of local.settings.json environment variables, as func start does. The environment
 // wins.

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alecthomas/kong"
-
 	"example.com/durablefunctions/handler/internal/httpapi"
 	"example.com/durablefunctions/handler/local"
 )
@@ -84,11 +82,7 @@ func isAskedFor(recorded, query url.Values) (n int) {
 func runCommand(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var c commands
-	parser, err := kong.New(&c, kong.Name("app"), kong.Exit(func(int) { t.Error("exited") }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	run, err := parser.Parse(args)
+	run, err := newParser(&c, "app", App{}).Parse(args)
 	if err != nil {
 		t.Fatalf("%v: %v", args, err)
 	}
@@ -243,7 +237,7 @@ func TestTimeline(t *testing.T) {
 	i := httpapi.Instance{ID: "x", Status: "Running", Created: begin, History: []httpapi.Event{
 		{Type: "ExecutionStarted", Timestamp: begin},
 		{Type: "TaskCompleted", FunctionName: "Echo", ScheduledTime: at(0), Timestamp: *at(10)},
-		{Type: "TaskFailed", FunctionName: "Pay", ScheduledTime: at(10), Timestamp: *at(20), FailureDetails: &httpapi.Failure{ErrorMessage: "outer", InnerFailure: &httpapi.Failure{ErrorMessage: "card\x1b declined"}}},
+		{Type: "TaskFailed", FunctionName: "Pay", ScheduledTime: at(10), Timestamp: *at(20), FailureDetails: &httpapi.Failure{ErrorMessage: "outer", InnerFailure: &httpapi.Failure{ErrorMessage: "Response status code does not indicate success: 500 (durable/failed: card\x1b declined)."}}},
 		{Type: "TimerCreated", FireAt: at(60), Timestamp: *at(20)},
 		{Type: "TaskScheduled", Name: "Slow", Timestamp: *at(30)},
 	}}

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -73,9 +74,12 @@ func orNow(t *time.Time, now time.Time) *time.Time {
 	return t
 }
 
+// hostsWords are what the host puts around an app's own words.
+var hostsWords = regexp.MustCompile(`(?s)^Response status code does not indicate success: \d+ \((?:durable/failed: )?(.*)\)\.$`)
+
 func failureText(e httpapi.Event) string {
 	if f := e.FailureDetails.Innermost(); f != nil && f.ErrorMessage != "" {
-		return f.ErrorMessage
+		return hostsWords.ReplaceAllString(f.ErrorMessage, "$1")
 	}
 	return e.Reason
 }

@@ -264,7 +264,13 @@ function payload(title, value) {
 
 // ---- an instance
 
-function innermost(f) { while (f && f.InnerFailure) f = f.InnerFailure; return f; }
+// innermost is the failure that the others come from, without the words that the host puts around an app's own.
+function innermost(f) {
+  while (f && f.InnerFailure) f = f.InnerFailure;
+  if (!f) return f;
+  const own = /^Response status code does not indicate success: \d+ \((?:durable\/failed: )?([^]*)\)\.$/.exec(f.ErrorMessage || "");
+  return own ? { ...f, ErrorMessage: own[1] } : f;
+}
 
 // spansOf are what an instance did, in the order in which it began.
 function spansOf(i, now) {
@@ -349,7 +355,7 @@ function historyTable(events, all, showAll) {
       el("tbody", {}, ...shown.map((e) => {
         const failure = innermost(e.FailureDetails);
         const detail = failure ? failure.ErrorMessage : e.FireAt ? "until " + time(e.FireAt) : e.Result !== undefined && e.Result !== null ? beginning(e.Result, 300) : beginning(e.Input ?? e.Reason, 300);
-        return el("tr", {}, el("td", {}, new Date(e.Timestamp).toLocaleTimeString(undefined, { fractionalSecondDigits: 3 })), el("td", {}, e.EventType), el("td", {}, e.FunctionName || e.Name || e.InstanceId || ""), el("td", { class: failure ? "Failed" : "" }, detail));
+        return el("tr", {}, el("td", {}, new Date(e.Timestamp).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 })), el("td", {}, e.EventType), el("td", {}, e.FunctionName || e.Name || e.InstanceId || ""), el("td", { class: failure ? "Failed" : "" }, detail));
       }))));
 }
 
