@@ -1,0 +1,243 @@
+// Package browser tests the page in a real browser: Debian's chromium, Chrome, or what the environment variable CHROME names. Without
+// one the tests are skipped. With -screenshots DIR they leave pictures of the main views there.
+package browser
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/local"
+	"example.com/durablefunctions/internal/testkit"
+)
+
+var screenshots = flag.String("screenshots", "", "directory for screenshots of the main views")
+
+// hostile is what a payload says that wants to be run.
+const hostile = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`
+
+// newApp has an orchestration that completes, one that fails, one that waits, and one whose payloads are hostile.
+func newApp() *handler.App {
+	app := handler.New()
+	app.Activity("Charge", durable.Activity(func(_ context.Context, card string) (string, error) {
+		if card == "declined" {
+			return "", errors.New("card declined: 42")
+		}
+		return "charged " + card, nil
+	}))
+	app.Activity("Slow", durable.Activity(func(ctx context.Context, _ string) (string, error) {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}))
+	charge := durable.ActivityName[string, string]("Charge")
+	app.Orchestrator("Order", durable.Orchestrator(func(ctx *task.OrchestrationContext, card string) (string, error) {
+		for range 2 {
+			if _, err := charge.Call(ctx, "card").Await(); err != nil {
+				return "", err
+			}
+		}
+		return charge.Call(ctx, card).Await()
+	}))
+	app.Orchestrator("Approval", durable.Orchestrator(func(ctx *task.OrchestrationContext, in string) (string, error) {
+		if _, err := charge.Call(ctx, "deposit").Await(); err != nil {
+			return "", err
+		}
+		slow := durable.ActivityName[string, string]("Slow").Call(ctx, in)
+		_ = slow
+		var answer string
+		if err := ctx.WaitForSingleEvent("Approved", time.Hour).Await(&answer); err != nil {
+			return "", err
+		}
+		return "approved by " + answer, nil
+	}))
+	return app
+}
+
+// openPage serves the page of a local host, whose instances have come to where they stay, and opens a browser on it.
+func openPage(t *testing.T) (browser context.Context, url string) {
+	t.Helper()
+	chrome := ""
+	for _, name := range []string{os.Getenv("CHROME"), "chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if path, err := exec.LookPath(name); err == nil && chrome == "" {
+			chrome = path
+		}
+	}
+	if chrome == "" {
+		t.Skip("there is no chromium: apt-get install chromium")
+	}
+	root := t.TempDir()
+	testkit.WriteFile(t, filepath.Join(root, "host.json"), `{"version":"2.0"}`)
+	for name, kind := range map[string]string{"Charge": "activityTrigger", "Slow": "activityTrigger", "Order": "orchestrationTrigger", "Approval": "orchestrationTrigger"} {
+		testkit.WriteFile(t, filepath.Join(root, name, "function.json"), `{"bindings":[{"type":"`+kind+`","direction":"in","name":"`+map[bool]string{true: "input", false: "context"}[kind == "activityTrigger"]+`"}]}`)
+	}
+	h, err := newApp().Handler(handler.Options{Root: root, Getenv: func(string) string { return "" }, Stdout: io.Discard, Stderr: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := local.Open(t.Context(), local.Options{Root: root, DataDir: t.TempDir(), Handler: h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(host.Handler())
+	t.Cleanup(func() {
+		server.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = host.Close(ctx)
+	})
+	for path, input := range map[string]string{"Order/order-1": `"visa"`, "Order/order-2": `"declined"`, "Approval/approval-1": `"x"`, "Approval/approval-2": `"x"`, "Order/hostile": quote(hostile)} {
+		post(t, server.URL+"/runtime/webhooks/durabletask/orchestrators/"+path, input)
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chrome), chromedp.NoSandbox, chromedp.WindowSize(1280, 900))
+	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(stop)
+	browser, closeBrowser := chromedp.NewContext(allocator)
+	t.Cleanup(closeBrowser)
+	browser, cancel := context.WithTimeout(browser, 3*time.Minute)
+	t.Cleanup(cancel)
+	return browser, server.URL
+}
+
+func post(t *testing.T, url, body string) {
+	t.Helper()
+	response, err := http.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusAccepted {
+		t.Fatalf("%s: %s", url, response.Status)
+	}
+}
+
+func quote(s string) string {
+	text, _ := json.Marshal(s)
+	return string(text)
+}
+
+// has waits until the page shows a text.
+func has(text string) chromedp.Action {
+	return chromedp.Poll(`document.getElementById("main").innerText.includes(`+quote(text)+`)`, nil, chromedp.WithPollingTimeout(time.Minute))
+}
+
+// click clicks the button with that label.
+func click(label string) chromedp.Action {
+	return chromedp.Click(`//button[normalize-space()=`+quote(label)+`]`, chromedp.BySearch)
+}
+
+func shot(t *testing.T, name string) chromedp.Action {
+	return chromedp.ActionFunc(func(ctx context.Context) error {
+		if *screenshots == "" {
+			return nil
+		}
+		var png []byte
+		if err := chromedp.FullScreenshot(&png, 100).Do(ctx); err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(*screenshots, name+".png"), png, 0o644)
+	})
+}
+
+// steps runs actions and says which one failed, and what the page showed then.
+func steps(t *testing.T, browser context.Context, actions map[int]chromedp.Action) {
+	t.Helper()
+	for n := 1; n <= len(actions); n++ {
+		if err := chromedp.Run(browser, actions[n]); err != nil {
+			var text string
+			_ = chromedp.Run(browser, chromedp.Evaluate(`document.body.innerText`, &text))
+			t.Fatalf("step %d: %v; the page shows\n%s", n, err, text)
+		}
+	}
+}
+
+// TestPage: the list, a filter, a failed instance with its error first, a running one that an event completes, and what is hostile stays
+// text.
+func TestPage(t *testing.T) {
+	browser, url := openPage(t)
+	var title string
+	var scripts int
+	steps(t, browser, map[int]chromedp.Action{
+		1:  chromedp.Navigate(url),
+		2:  has("approval-1"),
+		3:  has("order-2"),
+		4:  chromedp.Poll(`document.querySelectorAll(".status.Completed").length === 2 && document.querySelectorAll(".status.Failed").length === 1`, nil, chromedp.WithPollingTimeout(time.Minute)),
+		5:  shot(t, "page-instances"),
+		6:  chromedp.Click(`//button[starts-with(normalize-space(), "Failed")]`, chromedp.BySearch),
+		7:  chromedp.Poll(`document.querySelectorAll("tbody tr").length === 1`, nil, chromedp.WithPollingTimeout(time.Minute)),
+		8:  chromedp.Click(`a[href="#/i/order-2"]`),
+		9:  has("It failed"),
+		10: has("card declined: 42"),
+		11: chromedp.WaitVisible(`.gantt .span.failed`),
+		12: shot(t, "page-failed"),
+		13: chromedp.Navigate(url + "#/i/hostile"),
+		14: has("charged <img"),
+		15: chromedp.Title(&title),
+		16: chromedp.Evaluate(`document.querySelectorAll("main script, main img").length`, &scripts),
+		17: chromedp.Navigate(url + "#/i/approval-1"),
+		18: chromedp.WaitVisible(`.gantt .span.wait`),
+		19: chromedp.WaitVisible(`.gantt .span.open`),
+		20: shot(t, "page-running"),
+		21: click("Raise event"),
+		22: chromedp.SendKeys(`#f-event`, "Approved"),
+		23: chromedp.SetValue(`#f-data`, `{"no`),
+		24: click("Raise"),
+		25: chromedp.Poll(`document.querySelector("dialog").innerText.includes("is not JSON")`, nil, chromedp.WithPollingTimeout(time.Minute)),
+		26: chromedp.SetValue(`#f-data`, `"Ann"`),
+		27: click("Raise"),
+		28: has("approved by Ann"),
+		29: has("EventRaised"),
+	})
+	if title == "owned" || scripts != 0 {
+		t.Errorf("a payload became markup: title %q, %d elements", title, scripts)
+	}
+}
+
+// TestSteer: suspend, resume, terminate, restart and purge, each with its question.
+func TestSteer(t *testing.T) {
+	browser, url := openPage(t)
+	steps(t, browser, map[int]chromedp.Action{
+		1:  emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}),
+		2:  chromedp.Navigate(url + "#/i/approval-2"),
+		3:  has("Running"),
+		4:  click("Suspend"),
+		5:  chromedp.SendKeys(`#f-reason`, "stocktaking"),
+		6:  chromedp.Click(`#form button[value=yes]`),
+		7:  has("Suspended"),
+		8:  shot(t, "page-dark"),
+		9:  click("Resume"),
+		10: chromedp.Click(`#form button[value=yes]`),
+		11: has("ExecutionResumed"),
+		12: click("Terminate"),
+		13: chromedp.SendKeys(`#f-reason`, "no longer wanted"),
+		14: chromedp.Click(`#form button[value=yes]`),
+		15: has("It was terminated"),
+		16: has("no longer wanted"),
+		17: click("Purge"),
+		18: chromedp.Click(`#form button[value=yes]`),
+		19: chromedp.Poll(`location.hash === "#/"`, nil, chromedp.WithPollingTimeout(time.Minute)),
+		20: has("approval-1"),
+		21: chromedp.Poll(`!document.getElementById("main").innerText.includes("approval-2")`, nil, chromedp.WithPollingTimeout(time.Minute)),
+		22: chromedp.Navigate(url + "#/i/order-1"),
+		23: has("Completed"),
+		24: click("Restart"),
+		25: chromedp.Click(`#form button[value=yes]`),
+		26: chromedp.Poll(`location.hash.startsWith("#/i/") && location.hash !== "#/i/order-1"`, nil, chromedp.WithPollingTimeout(time.Minute)),
+		27: has("Completed"),
+	})
+}
