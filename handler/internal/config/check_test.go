@@ -240,3 +240,21 @@ func FuzzCheck(f *testing.F) {
 		}
 	})
 }
+
+// TestSendGridDefaults: what host.json says of all mails counts where the function says nothing.
+func TestSendGridDefaults(t *testing.T) {
+	t.Parallel()
+	host := in("host.json", `"from": "no-reply@example.com"`, `"from": "host@example.com", "to": "all@example.com"`)
+	host["Plain/function.json"] = `{"bindings":[{"name":"input","type":"activityTrigger"},{"name":"mail","type":"sendGrid","direction":"out"},{"name":"q","type":"queue","direction":"out"}]}`
+	app, err := Load(writeApp(t, changed(host)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mail, plain := app.Functions["Orch"].Bindings[1], app.Functions["Plain"].Bindings
+	if mail.Property("from") != "no-reply@example.com" || mail.Property("to") != "ops@example.com" {
+		t.Errorf("its own: %v", mail.Properties)
+	}
+	if plain[1].Property("from") != "host@example.com" || plain[1].Property("to") != "all@example.com" || plain[2].Property("to") != "" {
+		t.Errorf("the host's: %v, %v", plain[1].Properties, plain[2].Properties)
+	}
+}

@@ -71,6 +71,7 @@ func (a *App) loadFunctions(env environment) error {
 		if function.Retry == nil {
 			function.Retry = a.Host.Retry
 		}
+		a.Host.sendGridDefaults(function)
 		if f.disabled || !listed(a.Host.Functions, function.Name) {
 			a.Disabled = append(a.Disabled, function.Name)
 		} else {

@@ -36,6 +36,8 @@ type Host struct {
 	VersionFailureStrategy     string // extensions.durableTask.versionFailureStrategy
 	Retry                      *Retry // "retry", of the functions without one of their own; nil: none
 
+	SendGridFrom, SendGridTo string // extensions.sendGrid.from and .to, of the mails that leave them out
+
 	Functions []string // "functions": the only ones that the host loads; none: all
 }
 
@@ -190,6 +192,9 @@ func (s settings) host(env environment) (Host, error) {
 		Executable: cmp.Or(s["customhandler:description:defaultexecutablepath"], s["httpworker:description:defaultexecutablepath"]),
 		Functions:  s.list("functions"),
 
+		SendGridFrom: s["extensions:sendgrid:from"],
+		SendGridTo:   s["extensions:sendgrid:to"],
+
 		DefaultVersion:         s[durableTask+"defaultversion"],
 		VersionMatchStrategy:   s[durableTask+"versionmatchstrategy"],
 		VersionFailureStrategy: s[durableTask+"versionfailurestrategy"],
@@ -208,6 +213,17 @@ func (s settings) host(env environment) (Host, error) {
 	}
 	errs[7] = s.checkStorageProvider()
 	return h, errors.Join(errs[:]...)
+}
+
+// sendGridDefaults gives the function's sendGrid outputs what host.json says and they do not.
+func (h Host) sendGridDefaults(f Function) {
+	for _, b := range f.Bindings {
+		for name, text := range map[string]string{"from": h.SendGridFrom, "to": h.SendGridTo} {
+			if b.Is("sendGrid") && b.Property(name) == "" && text != "" {
+				b.Properties[name] = text
+			}
+		}
+	}
 }
 
 // storageProviders are the backends of the bundle's Durable Task extension.

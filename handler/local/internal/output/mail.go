@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	netmail "net/mail"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +38,10 @@ type outgoing struct {
 
 // sendMail sends a mail through SendGrid if there is a key, else it writes it to a file.
 func (s *Sender) sendMail(ctx context.Context, from Source, b config.Binding, content []byte, number int) error {
+	content, err := s.withDefaults(b, content)
+	if err != nil {
+		return err
+	}
 	m, err := parseMail(content)
 	if err != nil {
 		return err
@@ -69,6 +75,75 @@ func (s *Sender) sendMail(ctx context.Context, from Source, b config.Binding, co
 	return errors.Join(refusal, writeFile(path, kept), s.Hub.FinishMail(ctx, key, path, refusal))
 }
 
+// withDefaults puts what function.json (from, to, subject, text) or host.json (from, to) says into a mail that leaves it out, as
+// the binding does. Any other mail stays as it is.
+func (s *Sender) withDefaults(b config.Binding, content []byte) ([]byte, error) {
+	var has mailHeader
+	var mail map[string]json.RawMessage
+	if json.Unmarshal(content, &has) != nil || json.Unmarshal(content, &mail) != nil || mail == nil {
+		return content, nil // parseMail says what is wrong
+	}
+	changed := false
+	put := func(name string, value any) {
+		text, _ := json.Marshal(value)
+		mail[name], changed = text, true
+	}
+	if from := s.resolve(b.Property("from")); has.From.Email == "" && from != "" {
+		address, err := parseDefault("From", from)
+		if err != nil {
+			return nil, err
+		}
+		put("from", address)
+	}
+	if to := s.resolve(b.Property("to")); !has.hasRecipient() && to != "" {
+		address, err := parseDefault("To", to)
+		if err != nil {
+			return nil, err
+		}
+		put("personalizations", []any{map[string]any{"to": []any{address}}})
+	}
+	if subject := s.resolve(b.Property("subject")); has.Subject == "" && subject != "" {
+		put("subject", subject)
+	}
+	if text := s.resolve(b.Property("text")); len(has.Content) == 0 && text != "" {
+		put("content", []any{map[string]string{"type": "text/plain", "value": text}})
+	}
+	if !changed {
+		return content, nil
+	}
+	return json.Marshal(mail)
+}
+
+// resolve replaces "%SETTING%" by the setting.
+func (s *Sender) resolve(text string) string {
+	if name := strings.Trim(text, "%"); name != "" && text == "%"+name+"%" {
+		return s.Settings(name)
+	}
+	return text
+}
+
+// parseDefault reads an address with or without a name: "Shop <shop@example.com>".
+func parseDefault(what, text string) (map[string]string, error) {
+	address, err := netmail.ParseAddress(text)
+	if err != nil {
+		return nil, &funchost.Exception{Message: fmt.Sprintf("Invalid '%s' address specified", what)}
+	}
+	m := map[string]string{"email": address.Address}
+	if address.Name != "" {
+		m["name"] = address.Name
+	}
+	return m, nil
+}
+
+func (m mailHeader) hasRecipient() bool {
+	for _, p := range m.Personalizations {
+		if slices.ContainsFunc(p.To, func(a mailAddress) bool { return a.Email != "" }) {
+			return true
+		}
+	}
+	return false
+}
+
 // mailHeader is the part of a SendGrid v3 mail that is checked here.
 type mailHeader struct {
 	From             mailAddress `json:"from"`
@@ -77,6 +152,7 @@ type mailHeader struct {
 		To      []mailAddress `json:"to"`
 		Subject string        `json:"subject"`
 	} `json:"personalizations"`
+	Content []json.RawMessage `json:"content"`
 }
 
 type mailAddress struct {

@@ -3,6 +3,8 @@ package output
 import (
 	"strings"
 	"testing"
+
+	"example.com/durablefunctions/handler/internal/config"
 )
 
 func TestBaseURL(t *testing.T) {
@@ -23,5 +25,32 @@ func TestSafeName(t *testing.T) {
 			t.Errorf("%q becomes %q", id, name)
 		}
 		seen[strings.ToLower(name)] = "x"
+	}
+}
+
+// TestMailDefaults: what a mail leaves out comes from the binding; what it has stays as it is.
+func TestMailDefaults(t *testing.T) {
+	t.Parallel()
+	all := map[string]any{"from": "Shop <shop@example.com>", "to": "%ALERT%", "subject": "Failed", "text": "See the log."}
+	s := &Sender{Settings: func(name string) string { return map[string]string{"ALERT": "ops@example.com"}[name] }}
+	const whole = `{"from":{"email":"a@example.com"},"subject":"S","personalizations":[{"to":[{"email":"b@example.com"}]}],"content":[{"type":"text/plain","value":"T"}]}`
+	for name, c := range map[string]struct {
+		properties map[string]any
+		mail, want string
+	}{
+		"nothing left out": {all, whole, whole},
+		"no defaults":      {nil, `{ "subject": "S" }`, `{ "subject": "S" }`},
+		"all left out":     {all, `{}`, `{"content":[{"type":"text/plain","value":"See the log."}],"from":{"email":"shop@example.com","name":"Shop"},"personalizations":[{"to":[{"email":"ops@example.com"}]}],"subject":"Failed"}`},
+		"no recipient":     {map[string]any{"to": "ops@example.com"}, `{"personalizations":[{"to":[]}]}`, `{"personalizations":[{"to":[{"email":"ops@example.com"}]}]}`},
+		"no setting":       {map[string]any{"to": "%NONE%"}, `{}`, `{}`},
+		"not a mail":       {all, `"text"`, `"text"`},
+	} {
+		got, err := s.withDefaults(config.Binding{Properties: c.properties}, []byte(c.mail))
+		if err != nil || string(got) != c.want {
+			t.Errorf("%s: %s, %v; want %s", name, got, err, c.want)
+		}
+	}
+	if _, err := s.withDefaults(config.Binding{Properties: map[string]any{"from": "nobody"}}, []byte(`{}`)); err == nil || !strings.Contains(err.Error(), "Invalid 'From' address") {
+		t.Errorf("a bad sender: %v", err)
 	}
 }
