@@ -205,7 +205,7 @@ func (h *killableHost) count(is func(local.Instance) bool) (n int) {
 func (h *killableHost) ended(t *testing.T) (local.Instance, output) {
 	t.Helper()
 	id := ""
-	for deadline := time.Now().Add(30 * time.Second); id == ""; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); id == ""; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("no orchestration was started")
 		}
@@ -418,7 +418,7 @@ func TestClientFunctionDies(t *testing.T) {
 				t.Errorf("%+v", i)
 			}
 			crm.WantEffects(t, 3)
-			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 				if n, err := h.Waiting(t.Context()); n == 0 && err == nil {
 					break
 				} else if time.Now().After(deadline) {
@@ -469,7 +469,7 @@ func TestRPC(t *testing.T) {
 			}}
 			crm := testkit.StartCRM(t, nil)
 			h := startKillable(t, m, "CRM_BASE_URL="+crm.URL)
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			message := local.Message{ID: theJob, Body: []byte(threeRecords)}
 			_, err := h.Deliver(ctx, clientFunction, message)

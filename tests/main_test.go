@@ -149,12 +149,12 @@ func copyRoot(t *testing.T, dir string) {
 	}
 }
 
-// waitUntil asks again and again, for ten seconds.
+// waitUntil asks again and again, for a minute.
 func waitUntil(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("after ten seconds it is not so that %s", what)
+			t.Fatalf("after a minute it is not so that %s", what)
 		}
 	}
 }

@@ -58,7 +58,7 @@ func launchHandler(t *testing.T, cmd *exec.Cmd) *process {
 	cmd.Env = append(cmd.Env, "FUNCTIONS_CUSTOMHANDLER_PORT="+port)
 	p := launch(t, cmd)
 	p.URL = "http://127.0.0.1:" + port
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if response, err := http.Get(p.URL); err == nil {
 			response.Body.Close()
 			return p

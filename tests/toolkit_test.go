@@ -249,7 +249,7 @@ func TestToolkitThroughTheEngine(t *testing.T) {
 		Waiting bool
 		ID      uuid.UUID
 	}
-	for deadline := time.Now().Add(10 * time.Second); !status.Waiting; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !status.Waiting; time.Sleep(10 * time.Millisecond) {
 		i, err := h.Instance(t.Context(), "approval")
 		if err != nil || time.Now().After(deadline) {
 			t.Fatal(err, i)
@@ -297,7 +297,7 @@ func TestTerminationThroughTheEngine(t *testing.T) {
 	})
 	h.send(t, `{"id":"tree-2","terminate":"enough"}`)
 	for _, id := range []string{"tree-2", "tree-1", "tree-0"} {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if i, err := h.Wait(ctx, id); err != nil || i.Status != api.RUNTIME_STATUS_TERMINATED || i.Output != `"enough"` {
 			t.Errorf("%s: %s %s %v", id, i.Status, i.Output, err)

@@ -37,7 +37,7 @@ func (b *Buffer) String() string {
 
 // Has waits a while for a text: what a process prints arrives a little later than what it answers.
 func (b *Buffer) Has(text string) bool {
-	for range 500 {
+	for range 3000 {
 		if strings.Contains(b.String(), text) {
 			return true
 		}
