@@ -14,7 +14,7 @@ import (
 // leaves the entity's state as it was. At the deadline the operation that is running fails, and the host asks for those
 // behind it again.
 func (a *App) Entity(name string, e *durable.EntityClass) {
-	a.register(&function{name: name, entity: e})
+	a.register(&function{name: name, kind: entityKind, entity: e})
 }
 
 // checkEntity says what is wrong with an entity that is registered under the name.

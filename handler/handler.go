@@ -6,22 +6,30 @@
 //
 //	func main() {
 //		app := handler.New()
-//		app.Trigger("Start", start)
+//		app.Queue("Start", start)
 //		app.Orchestrator("Hello", durable.Orchestrator(hello))
 //		app.Activity("SayHello", durable.Activity(sayHello))
 //		os.Exit(app.Serve())
 //	}
 //
-//	func start(ctx context.Context, in *handler.Invocation) error {
-//		c, err := in.DurableClient("starter")
+//	func start(ctx context.Context, m handler.Message) error {
+//		c, err := durable.FromContext(ctx)
 //		if err != nil {
 //			return err
 //		}
-//		_, err = c.Start(ctx, "Hello", "", strings.Fields(in.Text("message")))
+//		_, err = c.Start(ctx, "Hello", m.ID, strings.Fields(string(m.Body)))
 //		return err
 //	}
 //
-// Package durable is what functions call and says what an orchestrator may do. Package local runs the same app
+// # Triggers
+//
+//	app.HTTP(name, http.Handler)                                     httpTrigger
+//	app.Queue(name, func(context.Context, handler.Message) error)    queueTrigger, serviceBusTrigger
+//	app.Timer(name, func(context.Context, handler.Timer) error)      timerTrigger
+//	app.Blob(name, func(context.Context, handler.Blob) error)        blobTrigger
+//	app.Trigger(name, func(context.Context, *handler.Invocation) error)  any other
+//
+// All of these are ordinary functions, which a test calls as such. Package durable is what functions call and says what an orchestrator may do. Package local runs the same app
 // on a machine that has only Go.
 //
 // # How failures reach the host
@@ -80,30 +88,38 @@ type App struct {
 
 type function struct {
 	name         string
+	kind         *kind
 	trigger      TriggerFunc
 	orchestrator task.Orchestrator
 	activity     task.Activity
 	entity       *durable.EntityClass
+	http         http.Handler // the host may forward requests to
 
-	binding  string           // the trigger's name
-	outputs  []string         // the output bindings' names
-	bindings []config.Binding // all of them
-	retry    *config.Retry    // the host's policy; nil: none
+	config.Function
+	binding   string   // the trigger's name
+	outputs   []string // the output bindings' names
+	forwarded bool     // the host forwards its requests
 }
 
 // New returns an app without functions.
 func New() *App { return &App{functions: map[string]*function{}} }
 
-// Trigger registers a function with any trigger but the durable ones.
-func (a *App) Trigger(name string, f TriggerFunc) { a.register(&function{name: name, trigger: f}) }
+// Trigger registers a function with any trigger but the durable ones: Event Grid, Event Hubs, Cosmos DB and so on, whose
+// values it reads with [Invocation.Text] and [Invocation.Bytes]. For the common ones there are [App.HTTP], [App.Queue],
+// [App.Timer] and [App.Blob].
+func (a *App) Trigger(name string, f TriggerFunc) {
+	a.register(&function{name: name, kind: triggerKind, trigger: f})
+}
 
 // Orchestrator registers a function with an orchestrationTrigger.
 func (a *App) Orchestrator(name string, f task.Orchestrator) {
-	a.register(&function{name: name, orchestrator: f})
+	a.register(&function{name: name, kind: orchestratorKind, orchestrator: f})
 }
 
 // Activity registers a function with an activityTrigger.
-func (a *App) Activity(name string, f task.Activity) { a.register(&function{name: name, activity: f}) }
+func (a *App) Activity(name string, f task.Activity) {
+	a.register(&function{name: name, kind: activityKind, activity: f})
+}
 
 func (a *App) register(f *function) {
 	switch {
@@ -175,6 +191,9 @@ func (a *App) Handler(o Options) (http.Handler, error) {
 			Default: conf.Host.DefaultVersion, Match: conf.Host.VersionMatchStrategy, Failure: conf.Host.VersionFailureStrategy,
 		},
 	}
+	if conf.Host.ForwardHTTP {
+		return s.forwarding(conf.Routes, s.routes()), nil
+	}
 	return s.routes(), nil
 }
 
@@ -192,10 +211,11 @@ func (a *App) bind(conf *config.App) (map[string]*function, error) {
 		if len(on.Bindings) == 0 {
 			return nil, fmt.Errorf("function %s is registered, but there is no %s/function.json in %s", name, name, conf.Root)
 		}
-		if trigger := on.Trigger(); !f.takes(trigger) {
-			return nil, fmt.Errorf("%s/function.json has a %s, but the function is registered as %s", name, trigger.Type, f.describe())
+		if err := f.kind.fits(on); err != nil {
+			return nil, err
 		}
-		f.binding, f.outputs, f.bindings, f.retry = on.Trigger().Name, on.Outputs(), on.Bindings, on.Retry
+		f.Function, f.binding, f.outputs = on, on.Trigger().Name, on.Outputs()
+		f.forwarded = f.http != nil && conf.Host.Forwards(on)
 		bound[name] = &f
 	}
 	for _, name := range slices.Sorted(maps.Keys(conf.Functions)) {
@@ -204,29 +224,4 @@ func (a *App) bind(conf *config.App) (map[string]*function, error) {
 		}
 	}
 	return bound, nil
-}
-
-// takes says whether the function is of the trigger's kind.
-func (f *function) takes(trigger config.Binding) bool {
-	switch {
-	case f.orchestrator != nil:
-		return trigger.Is(config.OrchestrationTrigger)
-	case f.activity != nil:
-		return trigger.Is(config.ActivityTrigger)
-	case f.entity != nil:
-		return trigger.Is(config.EntityTrigger)
-	}
-	return !trigger.Is(config.OrchestrationTrigger) && !trigger.Is(config.ActivityTrigger) && !trigger.Is(config.EntityTrigger)
-}
-
-func (f *function) describe() string {
-	switch {
-	case f.orchestrator != nil:
-		return "an orchestrator"
-	case f.activity != nil:
-		return "an activity"
-	case f.entity != nil:
-		return "an entity"
-	}
-	return "a trigger function"
 }

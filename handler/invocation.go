@@ -16,7 +16,7 @@ type Invocation struct {
 	Function string // the folder's name
 	ID       string // the host's id of this invocation
 
-	bindings   []config.Binding
+	function   config.Function
 	request    wire.Request
 	maxPayload int
 	versions   durable.Versions
@@ -34,7 +34,7 @@ func (in *Invocation) Bytes(binding string) []byte {
 	if !ok {
 		return nil
 	}
-	for _, b := range in.bindings {
+	for _, b := range in.function.Bindings {
 		if isBlob := b.Is("blob") || b.Is("blobTrigger"); b.Name == binding && (isBlob || b.DataType() == "binary") {
 			return wire.Bytes(raw, b.Is("blob"))
 		}
@@ -73,7 +73,33 @@ func (in *Invocation) DurableClient(binding string) (*durable.Client, error) {
 	return client, err
 }
 
-// SetOutput sets the value of an output binding of the trigger function or activity that ctx belongs to. The host sends
-// nothing for a value that is null, one message per element for an array, and takes a string that happens to be valid
-// base64 for bytes: send an object. For orchestrators there is durable.SetOutput.
+// client makes the durable client of durable.FromContext; nil without a binding for it.
+func (in *Invocation) client() func() (any, error) {
+	for _, b := range in.function.Bindings {
+		if b.Is(config.DurableClient) {
+			return func() (any, error) { return in.DurableClient(b.Name) }
+		}
+	}
+	return nil
+}
+
+// SetOutput sets the value of an output binding of the function (any but an orchestrator) that ctx belongs to. $return is a
+// binding's name like any other, but for activities, whose result it is. The host sends nothing for a value that is null,
+// one message per element for an array, and takes a string that happens to be valid base64 for bytes: send an object. For
+// orchestrators there is durable.SetOutput.
 func SetOutput(ctx context.Context, binding string, v any) { invocation.Of(ctx).SetOutput(binding, v) }
+
+// OutputName is the name of an output binding that takes values of one type:
+//
+//	const Orders = handler.OutputName[Order]("orders")
+//
+//	Orders.Set(ctx, Order{ID: 7})
+type OutputName[T any] string
+
+// Set sets the output as SetOutput does.
+func (o OutputName[T]) Set(ctx context.Context, v T) { SetOutput(ctx, string(o), v) }
+
+// Go runs f in a goroutine of the function (any but an orchestrator) that ctx belongs to. The invocation ends when f has, and
+// fails with its error if the function itself returns none. A panic in f fails the invocation: in a goroutine that is
+// started otherwise it ends the process, and with it every other invocation. Call it before the function returns.
+func Go(ctx context.Context, f func() error) { invocation.Of(ctx).Go(f) }

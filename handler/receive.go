@@ -135,7 +135,7 @@ func (c *call) decode(body []byte, reused bool) error {
 	if errors.Is(err, wire.ErrWithheld) {
 		return &putOff{instance: c.turn.InstanceID, reason: err}
 	}
-	c.silent = c.retry != nil && request.FailedBefore()
+	c.silent = c.Retry != nil && request.FailedBefore()
 	return err
 }
 

@@ -90,13 +90,9 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, http.StatusNotFound, fmt.Sprintf("no function %q is registered and enabled", chi.URLParam(r, "function")))
 		return
 	}
-	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-	if s.settings.limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.settings.limit)
-		defer cancel()
-	}
-	c := &call{function: f, id: r.Header.Get("X-Azure-Functions-Invocationid"), leave: func() {}, finished: make(chan struct{})}
+	ctx, cancel := s.deadline(traced(r))
+	defer cancel()
+	c := &call{function: f, id: r.Header.Get(invocationID), leave: func() {}, finished: make(chan struct{})}
 	c.logs = &logs{stdout: s.stdout, function: f.name, invocation: c.id}
 	c.logger = s.logger(c)
 	defer s.contain(w, r, c)
@@ -114,6 +110,19 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	default: // left behind, with the body in its hands
 		go func() { <-c.finished; c.leave() }()
 	}
+}
+
+// traced is the context of the trace that the request names.
+func traced(r *http.Request) context.Context {
+	return propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+}
+
+// deadline bounds the time of an invocation.
+func (s *server) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if s.settings.limit > 0 {
+		return context.WithTimeout(ctx, s.settings.limit)
+	}
+	return ctx, func() {}
 }
 
 // answerUnread answers a request that no function gets to see: a turn that cannot be done now so that the host asks
@@ -233,30 +242,40 @@ func (s *server) giveUp(c *call, kind wire.Kind, message string) outcome {
 }
 
 func (s *server) execute(ctx context.Context, c *call) outcome {
-	inv := &invocation.Invocation{Logger: c.logger}
-	ctx = invocation.With(ctx, inv)
-	switch {
-	case c.turn != nil:
+	if c.turn != nil {
 		return s.actions(c, replay.Run(c.turn, c.orchestrator, s.logger(c, slog.String("instance", c.turn.InstanceID))))
+	}
+	in := &Invocation{Function: c.name, ID: c.id, function: c.Function, request: c.request, maxPayload: s.maxPayload(), versions: s.versions}
+	inv := &invocation.Invocation{Logger: c.logger, Client: in.client()}
+	ctx = invocation.With(ctx, inv)
+	var o outcome
+	switch {
 	case c.activity != nil:
-		value, err := invocation.RunActivity(ctx, c.activity, wire.Unwrap(c.request.Data[c.binding]), c.outputs)
-		if err == nil {
-			err = s.checkResult(value)
+		o.value, o.err = invocation.RunActivity(ctx, c.activity, wire.Unwrap(c.request.Data[c.binding]), c.outputs)
+		if o.err == nil {
+			o.err = s.checkResult(o.value)
 		}
-		return outcome{value: value, outputs: inv.Outputs(), err: err}
 	case c.running != nil:
 		c.running.Do(ctx)
-		return operations(c.running.Result())
+		o = operations(c.running.Result())
+	default:
+		o.err = c.trigger(ctx, in)
 	}
-	err := c.trigger(ctx, &Invocation{
-		Function:   c.name,
-		ID:         c.id,
-		bindings:   c.bindings,
-		request:    c.request,
-		maxPayload: s.maxPayload(),
-		versions:   s.versions,
-	})
-	return outcome{outputs: inv.Outputs(), err: err}
+	if err := inv.Wait(); o.err == nil && err != nil {
+		o.err = err
+		if errors.As(err, new(*invocation.PanicError)) {
+			o.kind = wire.KindPanic
+		}
+	}
+	if c.running != nil {
+		return o
+	}
+	o.outputs = inv.Outputs()
+	if result, ok := o.outputs["$return"]; ok && c.activity == nil { // where the host looks for that one
+		o.value = result
+		delete(o.outputs, "$return")
+	}
+	return o
 }
 
 // actions is the outcome of a turn. What cannot be sent fails the orchestration and says why.

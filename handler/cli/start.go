@@ -61,7 +61,11 @@ func (c *startCommand) Run(e *Environment) error {
 	}
 	console.printf("Functions:\n")
 	for _, f := range h.Functions() {
-		console.printf("  %s: %s\n", f.Name, f.Trigger)
+		hint := ""
+		if f.Hint != "" {
+			hint = ", " + f.Hint
+		}
+		console.printf("  %s: %s%s\n", f.Name, f.Trigger, hint)
 	}
 	console.printf("Messages go to http://%s/admin/functions/<function> as {\"input\":\"<message>\"}; what is kept is in %s\n", listener.Addr(), dir)
 	console.printf("Instances are at %s\n", e.url)

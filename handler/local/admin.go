@@ -33,7 +33,7 @@ func (h *Host) Handler() http.Handler {
 }
 
 // Admin is the Functions admin endpoint: POST /admin/functions/{name} with {"input":"<message text>"} puts a message
-// into the inbox of a function with a message trigger, and answers as the real host does: 202 once the message is on
+// into the inbox of a function with any trigger but the durable ones, and answers as the real host does: 202 once the message is on
 // disk, 400 for a body that is not such an object, 404 for an unknown function, 415 without a Content-Type of JSON. Beyond
 // that it answers 413 to a message larger than MaxMessageBytes, and takes a "messageId" beside the input: the function sees it
 // as the message's id, by which it can tell a message that was posted twice.
@@ -44,11 +44,12 @@ func (h *Host) Admin() http.Handler {
 	r := chi.NewRouter()
 	r.Use(dashboard.LoopbackOnly)
 	r.Post("/admin/functions/{name}", h.admin)
+	r.NotFound(h.serveHTTP)
 	return r
 }
 
 func (h *Host) admin(w http.ResponseWriter, r *http.Request) {
-	f, ok := h.messageFunction(chi.URLParam(r, "name"))
+	f, ok := h.deliverable(chi.URLParam(r, "name"))
 	if !ok {
 		w.WriteHeader(http.StatusNotFound)
 		return

@@ -132,7 +132,7 @@ func (b *inbox) watch(ctx context.Context) {
 // MaxDeliveryCount deliveries it is a dead letter: see [DeadLetters]. The error is a [*MessageSizeError] if the message is too
 // large.
 func (h *Host) Enqueue(ctx context.Context, function string, m Message) error {
-	f, ok := h.messageFunction(function)
+	f, ok := h.deliverable(function)
 	if !ok {
 		return fmt.Errorf("there is no function %s with a message trigger", function)
 	}

@@ -99,28 +99,22 @@ type Delivery struct {
 // Deliver delivers a message to a trigger function once and waits for the answer. The error is an [*InvocationError] if
 // the invocation failed; it may have started instances all the same.
 func (h *Host) Deliver(ctx context.Context, function string, m Message) (Delivery, error) {
-	f, ok := h.messageFunction(function)
+	f, ok := h.deliverable(function)
 	if !ok {
 		return Delivery{}, &InvocationError{Function: function, Status: http.StatusNotFound, Reason: "there is no such function with a message trigger"}
 	}
-	caller := h.sidecar.NewCaller()
-	defer h.sidecar.Forget(caller)
-	client := funchost.Client{TaskHub: h.app.Host.HubName, Address: h.sidecar.Address, Token: caller.Token, URL: h.url}
 	m = m.WithDefaults()
-	err := h.tryUntilDone(f, func(try funchost.Try) error {
-		a, err := h.invoke(ctx, f, try, funchost.MessageRequest(f, try, funchost.Message(m), client))
-		if err != nil {
-			return err
-		}
-		return h.sendOutputs(ctx, output.Source{Function: f}, a)
+	_, started, err := h.run(ctx, f, func(try funchost.Try, client funchost.Client) []byte {
+		return funchost.MessageRequest(f, try, funchost.Message(m), client)
 	})
 	if e := (*funchost.Exception)(nil); errors.As(err, &e) {
 		err = &InvocationError{Function: f.Name, Status: e.Status, Reason: e.OwnWords()}
 	}
-	return Delivery{Instances: caller.Instances()}, err
+	return Delivery{Instances: started}, err
 }
 
-func (h *Host) messageFunction(name string) (config.Function, bool) {
+// deliverable finds a function that a message can be delivered to: one with any trigger but the durable ones.
+func (h *Host) deliverable(name string) (config.Function, bool) {
 	f, ok := h.functions[strings.ToLower(name)]
-	return f, ok && funchost.IsMessageTrigger(f.Trigger())
+	return f, ok && !funchost.IsDurableTrigger(f.Trigger())
 }

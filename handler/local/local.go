@@ -40,8 +40,10 @@
 // the Durable HTTP API beside it, and the admin endpoint.
 //
 // A sendGrid output is sent through SendGrid if the setting that its apiKey names has a value; else each mail becomes a
-// file in DataDir/mails. Outputs of other types become files in DataDir/outputs. Of the triggers it knows
-// orchestrationTrigger, activityTrigger and serviceBusTrigger.
+// file in DataDir/mails. Outputs of other types become files in DataDir/outputs. HTTP functions are served by
+// [Host.Handler], timers fire by their schedules (once for all that a sleeping machine missed), messages of queueTrigger and
+// serviceBusTrigger come from the inbox, blobs are files below DataDir/blobs/<container>. Functions with other triggers run
+// when a message is delivered to them.
 package local
 
 import (
@@ -117,7 +119,8 @@ type Mail = taskhub.Mail
 // FunctionInfo is a function of the app.
 type FunctionInfo struct {
 	Name, Trigger string // Trigger is the type of its binding
-	TakesMessages bool   // this host can deliver messages to it
+	TakesMessages bool   // its trigger is a queue's
+	Hint          string // how it is called here; empty for those that need no explanation
 }
 
 // InvocationError says that a function did not take an invocation.
@@ -258,6 +261,9 @@ func (h *Host) open(ctx context.Context, o Options) error {
 	if !o.HoldMessages {
 		h.delivery.Go(func() { h.inbox.run(h.ctx, h.accepting) })
 		h.delivery.Go(func() { h.inbox.watch(h.accepting) })
+		if err := h.startTriggers(); err != nil {
+			return err
+		}
 	}
 	if o.Retention > 0 {
 		h.delivery.Go(func() { h.hub.PurgeEvery(h.accepting, o.Retention) })
@@ -372,7 +378,7 @@ func (h *Host) Mails(ctx context.Context, rootID string) ([]Mail, error) {
 func (h *Host) Functions() []FunctionInfo {
 	list := make([]FunctionInfo, 0, len(h.functions))
 	for _, f := range h.functions {
-		list = append(list, FunctionInfo{Name: f.Name, Trigger: f.Trigger().Type, TakesMessages: funchost.IsMessageTrigger(f.Trigger())})
+		list = append(list, FunctionInfo{Name: f.Name, Trigger: f.Trigger().Type, TakesMessages: funchost.IsMessageTrigger(f.Trigger()), Hint: h.hint(f)})
 	}
 	slices.SortFunc(list, func(a, b FunctionInfo) int { return strings.Compare(a.Name, b.Name) })
 	return list

@@ -29,6 +29,8 @@ import (
 	"unicode/utf16"
 
 	"github.com/tailscale/hujson"
+
+	"example.com/durablefunctions/handler/internal/route"
 )
 
 // App is what the files under an app root declare.
@@ -37,6 +39,7 @@ type App struct {
 	Host      Host
 	Functions map[string]Function // by folder name, in the folder's spelling; without the disabled ones
 	Disabled  []string            // names of the functions that are switched off, or not in "functions" of host.json, sorted
+	Routes    *route.Table        // of the functions with an httpTrigger
 }
 
 // maxFileSize bounds each file that is read; a real one has a few hundred bytes.
@@ -51,7 +54,7 @@ func Load(root string, environ []string) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	app := &App{Root: root, Host: host, Functions: map[string]Function{}}
+	app := &App{Root: root, Host: host, Functions: map[string]Function{}, Routes: newRoutes(host)}
 	if err := app.loadFunctions(env); err != nil {
 		return nil, err
 	}
@@ -74,9 +77,15 @@ func (a *App) loadFunctions(env environment) error {
 		a.Host.sendGridDefaults(function)
 		if f.disabled || !listed(a.Host.Functions, function.Name) {
 			a.Disabled = append(a.Disabled, function.Name)
-		} else {
-			a.Functions[function.Name] = function
+			continue
 		}
+		if function.Schedule, err = function.schedule(env); err == nil {
+			err = a.addRoute(function)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.file, err)
+		}
+		a.Functions[function.Name] = function
 	}
 	return nil
 }

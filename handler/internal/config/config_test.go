@@ -88,7 +88,7 @@ func TestLoad(t *testing.T) {
 func TestHostDefaultsAndOverrides(t *testing.T) {
 	t.Parallel()
 	cores := runtime.NumCPU()
-	defaults := Host{HubName: "TestHubName", MaxConcurrentActivities: 10 * cores, MaxConcurrentOrchestrators: 10 * cores, MaxConcurrentCalls: 16}
+	defaults := Host{HubName: "TestHubName", MaxConcurrentActivities: 10 * cores, MaxConcurrentOrchestrators: 10 * cores, MaxConcurrentCalls: 16, RoutePrefix: "api"}
 	with := func(change func(*Host)) Host {
 		h := defaults
 		change(&h)

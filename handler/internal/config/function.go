@@ -14,7 +14,8 @@ import (
 type Function struct {
 	Name     string // the folder's name
 	Bindings []Binding
-	Retry    *Retry // its own, else the one of host.json; nil: none
+	Retry    *Retry    // its own, else the one of host.json; nil: none
+	Schedule *Schedule // of a timerTrigger
 
 	ScriptFile string // of no use to a custom handler, but the host drops the function if it does not exist
 }

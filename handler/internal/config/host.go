@@ -35,6 +35,8 @@ type Host struct {
 	VersionMatchStrategy       string // extensions.durableTask.versionMatchStrategy
 	VersionFailureStrategy     string // extensions.durableTask.versionFailureStrategy
 	Retry                      *Retry // "retry", of the functions without one of their own; nil: none
+	RoutePrefix                string // extensions.http.routePrefix, without slashes at its ends
+	ForwardHTTP                bool   // customHandler.enableForwardingHttpRequest
 
 	SendGridFrom, SendGridTo string // extensions.sendGrid.from and .to, of the mails that leave them out
 
@@ -198,6 +200,9 @@ func (s settings) host(env environment) (Host, error) {
 		DefaultVersion:         s[durableTask+"defaultversion"],
 		VersionMatchStrategy:   s[durableTask+"versionmatchstrategy"],
 		VersionFailureStrategy: s[durableTask+"versionfailurestrategy"],
+
+		RoutePrefix: s.routePrefix(),
+		ForwardHTTP: isTrue(s["customhandler:enableforwardinghttprequest"]),
 	}
 	var errs [8]error
 	h.FunctionTimeout, h.TimeoutSet, errs[0] = s.timeout()

@@ -18,9 +18,16 @@ import (
 // Invocation is one call of a function by the host.
 type Invocation struct {
 	Logger *slog.Logger
+	// Client makes the *durable.Client of the function's durableClient binding; nil if there is no such binding.
+	Client func() (any, error)
+
+	outside bool // there is none: a test has called the function
 
 	mu      sync.Mutex
 	outputs map[string]json.RawMessage
+
+	tasks   sync.WaitGroup
+	failure error // of the first task that failed
 }
 
 type key struct{}
@@ -36,7 +43,7 @@ func Of(ctx context.Context) *Invocation {
 	if i, ok := ctx.Value(key{}).(*Invocation); ok {
 		return i
 	}
-	return &Invocation{Logger: slog.Default()}
+	return &Invocation{Logger: slog.Default(), outside: true}
 }
 
 // SetOutput sets the value of an output binding. It panics if that cannot be JSON, so that it fails where it is set.

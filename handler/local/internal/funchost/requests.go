@@ -2,7 +2,6 @@ package funchost
 
 import (
 	"cmp"
-	"encoding/base64"
 	"fmt"
 	"strconv"
 	"time"
@@ -92,21 +91,11 @@ type Message struct {
 	SequenceNumber int64
 }
 
-// MessageRequest returns the request of a Service Bus message.
-func MessageRequest(f config.Function, try Try, m Message, client Client) []byte {
-	data, metadata := &object{}, &object{}
-	for _, b := range f.Bindings {
-		switch {
-		case b.Name == f.Trigger().Name && isBinary(b):
-			data.set(b.Name, once(base64.StdEncoding.EncodeToString(m.Body)))
-		case b.Name == f.Trigger().Name:
-			data.set(b.Name, twice(textOf(m.Body)))
-		case b.Is(config.DurableClient):
-			data.set(b.Name, twice(string(client.binding(b))))
-		}
-	}
+// busRequest returns the request of a Service Bus message.
+func busRequest(f config.Function, try Try, m Message, client Client) []byte {
 	enqueued := m.EnqueuedAt
 	expires := enqueued.Add(messageTimeToLive)
+	metadata := &object{}
 	metadata.set("MessageId", twice(m.ID))
 	metadata.set("DeliveryCount", once(strconv.Itoa(m.DeliveryCount)))
 	metadata.set("SequenceNumber", once(strconv.FormatInt(m.SequenceNumber, 10)))
@@ -117,13 +106,8 @@ func MessageRequest(f config.Function, try Try, m Message, client Client) []byte
 	metadata.set("ApplicationProperties", []byte("{}"))
 	metadata.set("UserProperties", []byte("{}"))
 	metadata.set("sys", sys(f.Name))
-	if !isBinary(f.Trigger()) {
-		if value, err := newtonsoft.Properties([]byte(textOf(m.Body))); err == nil { // only JSON has properties
-			metadata.copyProperties(value)
-		}
-	}
-	try.describe(metadata, f.Name)
-	return envelope(data, metadata)
+	metadata.copyMessage(f, m.Body)
+	return request(f, try, messageValue(f, m.Body), metadata, client)
 }
 
 // isBinary says that a function wants its message as the bytes that it is.
@@ -170,6 +154,3 @@ func (c Client) binding(b config.Binding) []byte {
 }
 
 const advertisedMessageSize = 4 << 20 // the host takes larger messages all the same
-
-// IsMessageTrigger says whether this host can deliver messages to such a function.
-func IsMessageTrigger(b config.Binding) bool { return b.Is("serviceBusTrigger") }

@@ -53,7 +53,7 @@ func (s *Sender) Send(ctx context.Context, from Source, outputs map[string]json.
 	}
 	number := 0
 	for _, b := range from.Function.Bindings {
-		if b.Direction == "in" {
+		if b.Direction == "in" || b.Is(config.HTTPOutput) { // that is the answer to the client
 			continue
 		}
 		for _, value := range elements(outputs[b.Name]) {

@@ -1,0 +1,83 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"example.com/durablefunctions/handler/internal/route"
+)
+
+// Binding types of HTTP.
+const (
+	HTTPTrigger = "httpTrigger"
+	HTTPOutput  = "http"
+)
+
+// HTTPOutput is the name of the function's http output, "" if it has none.
+func (f Function) HTTPOutput() string {
+	for _, b := range f.Bindings {
+		if b.Is(HTTPOutput) && b.Direction != "in" {
+			return b.Name
+		}
+	}
+	return ""
+}
+
+// Forwards says whether the host sends the function's requests as they are, and not in an envelope: it does so for
+// functions that have nothing but an httpTrigger and an http output.
+func (h Host) Forwards(f Function) bool {
+	return h.ForwardHTTP && f.Trigger().Is(HTTPTrigger) && f.HTTPOutput() != "" && len(f.Bindings) == 2
+}
+
+// addRoute adds the route of a function with an httpTrigger.
+func (a *App) addRoute(f Function) error {
+	b := f.Trigger()
+	if !b.Is(HTTPTrigger) {
+		return nil
+	}
+	levels := []string{"", "anonymous", "function", "admin", "system", "user"}
+	if level := b.Property("authLevel"); !slices.Contains(levels, strings.ToLower(level)) {
+		return fmt.Errorf(`the authLevel of %q is %q: it must be "anonymous", "function" or "admin"`, b.Name, level)
+	}
+	methods, err := b.methods()
+	if err != nil {
+		return fmt.Errorf("the methods of %q: %w", b.Name, err)
+	}
+	template := b.Property("route")
+	if template == "" {
+		template = f.Name
+	}
+	return a.Routes.Add(f.Name, template, methods)
+}
+
+func (b Binding) methods() (methods []string, err error) {
+	value := lookup(b.Properties, "methods")
+	if value == nil {
+		return nil, nil
+	}
+	list, ok := value.([]any)
+	if !ok {
+		return nil, errors.New(`they must be a list, such as ["get", "post"]`)
+	}
+	for _, element := range list {
+		method, ok := element.(string)
+		if !ok || method == "" || strings.Trim(strings.ToUpper(method), "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "" {
+			return nil, fmt.Errorf("%v is no HTTP method", element)
+		}
+		methods = append(methods, method)
+	}
+	return methods, nil
+}
+
+// routePrefix is extensions.http.routePrefix.
+func (s settings) routePrefix() string {
+	prefix, ok := s["extensions:http:routeprefix"]
+	if !ok {
+		prefix = "api"
+	}
+	return strings.Trim(prefix, "/")
+}
+
+func newRoutes(h Host) *route.Table { return &route.Table{Prefix: h.RoutePrefix} }
