@@ -701,7 +701,7 @@ func TestDataDirErrors(t *testing.T) {
 func TestFunctions(t *testing.T) {
 	t.Parallel()
 	h := open(t, newTestApp(t))
-	want := "[{Echo activityTrigger false} {Fail activityTrigger false} {Orch orchestrationTrigger false} {Start serviceBusTrigger true}]"
+	want := "[{Echo activityTrigger false } {Fail activityTrigger false } {Orch orchestrationTrigger false } {Start serviceBusTrigger true }]"
 	if got := fmt.Sprint(h.Functions()); got != want {
 		t.Errorf("got %s", got)
 	}

@@ -62,7 +62,7 @@ func TestLoad(t *testing.T) {
 	}
 	want := Host{
 		FunctionTimeout: 5 * time.Minute, TimeoutSet: true, HubName: "MyHub", MaxConcurrentActivities: 7,
-		MaxConcurrentOrchestrators: 3, Executable: "app", MaxConcurrentCalls: 4,
+		MaxConcurrentOrchestrators: 3, Executable: "app", MaxConcurrentCalls: 4, RoutePrefix: "api",
 	}
 	if diff := cmp.Diff(want, app.Host); diff != "" {
 		t.Error(diff)
