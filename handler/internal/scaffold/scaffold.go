@@ -51,11 +51,13 @@ var kinds = map[string]kind{
 	"orchestration": {"Process", "has each of its items worked on, all side by side, and counts", "app.Orchestrator(%q, durable.Orchestrator(%s.Run))"},
 	"activity":      {"Work", "works on one item", "app.Activity(%q, durable.Activity(%s.Run))"},
 	"entity":        {"Counter", "counts, for each key on its own", "app.Entity(%q, %s.Class)"},
-	"queue":         {"OnMessage", "a message of a Service Bus queue starts Process", "app.Trigger(%q, %s.Run)"},
+	"http":          {"OnRequest", "POST /api/onrequest starts Process", "app.HTTP(%q, %s.Handler)"},
+	"timer":         {"OnSchedule", "starts Process each night", "app.Timer(%q, %s.Run)"},
+	"queue":         {"OnMessage", "a message of a Service Bus queue starts Process", "app.Queue(%q, %s.Run)"},
 }
 
 // Optional are the triggers of the functions that a new app can have beside its orchestration and activity.
-var Optional = []string{"entity", "queue"}
+var Optional = []string{"http", "queue", "timer", "entity"}
 
 // Triggers are those that a new function can have.
 func Triggers() []string { return slices.Sorted(maps.Keys(kinds)) }
