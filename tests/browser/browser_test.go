@@ -104,7 +104,8 @@ func openPage(t *testing.T) (browser context.Context, url string) {
 	for path, input := range map[string]string{"Order/order-1": `"visa"`, "Order/order-2": `"declined"`, "Approval/approval-1": `"x"`, "Approval/approval-2": `"x"`, "Order/hostile": quote(hostile)} {
 		post(t, server.URL+"/runtime/webhooks/durabletask/orchestrators/"+path, input)
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chrome), chromedp.NoSandbox, chromedp.WindowSize(1280, 900))
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chrome), chromedp.NoSandbox, chromedp.WindowSize(1280, 900),
+		chromedp.Flag("disable-dev-shm-usage", true), chromedp.WSURLReadTimeout(time.Minute))
 	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(stop)
 	browser, closeBrowser := chromedp.NewContext(allocator)
@@ -160,7 +161,9 @@ func steps(t *testing.T, browser context.Context, actions map[int]chromedp.Actio
 	for n := 1; n <= len(actions); n++ {
 		if err := chromedp.Run(browser, actions[n]); err != nil {
 			var text string
-			_ = chromedp.Run(browser, chromedp.Evaluate(`document.body.innerText`, &text))
+			if chromedp.FromContext(browser).Target != nil { // else the browser has not started
+				_ = chromedp.Run(browser, chromedp.Evaluate(`document.body.innerText`, &text))
+			}
 			t.Fatalf("step %d: %v; the page shows\n%s", n, err, text)
 		}
 	}
