@@ -85,9 +85,9 @@ func (s *tallyState) Add(_ context.Context, n int) (int, error) {
 
 var (
 	add  = durable.NewOperation(tallies, "Add", (*tallyState).Add)
-	wait = durable.NewOperation(tallies, "Wait", func(_ *tallyState, ctx context.Context, _ any) (any, error) {
+	late = durable.NewOperation(tallies, "Late", func(_ *tallyState, ctx context.Context, _ any) (any, error) {
 		<-ctx.Done()
-		return nil, ctx.Err()
+		return nil, nil
 	})
 	leave = durable.NewOperation(tallies, "Leave", func(*tallyState, context.Context, any) (any, error) {
 		runtime.Goexit()
@@ -97,7 +97,7 @@ var (
 
 func tallyApp() *handler.App {
 	app := handler.New()
-	app.Entity("Tally", durable.Entity(add, wait, leave))
+	app.Entity("Tally", durable.Entity(add, late, leave))
 	return app
 }
 
@@ -117,16 +117,31 @@ func TestEntityBatch(t *testing.T) {
 // TestEntityGivenUp: an operation that does not return fails alone; what is behind it is left to the host to ask again.
 func TestEntityGivenUp(t *testing.T) {
 	t.Parallel()
+	released := make(chan struct{})
+	t.Cleanup(func() { close(released) })
+	wait := durable.NewOperation(tallies, "Wait", func(*tallyState, context.Context, any) (any, error) { <-released; return nil, nil })
+	app := handler.New()
+	app.Entity("Tally", durable.Entity(add, wait, leave))
 	for operation, want := range map[string]string{"wait": "EntityOperationDeadlineExceeded", "leave": "EntityOperationPanic"} {
 		t.Run(operation, func(t *testing.T) {
 			t.Parallel()
-			h := start(t, tallyApp(), map[string]string{"Tally/function.json": entityJSON, "host.json": `{"version":"2.0","functionTimeout":"00:00:02"}`}, nil)
+			h := start(t, app, map[string]string{"Tally/function.json": entityJSON, "host.json": `{"version":"2.0","functionTimeout":"00:00:02"}`}, nil)
 			got := decodeEntity(t, h.post("Tally", entityBody(t, `{"instanceId":"@tally@k","operations":[{"operation":"add","requestId":"1","input":"2"},
 				{"operation":"`+operation+`","requestId":"2"},{"operation":"add","requestId":"3","input":"4"}]}`)))
 			if len(got.Results) != 2 || got.EntityState == nil || *got.EntityState != `{"N":2}` || got.Results[1].Failure == nil || got.Results[1].Failure.FailureDetails.ErrorType != want {
 				t.Errorf("%+v", got)
 			}
 		})
+	}
+}
+
+// TestEntityOutOfTime: an operation that ends with the time is the last; what is behind it is left to the host to ask again.
+func TestEntityOutOfTime(t *testing.T) {
+	t.Parallel()
+	h := start(t, tallyApp(), map[string]string{"Tally/function.json": entityJSON, "host.json": `{"version":"2.0","functionTimeout":"00:00:02"}`}, nil)
+	got := decodeEntity(t, h.post("Tally", entityBody(t, `{"instanceId":"@tally@k","operations":[{"operation":"late","requestId":"1"},{"operation":"add","requestId":"2","input":"4"}]}`)))
+	if len(got.Results) != 1 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -58,7 +58,11 @@ func (s *server) forward(w http.ResponseWriter, r *http.Request, f *function) {
 	r.Body = http.MaxBytesReader(w, r.Body, s.settings.maxBody)
 	out := &forwardedAnswer{w: w, header: w.Header()}
 	done := make(chan error, 1)
-	go func() { done <- runHTTP(f.http, out, r, inv) }()
+	go func() {
+		err := errors.New("the function ended its goroutine")
+		defer func() { done <- err }() // whatever the function does to its goroutine
+		err = runHTTP(f.http, out, r, inv)
+	}()
 	var err error
 	select {
 	case err = <-done:
@@ -83,22 +87,17 @@ func (s *server) forward(w http.ResponseWriter, r *http.Request, f *function) {
 
 // runHTTP runs the function, and waits for what it has begun.
 func runHTTP(h http.Handler, w http.ResponseWriter, r *http.Request, inv *invocation.Invocation) (err error) {
-	returned := false
 	defer func() {
 		if p := recover(); p != nil {
 			err = &invocation.PanicError{Value: p}
 			if p != http.ErrAbortHandler {
 				inv.Logger.Error("function panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			}
-		} else if !returned {
-			err = errors.New("the function ended its goroutine")
 		}
 	}()
 	growStack()
 	h.ServeHTTP(w, r)
-	err = inv.Wait()
-	returned = true
-	return err
+	return inv.Wait()
 }
 
 // forwardedAnswer passes an answer on until it is ended: a function that was left behind may still write.

@@ -52,10 +52,11 @@ func NewRun(b *Batch, c *Class, limit int, log *slog.Logger) *Run {
 }
 
 // Do runs the operations, each on the state that the one before left. One that fails, by an error or a panic, leaves the
-// state as it was and has nothing done.
+// state as it was and has nothing done. When time is up, the rest is left out, so that the host asks for it again; not the
+// first, for the host asks again without end if there is no outcome at all.
 func (r *Run) Do(ctx context.Context) {
-	for _, o := range r.batch.Operations {
-		if !r.begin() {
+	for i, o := range r.batch.Operations {
+		if !r.begin() || i > 0 && ctx.Err() != nil {
 			return
 		}
 		scope := newScope(r.batch.ID, o.RequestID)
