@@ -48,7 +48,7 @@
 // # Settings
 //
 //	HANDLER_MAX_BODY_BYTES   largest body of a request (default 134217728: a message of 6 MB makes a request of 18)
-//	HANDLER_DEADLINE_MARGIN  how long before functionTimeout we answer (default 10 % of it, between 1s and 30s)
+//	HANDLER_DEADLINE_MARGIN  how long before functionTimeout we answer (default 5 % of it, between 500ms and 5s)
 //	HANDLER_LOG_LEVEL        debug, info, warn or error: what functions log (default info)
 package handler
 

@@ -17,8 +17,9 @@ import (
 // maxAdminBody bounds what the admin endpoint reads.
 const maxAdminBody = 64 << 20
 
-// Handler is all that the host serves on one port: the admin endpoint (see [Host.Admin]), a page with the instances at /, and the Durable HTTP API at
-// /runtime/webhooks/durabletask, with the real host's routes and answers and without its keys. It answers 403 to anything but a loopback name
+// Handler is all that the host serves on one port: the admin endpoint (see [Host.Admin]), the HTTP functions at /api or host.json's
+// routePrefix, a page with the instances at /, and the Durable HTTP API at /runtime/webhooks/durabletask, with the real host's routes
+// and answers and without its keys. It answers 403 to anything but a loopback name
 // in Host, to other web sites than those that Host.CORS of local.settings.json names, which may read the API, and to a browser that
 // writes without the token of this host's own page.
 func (h *Host) Handler() http.Handler {

@@ -244,7 +244,7 @@ func (h *Host) open(ctx context.Context, o Options) error {
 	}
 	limits := h.app.Host
 	h.outputs = &output.Sender{Hub: h.hub, DataDir: h.dataDir, Settings: h.settings, Log: h.log, Closing: h.ctx}
-	h.transport = funchost.NewTransport(o.Handler, h.log, limits.MaxConcurrentActivities+limits.MaxConcurrentOrchestrators+limits.MaxConcurrentCalls)
+	h.transport = funchost.NewTransport(o.Handler, h.log, 2*limits.MaxConcurrentActivities+limits.MaxConcurrentOrchestrators+limits.MaxConcurrentCalls)
 	var err error
 	if h.sidecar, err = manage.StartSidecar(h.hub, h.app.Host.HubName, h.log); err != nil {
 		return fmt.Errorf("start the durable client's service: %w", err)
@@ -265,6 +265,7 @@ func (h *Host) open(ctx context.Context, o Options) error {
 			return err
 		}
 	}
+	h.delivery.Go(h.runEntities)
 	if o.Retention > 0 {
 		h.delivery.Go(func() { h.hub.PurgeEvery(h.accepting, o.Retention) })
 	}

@@ -168,6 +168,8 @@ type scriptedHost struct {
 	mu    sync.Mutex
 	turns map[string][]string // by instance: the kinds of events of each request
 	tries map[string]int      // of activities, by the key of their order
+
+	operations map[string][]string // of entities, by instance id
 }
 
 func openScripted(t *testing.T) *scriptedHost {
@@ -184,10 +186,12 @@ func openScripted(t *testing.T) *scriptedHost {
 		bindings[name] = orchestrator
 	}
 	bindings["EchoRetry"] = activity
+	bindings["Entity"] = `{"type":"entityTrigger","direction":"in","name":"context"}`
 	for name, binding := range bindings {
 		testkit.WriteFile(t, filepath.Join(root, name, "function.json"), `{"bindings":[`+binding+`],"retry":`+cmp.Or(retries[name], "null")+`}`)
 	}
-	h := &scriptedHost{turns: map[string][]string{}, tries: map[string]int{}}
+	testkit.WriteFile(t, filepath.Join(root, "EntityRetry", "function.json"), `{"bindings":[`+bindings["Entity"]+`],"retry":{"strategy":"fixedDelay","maxRetryCount":2,"delayInterval":"00:00:01"}}`)
+	h := &scriptedHost{turns: map[string][]string{}, tries: map[string]int{}, operations: map[string][]string{}}
 	var err error
 	h.Host, err = local.Open(t.Context(), local.Options{Root: root, DataDir: t.TempDir(), Handler: h, Environ: []string{}, Settings: func(string) string { return "" }})
 	if err != nil {
@@ -221,6 +225,8 @@ func (h *scriptedHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = json.Unmarshal([]byte(testkit.Text(invocation.Data["starter"])), &client)
 		h.endpoint = client.RPCBaseURL
 		_, _ = io.WriteString(w, `{}`)
+	case "Entity", "EntityRetry":
+		h.answerBatch(w, invocation)
 	case "Echo", "EchoRetry":
 		h.answerActivity(w, testkit.Text(invocation.Data["input"]))
 	default:
@@ -328,6 +334,7 @@ func (h *scriptedHost) answerTurn(w http.ResponseWriter, body string) {
 	text := string(script.Turns[min(n, len(script.Turns)-1)])
 	text = strings.ReplaceAll(text, "$ID", turn.InstanceID)
 	text = inSeconds.ReplaceAllStringFunc(text, soon)
+	text = strings.ReplaceAll(text, "$EXEC", executionOf(turn))
 	text = letters.ReplaceAllStringFunc(text, func(s string) string {
 		count, _ := strconv.Atoi(s[len("$X"):])
 		return strings.Repeat("x", count)
@@ -357,6 +364,7 @@ func (a scriptedTurn) encode(instance string) string {
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(text, m); err != nil {
 		panic(err)
 	}
+	addEntityMessages(m.ProtoReflect(), a.Actions)
 	raw, err := proto.Marshal(m)
 	if err != nil {
 		panic(err)

@@ -93,6 +93,9 @@ type Signal struct {
 	Input       []byte // JSON, nil if there is none
 	Target      string // the entity's instance id
 	ScheduledAt time.Time
+
+	// Of a call, which is an action, too: the host loses it unless it is to come later. This package makes none.
+	Parent, ParentExecution string
 }
 
 const actionSendEntityMessage = 8
@@ -112,11 +115,16 @@ func DecodeSignal(unknown []byte) (s Signal, ok bool) {
 			return nil
 		}
 		return eachField(message, func(kind protowire.Number, content []byte) error {
-			if kind != 1 {
+			if kind > 2 {
 				return nil
 			}
 			ok = true
-			return eachField(content, s.decode)
+			return eachField(content, func(number protowire.Number, value []byte) error {
+				if kind == 2 && number > 4 { // a call has its parent before the target
+					number += 4
+				}
+				return s.decode(number, value)
+			})
 		})
 	})
 	return s, ok && err == nil
@@ -132,17 +140,17 @@ func (s *Signal) decode(number protowire.Number, value []byte) (err error) {
 		s.ScheduledAt = decodeTime(value)
 	case 4:
 		s.Input, err = stringValue(value)
-	case 5:
-		var target []byte
-		target, err = stringValue(value)
-		s.Target = string(target)
+	case 5, 9, 10, 11:
+		var text []byte
+		text, err = stringValue(value)
+		*map[protowire.Number]*string{5: &s.Target, 9: &s.Parent, 10: &s.ParentExecution, 11: &s.Target}[number] = string(text)
 	}
 	return err
 }
 
 // Message is what the entity gets of the signal.
 func (s Signal) Message() Message {
-	m := Message{Operation: &s.Operation, ID: s.ID, Signal: true}
+	m := Message{Operation: &s.Operation, ID: s.ID, Signal: s.Parent == "", Parent: s.Parent, ParentExecution: s.ParentExecution}
 	if s.Input != nil {
 		input := string(s.Input)
 		m.Input = &input
@@ -156,7 +164,7 @@ func (s Signal) Message() Message {
 // Response is the response to a call that ended so.
 func (o Outcome) Response() Response {
 	if o.Failure != nil {
-		return Response{FailureDetails: o.Failure.response()}
+		return Response{FailureDetails: o.Failure.Response()}
 	}
 	if o.Result == nil {
 		return Response{}
@@ -165,13 +173,14 @@ func (o Outcome) Response() Response {
 	return Response{Result: &result}
 }
 
-func (f *Failure) response() *ResponseFailure {
+// Response is the failure as a response has it.
+func (f *Failure) Response() *ResponseFailure {
 	r := &ResponseFailure{ErrorType: f.Type, ErrorMessage: f.Message, Properties: map[string]any{}}
 	if f.StackTrace != "" {
 		r.StackTrace = &f.StackTrace
 	}
 	if f.Inner != nil {
-		r.InnerFailure = f.Inner.response()
+		r.InnerFailure = f.Inner.Response()
 	}
 	return r
 }

@@ -56,6 +56,7 @@ func decodeTurn(value json.RawMessage) (*TurnResults, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the answer's ReturnValue is no OrchestratorResponse: %w", err)
 	}
+	sendSignals(results)
 	return results, nil
 }
 

@@ -83,6 +83,9 @@ func (s *Sidecar) call(ctx context.Context, request any, info *grpc.UnaryServerI
 		return nil, err
 	}
 	method := path.Base(info.FullMethod)
+	if reply, ok, err := s.callEntities(ctx, method, request); ok {
+		return reply, err
+	}
 	var response any
 	answered, done, err := s.answerNew(ctx, method, request.(proto.Message))
 	if done {

@@ -175,6 +175,8 @@ func (c *commit) sendMessages(t tx) error {
 		case e.GetSubOrchestrationInstanceCompleted() != nil, e.GetSubOrchestrationInstanceFailed() != nil:
 			parent := historyevent.Start(c.state.NewEvents(), c.state.OldEvents()).GetExecutionStarted().GetParentInstance()
 			err = answer(t, target, parent.GetOrchestrationInstance().GetExecutionId().GetValue(), e)
+		case e.GetEventSent() != nil && isEntity(target):
+			err = c.sendToEntity(t, target, e)
 		case e.GetEventSent() != nil:
 			err = sendEvent(t, target, eventRaised(e))
 		default:
@@ -279,4 +281,13 @@ func (c *commit) output() string {
 		return details.GetErrorType() + ": " + details.GetErrorMessage()
 	}
 	return completed.GetResult().GetValue()
+}
+
+// sendToEntity sends a message, whose time may be later.
+func (c *commit) sendToEntity(t tx, target string, e *backend.HistoryEvent) error {
+	due, err := putEntityMessage(t, target, e.GetEventSent().GetName(), e.GetEventSent().GetInput().GetValue())
+	if due > 0 && (c.timer == 0 || due < c.timer) {
+		c.timer = due
+	}
+	return err
 }

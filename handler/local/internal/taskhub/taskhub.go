@@ -46,6 +46,7 @@ type TaskHub struct {
 	putOffUnit time.Duration
 
 	queue     *queue // instances with events
+	entities  *queue // entities with messages
 	histories *cache
 	taskAdd   signal // there may be more tasks
 
@@ -132,7 +133,7 @@ func Open(ctx context.Context, o Options) (*TaskHub, error) {
 	open, shut := context.WithCancel(context.Background())
 	return &TaskHub{
 		open: open, shut: shut, putOffUnit: o.PutOffUnit, held: make(chan struct{}, 2),
-		store: s, log: o.Log, onInstance: o.OnInstance, queue: newQueue(), histories: newCache(), taskAdd: newSignal(),
+		store: s, log: o.Log, onInstance: o.OnInstance, queue: newQueue(), entities: newQueue(), histories: newCache(), taskAdd: newSignal(),
 		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, watchers: map[string]*watcher{},
 	}, nil
 }
@@ -145,9 +146,9 @@ func (h *TaskHub) Close() error {
 
 // Start takes up what an earlier process left.
 func (h *TaskHub) Start(ctx context.Context) error {
-	rows, err := h.read.QueryContext(ctx, "SELECT DISTINCT instance FROM events WHERE visible = 0")
+	rows, err := h.read.QueryContext(ctx, "SELECT DISTINCT instance FROM events WHERE visible = 0 UNION SELECT DISTINCT entity FROM entity_messages WHERE visible = 0")
 	if err == nil {
-		err = eachString(rows, h.queue.add)
+		err = eachString(rows, h.rouse)
 	}
 	if err == nil {
 		h.fireTimers()

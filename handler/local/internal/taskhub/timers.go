@@ -30,13 +30,13 @@ func (h *TaskHub) fireTimers() {
 		return
 	}
 	now := time.Now().UnixNano()
-	rows, err := h.read.Query("SELECT DISTINCT instance FROM events WHERE visible > 0 AND visible <= ?", now)
+	rows, err := h.read.Query("SELECT DISTINCT instance FROM events WHERE visible > 0 AND visible <= ? UNION SELECT DISTINCT entity FROM entity_messages WHERE visible > 0 AND visible <= ?", now, now)
 	if err == nil {
-		err = eachString(rows, h.queue.add)
+		err = eachString(rows, h.rouse)
 	}
 	var next sql.NullInt64
 	if err == nil {
-		err = h.read.QueryRow("SELECT MIN(visible) FROM events WHERE visible > ?", now).Scan(&next)
+		err = h.read.QueryRow("SELECT MIN(due) FROM (SELECT MIN(visible) AS due FROM events WHERE visible > ? UNION ALL SELECT MIN(visible) FROM entity_messages WHERE visible > ?)", now, now).Scan(&next)
 	}
 	switch {
 	case err != nil:

@@ -202,7 +202,7 @@ func (h *TaskHub) CompleteOrchestrationWorkItem(ctx context.Context, item *backe
 		h.histories.put(c.id, c.past)
 	}
 	for _, id := range c.woken {
-		h.queue.add(id)
+		h.rouse(id)
 	}
 	if c.timer > 0 {
 		h.schedule(fromNanos(c.timer))
