@@ -123,7 +123,7 @@ func TestHTTPReturn(t *testing.T) {
 }
 
 // forwarded starts an app whose one function gets its requests as they are, and sends one.
-func forwarded(t *testing.T, serve http.HandlerFunc, change func(*http.Request)) (*http.Response, error, *host) {
+func forwarded(t *testing.T, serve http.HandlerFunc, change func(*http.Request)) (*http.Response, *host, error) {
 	t.Helper()
 	app := handler.New()
 	app.HTTP("Things", serve)
@@ -143,13 +143,13 @@ func forwarded(t *testing.T, serve http.HandlerFunc, change func(*http.Request))
 	if err == nil {
 		t.Cleanup(func() { answer.Body.Close() })
 	}
-	return answer, err, h
+	return answer, h, err
 }
 
 func TestForwardedHTTP(t *testing.T) {
 	t.Parallel()
 	goOn := make(chan bool)
-	answer, err, h := forwarded(t, func(w http.ResponseWriter, r *http.Request) {
+	answer, h, err := forwarded(t, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil || string(body) != "\x00\xffbody" || r.PathValue("id") != "a b" || r.URL.Query().Get("q") != "1,2" || r.Host != "app.example" || r.Method != "PUT" {
 			t.Errorf("%s %s %s %q (%v), id %q", r.Method, r.Host, r.URL, body, err, r.PathValue("id"))
@@ -213,7 +213,7 @@ func TestForwardedHTTPFailures(t *testing.T) {
 			if serve == nil {
 				serve = func(http.ResponseWriter, *http.Request) { t.Error("called") }
 			}
-			answer, err, h := forwarded(t, serve, c.change)
+			answer, h, err := forwarded(t, serve, c.change)
 			switch {
 			case c.status == abort:
 				if err == nil {

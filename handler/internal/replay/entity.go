@@ -111,7 +111,7 @@ func (t *Turn) Lock(ids []entity.ID, guid string) (*Section, *Op) {
 	s := &Section{turn: t, id: guid}
 	set := make([]entity.LockedID, len(ids))
 	for i, id := range ids {
-		set[i] = entity.LockedID{Name: id.Name, Key: id.Key}
+		set[i] = entity.LockedID(id)
 		s.targets = append(s.targets, id.String())
 	}
 	t.sections = append(t.sections, s)

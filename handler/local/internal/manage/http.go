@@ -196,7 +196,8 @@ func (c *call) started(id string) error {
 	case !waits || !polls:
 		return c.checkStatus(id)
 	case interval > timeout:
-		return wrongArgument(fmt.Errorf("Total timeout %v should be bigger than retry timeout %v", timeout.Seconds(), interval.Seconds())) //nolint:staticcheck // the host's words
+		//lint:ignore ST1005 the host's words
+		return wrongArgument(fmt.Errorf("Total timeout %v should be bigger than retry timeout %v", timeout.Seconds(), interval.Seconds()))
 	}
 	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(timeout + time.Minute))
 	ctx, cancel := context.WithTimeout(c.r.Context(), timeout)

@@ -120,7 +120,8 @@ func TestHTTPPaging(t *testing.T) {
 		for _, i := range list {
 			ids = append(ids, i.InstanceID)
 		}
-		tokens := w.Header()[continuation] // in the real host's spelling
+		//lint:ignore SA1008 the real host's spelling
+		tokens := w.Header()[continuation]
 		if len(tokens) == 0 {
 			break
 		}
