@@ -1,7 +1,6 @@
 package durable
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +12,9 @@ import (
 	"time"
 
 	"github.com/microsoft/durabletask-go/api"
+
+	"example.com/durablefunctions/handler/internal/httpapi"
+	"example.com/durablefunctions/handler/internal/invocation"
 )
 
 // ManagementURLs are the addresses of the host's HTTP API for one instance. They hold the host's key: whoever has them may
@@ -67,21 +69,18 @@ func (b binding) query() string {
 	return query
 }
 
-// apiPath is where the host serves its API.
-const apiPath = "/runtime/webhooks/durabletask"
-
 func (b binding) baseURL(r *http.Request) string {
 	if r == nil {
 		return b.HTTPBaseURL
 	}
 	if b.UseForwardedHost != nil && *b.UseForwardedHost {
 		if base := origin(firstOf(r.Header.Get("X-Forwarded-Proto"), "https"), firstOf(r.Header.Get("X-Forwarded-Host"), "")); base != "" {
-			return base + apiPath
+			return base + httpapi.Path
 		}
 	}
 	if r.URL != nil {
 		if base := origin(r.URL.Scheme, r.URL.Host); base != "" {
-			return base + apiPath
+			return base + httpapi.Path
 		}
 	}
 	return b.HTTPBaseURL
@@ -172,16 +171,13 @@ func asJSON(text string) json.RawMessage {
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) error {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false) // the host does not
-	if err := encoder.Encode(v); err != nil {
+	text, err := invocation.Marshal(v)
+	if err != nil {
 		return err
 	}
-	text := bytes.TrimSuffix(body.Bytes(), []byte("\n"))
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
-	_, err := w.Write(text)
+	_, err = w.Write(text)
 	return err
 }

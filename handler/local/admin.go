@@ -11,6 +11,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"example.com/durablefunctions/handler/internal/dashboard"
+	"example.com/durablefunctions/handler/internal/httpapi"
 	"example.com/durablefunctions/handler/local/internal/manage"
 )
 
@@ -29,7 +30,7 @@ func (h *Host) Handler() http.Handler {
 		mux.Handle(path, page)
 	}
 	mux.Handle("/", h.Admin())
-	mux.Handle(manage.HTTPPath+"/", h.forPages(dashboard.OwnPages(h.token, manage.NewHTTP(h.hub, h.app.Host.HubName, h.log))))
+	mux.Handle(httpapi.Path+"/", h.forPages(dashboard.OwnPages(h.token, manage.NewHTTP(h.hub, h.app.Host.HubName, h.log))))
 	return mux
 }
 

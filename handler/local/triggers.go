@@ -114,10 +114,7 @@ func (h *Host) startTriggers() error {
 
 func (h *Host) fire(f config.Function, due trigger.Due) {
 	_, _, err := h.run(h.ctx, f, func(try funchost.Try, client funchost.Client) []byte {
-		t := funchost.Timer{IsPastDue: due.IsPastDue}
-		if due.Status != nil {
-			t.Status = &funchost.ScheduleStatus{Last: due.Status.Last, Next: due.Status.Next, LastUpdated: due.Status.LastUpdated}
-		}
+		t := funchost.Timer{IsPastDue: due.IsPastDue, Status: (*funchost.ScheduleStatus)(due.Status)}
 		return funchost.TimerRequest(f, try, t, client)
 	})
 	if err != nil && h.ctx.Err() == nil {

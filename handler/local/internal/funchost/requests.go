@@ -13,6 +13,7 @@ import (
 
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/internal/historyevent"
+	"example.com/durablefunctions/handler/internal/httpapi"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
 	"example.com/durablefunctions/handler/internal/wire"
 )
@@ -146,7 +147,7 @@ func (c Client) binding(b config.Binding) []byte {
 	}
 	o.set("requiredQueryStringParameters", once(""))
 	o.set("rpcBaseUrl", once("http://"+c.Token+"@"+c.Address))
-	o.set("httpBaseUrl", once(cmp.Or(c.URL, "http://"+c.Address)+"/runtime/webhooks/durabletask"))
+	o.set("httpBaseUrl", once(cmp.Or(c.URL, "http://"+c.Address)+httpapi.Path))
 	o.set("useForwardedHost", []byte("false"))
 	o.set("maxGrpcMessageSizeInBytes", []byte(strconv.Itoa(advertisedMessageSize)))
 	o.set("grpcHttpClientTimeout", twice("00:01:40"))

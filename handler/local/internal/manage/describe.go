@@ -1,14 +1,13 @@
 package manage
 
 import (
-	"bytes"
-	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/microsoft/durabletask-go/backend"
 
+	"example.com/durablefunctions/handler/internal/invocation"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
 	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
@@ -48,11 +47,7 @@ func valueOf(text string) []byte {
 
 // quote is a JSON string as Newtonsoft writes it: only what must be is escaped.
 func quote(text string) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(text) // a string can be encoded
-	quoted := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	quoted, _ := invocation.Marshal(text) // a string can be encoded
 	if value, err := newtonsoft.Input(quoted); err == nil {
 		return value
 	}

@@ -2,12 +2,10 @@ package manage
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -120,7 +118,7 @@ func (s *Sidecar) queryEntities(ctx context.Context, text []byte) (any, error) {
 	q := r.Query
 	after, err := pageStart(q.ContinuationToken)
 	if err != nil {
-		return nil, err
+		return nil, handlerException()
 	}
 	page, next, err := s.hub.QueryEntities(ctx, taskhub.EntityFilter{
 		Prefix: q.InstanceIDStartsWith, From: q.LastModifiedFrom, To: q.LastModifiedTo, Transient: q.IncludeTransient, PageSize: q.PageSize, After: after,
@@ -135,21 +133,9 @@ func (s *Sidecar) queryEntities(ctx context.Context, text []byte) (any, error) {
 	}
 	answer["entities"] = list
 	if next != "" {
-		answer["continuationToken"] = base64.StdEncoding.EncodeToString([]byte(next)) + " " // the host's has a blank, too
+		answer["continuationToken"] = pageToken(next)
 	}
 	return answer, nil
-}
-
-// pageStart reads a continuation token: the id of the first entity of the page.
-func pageStart(token string) (string, error) {
-	for len(token) > 0 && token[len(token)-1] == ' ' {
-		token = token[:len(token)-1]
-	}
-	id, err := base64.StdEncoding.DecodeString(token)
-	if err != nil {
-		return "", status.Error(codes.Unknown, "Exception was thrown by handler.")
-	}
-	return string(id), nil
 }
 
 func (s *Sidecar) purgeEntity(ctx context.Context, text []byte) (any, error) {

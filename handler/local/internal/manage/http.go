@@ -2,7 +2,6 @@ package manage
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -17,15 +16,13 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 
 	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/internal/httpapi"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
 	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// HTTPPath is where the real host serves the Durable HTTP API.
-const HTTPPath = "/runtime/webhooks/durabletask"
-
-// HTTP is the Durable HTTP API below [HTTPPath]: the same operations as the sidecar's, answered as the real host's extension
+// HTTP is the Durable HTTP API below [httpapi.Path]: the same operations as the sidecar's, answered as the real host's extension
 // answers. It asks for no key; who may call is up to its caller.
 //
 // It differs where the extension does harm. A purge takes finished instances only, and refuses a filter that it does not
@@ -70,9 +67,9 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// segments are the parts of a path below HTTPPath; none if one of them holds a slash.
+// segments are the parts of a path below httpapi.Path; none if one of them holds a slash.
 func segments(u *url.URL) []string {
-	list := strings.Split(strings.Trim(strings.TrimPrefix(u.EscapedPath(), HTTPPath), "/"), "/")
+	list := strings.Split(strings.Trim(strings.TrimPrefix(u.EscapedPath(), httpapi.Path), "/"), "/")
 	for i, s := range list {
 		text, err := url.PathUnescape(s)
 		if err != nil || strings.Contains(text, "/") {
@@ -216,7 +213,7 @@ func (c *call) started(id string) error {
 
 // checkStatus answers with the URLs of an instance.
 func (c *call) checkStatus(id string) error {
-	base := "http://" + c.r.Host + HTTPPath + "/instances/" + escape(id)
+	base := "http://" + c.r.Host + httpapi.Path + "/instances/" + escape(id)
 	query := "taskHub=" + escape(c.hubName) + "&connection=Storage"
 	if key := c.param("code"); key != "" {
 		query += "&code=" + escape(key)
@@ -272,11 +269,11 @@ func (c *call) status(id string) error {
 const continuation = "x-ms-continuation-token"
 
 func (c *call) list() error {
-	from, err := base64.StdEncoding.DecodeString(strings.TrimSpace(c.r.Header.Get(continuation)))
+	from, err := pageStart(c.r.Header.Get(continuation))
 	if err != nil {
 		return wrongArgument(fmt.Errorf("the header %s is none that a page came with", continuation))
 	}
-	f := taskhub.Filter{From: string(from), IDPrefix: c.param("instanceIdPrefix"), Inputs: !c.isFalse("showInput"), PageSize: c.int("top")}
+	f := taskhub.Filter{From: from, IDPrefix: c.param("instanceIdPrefix"), Inputs: !c.isFalse("showInput"), PageSize: c.int("top")}
 	f.Statuses, _ = c.statuses()
 	f.CreatedFrom, _ = c.time("createdTimeFrom")
 	f.CreatedTo, _ = c.time("createdTimeTo")
@@ -285,7 +282,7 @@ func (c *call) list() error {
 		return err
 	}
 	if page.Next != "" {
-		c.w.Header()[continuation] = []string{base64.StdEncoding.EncodeToString([]byte(page.Next)) + " "}
+		c.w.Header()[continuation] = []string{pageToken(page.Next)}
 	}
 	list := []byte{'['}
 	for n, i := range page.Instances {
@@ -304,7 +301,7 @@ func (c *call) purge(id string) error {
 	case errors.Is(err, api.ErrInstanceNotFound):
 		return answered(http.StatusNotFound)
 	case errors.As(err, &running):
-		return refused(http.StatusPreconditionFailed, fmt.Sprintf("Only orchestrations in a terminal state can be purged, but the orchestration with instance ID %s has status %s", id, funchost.StatusName(running.Status)))
+		return refused(http.StatusPreconditionFailed, cannotPurge(id, running))
 	case err != nil:
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"example.com/durablefunctions/handler/internal/historyevent"
+	"example.com/durablefunctions/handler/internal/httpapi"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
@@ -31,7 +32,7 @@ func openHTTP(t testing.TB) *HTTP {
 }
 
 func ask(h http.Handler, method, path, body string, header ...string) *httptest.ResponseRecorder {
-	r := httptest.NewRequest(method, "http://127.0.0.1:7071"+HTTPPath+path, strings.NewReader(body))
+	r := httptest.NewRequest(method, "http://127.0.0.1:7071"+httpapi.Path+path, strings.NewReader(body))
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
@@ -191,7 +192,7 @@ func FuzzHTTP(f *testing.F) {
 	f.Add("DELETE", "/instances?createdTimeFrom=2020-01-01", "", "")
 	f.Add("POST", "/instances/a/raiseEvent/Go", `[`, "application/json")
 	f.Fuzz(func(t *testing.T, method, path, body, contentType string) {
-		u, err := url.Parse("http://127.0.0.1:1" + HTTPPath + path)
+		u, err := url.Parse("http://127.0.0.1:1" + httpapi.Path + path)
 		if err != nil || strings.Contains(strings.ToLower(path), "timeout") {
 			t.Skip()
 		}

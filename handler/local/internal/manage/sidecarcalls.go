@@ -2,8 +2,8 @@ package manage
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -142,13 +142,13 @@ func (s *Sidecar) query(ctx context.Context, r *sidecar.QueryInstancesRequest) (
 	if q == nil {
 		return nil, handlerException()
 	}
-	from, err := base64.StdEncoding.DecodeString(strings.TrimSpace(q.ContinuationToken.GetValue()))
+	from, err := pageStart(q.ContinuationToken.GetValue())
 	if err != nil || !s.isOurs(q.TaskHubNames) {
 		return &sidecar.QueryInstancesResponse{}, nil
 	}
 	page, err := s.hub.Query(ctx, taskhub.Filter{
 		Statuses: statusesOf(q.RuntimeStatus), CreatedFrom: timeOf(q.CreatedTimeFrom), CreatedTo: timeOf(q.CreatedTimeTo),
-		IDPrefix: q.InstanceIdPrefix.GetValue(), Inputs: q.FetchInputsAndOutputs, From: string(from), PageSize: int(q.MaxInstanceCount),
+		IDPrefix: q.InstanceIdPrefix.GetValue(), Inputs: q.FetchInputsAndOutputs, From: from, PageSize: int(q.MaxInstanceCount),
 	})
 	if err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func (s *Sidecar) query(ctx context.Context, r *sidecar.QueryInstancesRequest) (
 		reply.OrchestrationState = append(reply.OrchestrationState, stateOf(i))
 	}
 	if page.Next != "" {
-		reply.ContinuationToken = wrapperspb.String(base64.StdEncoding.EncodeToString([]byte(page.Next)) + " ")
+		reply.ContinuationToken = wrapperspb.String(pageToken(page.Next))
 	}
 	return reply, nil
 }
@@ -207,6 +207,11 @@ func timeOf(t *timestamppb.Timestamp) time.Time {
 	return t.AsTime()
 }
 
+// cannotPurge is the host's word for an instance that has not finished.
+func cannotPurge(id string, e *taskhub.NotFinishedError) string {
+	return fmt.Sprintf("Only orchestrations in a terminal state can be purged, but the orchestration with instance ID %s has status %s", id, funchost.StatusName(e.Status))
+}
+
 // purge takes what has finished below the instance along; the real host leaves it.
 func (s *Sidecar) purge(ctx context.Context, id string) (*sidecar.PurgeInstancesResponse, error) {
 	n, err := s.hub.Purge(ctx, id)
@@ -215,8 +220,7 @@ func (s *Sidecar) purge(ctx context.Context, id string) (*sidecar.PurgeInstances
 	case errors.Is(err, api.ErrInstanceNotFound):
 		return &sidecar.PurgeInstancesResponse{}, nil
 	case errors.As(err, &running):
-		return nil, status.Errorf(codes.FailedPrecondition, "Only orchestrations in a terminal state can be purged, but the orchestration with instance ID %s has status %s",
-			id, funchost.StatusName(running.Status))
+		return nil, status.Error(codes.FailedPrecondition, cannotPurge(id, running))
 	}
 	return &sidecar.PurgeInstancesResponse{DeletedInstanceCount: int32(n)}, err
 }

@@ -1,0 +1,15 @@
+package manage
+
+import (
+	"encoding/base64"
+	"strings"
+)
+
+// pageToken is the continuation token of a page that begins with that id. The host's ends in a blank, too.
+func pageToken(id string) string { return base64.StdEncoding.EncodeToString([]byte(id)) + " " }
+
+// pageStart is the id with which the page of a continuation token begins.
+func pageStart(token string) (string, error) {
+	id, err := base64.StdEncoding.DecodeString(strings.TrimSpace(token))
+	return string(id), err
+}
