@@ -19,14 +19,14 @@ func onEvent(ctx context.Context, in *handler.Invocation) error {
 	return nil
 }
 
-// onTelemetry takes events of an event hub, many at once: a JSON array of what was sent.
+// onTelemetry takes an event of an event hub. With "cardinality": "one" it is what was sent; a custom handler gets no more at once.
 func onTelemetry(ctx context.Context, in *handler.Invocation) error {
-	var events []json.RawMessage
-	if err := json.Unmarshal(in.Bytes("events"), &events); err != nil {
-		return fmt.Errorf("not a list of events: %w", err)
+	var event struct{ Device string }
+	if err := json.Unmarshal(in.Bytes("event"), &event); err != nil {
+		return fmt.Errorf("not an event: %w", err)
 	}
 	partition, _ := in.Metadata("PartitionContext")
-	durable.Log(ctx).Info("telemetry", "events", len(events), "partition", partition)
+	durable.Log(ctx).Info("telemetry", "device", event.Device, "partition", partition)
 	return nil
 }
 

@@ -76,14 +76,14 @@ func TestDelivered(t *testing.T) {
 	for function, body := range map[string]string{
 		"Nightly":     "",
 		"OnEvent":     `{"id":"e1","eventType":"Created","subject":"s"}`,
-		"OnTelemetry": `[{"t":1},{"t":2}]`,
+		"OnTelemetry": `{"device":"meter-7"}`,
 		"OnDocument":  `[{"id":"d1"}]`,
 	} {
 		if _, err := host.Deliver(t.Context(), function, local.Message{Body: []byte(body)}); err != nil {
 			t.Errorf("%s: %v", function, err)
 		}
 	}
-	for _, want := range []string{"id=e1 type=Created", "events=2", "id=d1"} {
+	for _, want := range []string{"id=e1 type=Created", "device=meter-7", "id=d1"} {
 		if !strings.Contains(logs.String(), want) {
 			t.Errorf("the log has no %q:\n%s", want, logs.String())
 		}

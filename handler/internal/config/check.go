@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"example.com/durablefunctions/handler/internal/route"
 )
 
 // Problem is something about an app's files that fails in Azure, or that is worth a word.
@@ -116,11 +119,15 @@ func (c *checker) checkFunctions(host hostFile) {
 		return
 	}
 	names := map[string]bool{}
+	routes := &route.Table{Prefix: host.settings.routePrefix()}
 	for _, f := range folders {
 		names[strings.ToLower(f.function.Name)] = true
 		c.failAll(f.file, openFile(f.text), f.err)
 		if f.err == nil && !f.disabled {
 			c.checkFunction(f, host)
+			if listed(host.Functions, f.function.Name) {
+				c.failAll(f.file, openFile(f.text), addRoute(routes, f.function))
+			}
 		}
 	}
 	for i, name := range host.Functions {
@@ -149,6 +156,10 @@ func (c *checker) checkFunction(f folder, host hostFile) {
 			c.fail(f.file, line("cardinality"), "%s has cardinality many: a custom handler gets one message at a time, delete it", b.Name)
 		}
 		c.checkBindingSettings(f.file, b, line)
+	}
+	// A setting that is missing has been reported with all others.
+	if _, err := f.function.schedule(c.env); !errors.Is(err, errNotSet) {
+		c.failAll(f.file, lines, err)
 	}
 	if host.forwards && f.function.Trigger().Is("httpTrigger") && !f.function.onlyHTTP() {
 		c.warn(f.file, lines.line("bindings"), "customHandler.enableForwardingHttpRequest does not forward to this function, which has more than an httpTrigger and an http output: the host sends it an invocation")

@@ -103,6 +103,20 @@ func TestCheck(t *testing.T) {
 		"24 days":                {files: in("host.json", "00:05:00", "24:00:00"), want: []string{"host.json:3: warning: functionTimeout is above 10 minutes"}},
 		"extended sessions":      {files: in("host.json", `"hubName": "MyHub"`, `"extendedSessionsEnabled": true`), want: []string{"host.json:10: extensions.durableTask.extendedSessionsEnabled"}},
 		"forwarding":             {files: map[string]string{"host.json": strings.Replace(goodHost, `"customHandler": {`, `"customHandler": {"enableForwardingHttpRequest": true, `, 1), "Web/function.json": `{"bindings":[{"name":"req","type":"httpTrigger"},{"name":"res","type":"http","direction":"out"},{"name":"c","type":"durableClient"}]}`, "Plain/function.json": `{"bindings":[{"name":"req","type":"httpTrigger"},{"name":"res","type":"http","direction":"out"}]}`}, want: []string{"Web/function.json:1: warning: customHandler.enableForwardingHttpRequest does not forward"}},
+		"route":                  {files: web(`"route": "/x"`), want: []string{`Web/function.json:3: the route "/x" is none`}},
+		"route of another":       {files: web(`"route": "{n:int}/b"`, `"route": "{m:int}/B"`), want: []string{`Web2/function.json:3: the route "{m:int}/B" is the same as that of function Web`}},
+		"route, other method":    {files: web(`"route": "b", "methods": ["get"]`, `"route": "b", "methods": ["post"]`)},
+		"route by the name":      {files: web(`"route": "web2"`, `"authLevel": "admin"`), want: []string{`Web2/function.json:2: the route "Web2" is the same as that of function Web`}},
+		"route of a bad host":    {files: merged(web(`"route": "admin/x"`), in("host.json", `"2.0"`, `"3.0"`)), want: []string{`host.json:2: "version" is "3.0"`}},
+		"route of the host":      {files: merged(web(`"route": "admin/x"`), in("host.json", `"durableTask"`, `"http": {"routePrefix": ""}, "durableTask"`)), want: []string{`Web/function.json:3: the route "admin/x" is the host's own`}},
+		"routes, one unlisted":   {files: merged(web(`"route": "b"`, `"route": "b"`), in("host.json", version, version+`, "functions": ["Web", "Start", "Orch"]`)), want: []string{"host.json:2: warning: functions leaves out Web2"}},
+		"auth level":             {files: web(`"authLevel": "everybody"`), want: []string{`Web/function.json:3: the authLevel of "req" is "everybody"`}},
+		"methods":                {files: web(`"methods": "get"`), want: []string{`Web/function.json:3: the methods of "req": they must be a list`}},
+		"schedule":               {files: timer("often"), want: []string{`Tick/function.json:2: the schedule of "timer" is "often"`}},
+		"schedule, never":        {files: timer("0 0 0 30 2 *"), want: []string{`Tick/function.json:2: the schedule of "timer" is "0 0 0 30 2 *": no day is like that`}},
+		"schedule by a setting":  {files: timer("%CRON%"), environ: []string{"CRON=0 * * * * *"}},
+		"schedule, no setting":   {files: timer("%CRON%"), want: []string{`Tick/function.json:2: schedule of timer names the setting CRON`}},
+		"schedule, bad setting":  {files: timer("%CRON%"), environ: []string{"CRON=often"}, want: []string{`Tick/function.json:2: the schedule of "timer" is "often"`}},
 		"a disabled function":    {files: map[string]string{orch: `{"disabled": true, "bindings": []}`}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,6 +124,31 @@ func TestCheck(t *testing.T) {
 			wantProblems(t, Check(writeApp(t, changed(c.files)), c.environ), c.want)
 		})
 	}
+}
+
+// web is functions with an httpTrigger that has these properties, on the third line.
+func web(properties ...string) map[string]string {
+	files := map[string]string{}
+	for i, p := range properties {
+		folder := "Web" + []string{"", "2"}[i]
+		files[folder+"/function.json"] = `{"bindings": [
+  {"name": "req", "type": "httpTrigger",
+  ` + p + `}, {"name": "res", "type": "http", "direction": "out"}
+]}`
+	}
+	return files
+}
+
+// timer is a function with a timerTrigger.
+func timer(schedule string) map[string]string {
+	return map[string]string{"Tick/function.json": `{"bindings": [
+  {"name": "timer", "type": "timerTrigger", "schedule": "` + schedule + `"}
+]}`}
+}
+
+func merged(files, more map[string]string) map[string]string {
+	maps.Copy(files, more)
+	return files
 }
 
 // TestCheckSettings: a setting that is named must be there, in any of the ways that the host looks for it.

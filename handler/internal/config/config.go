@@ -80,7 +80,7 @@ func (a *App) loadFunctions(env environment) error {
 			continue
 		}
 		if function.Schedule, err = function.schedule(env); err == nil {
-			err = a.addRoute(function)
+			err = addRoute(a.Routes, function)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.file, err)

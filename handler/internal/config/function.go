@@ -65,6 +65,12 @@ func (f Function) Trigger() Binding {
 	return Binding{}
 }
 
+// atTrigger puts an error at a property of the trigger's binding.
+func (f Function) atTrigger(err error, property string) error {
+	i := slices.IndexFunc(f.Bindings, Binding.isTrigger)
+	return at(err, "bindings", strconv.Itoa(i), property)
+}
+
 // Outputs returns the names of the bindings that take an output, those of direction "inout" too.
 func (f Function) Outputs() []string {
 	var names []string

@@ -32,24 +32,24 @@ func (h Host) Forwards(f Function) bool {
 }
 
 // addRoute adds the route of a function with an httpTrigger.
-func (a *App) addRoute(f Function) error {
+func addRoute(routes *route.Table, f Function) error {
 	b := f.Trigger()
 	if !b.Is(HTTPTrigger) {
 		return nil
 	}
 	levels := []string{"", "anonymous", "function", "admin", "system", "user"}
 	if level := b.Property("authLevel"); !slices.Contains(levels, strings.ToLower(level)) {
-		return fmt.Errorf(`the authLevel of %q is %q: it must be "anonymous", "function" or "admin"`, b.Name, level)
+		return f.atTrigger(fmt.Errorf(`the authLevel of %q is %q: it must be "anonymous", "function" or "admin"`, b.Name, level), "authLevel")
 	}
 	methods, err := b.methods()
 	if err != nil {
-		return fmt.Errorf("the methods of %q: %w", b.Name, err)
+		return f.atTrigger(fmt.Errorf("the methods of %q: %w", b.Name, err), "methods")
 	}
 	template := b.Property("route")
 	if template == "" {
 		template = f.Name
 	}
-	return a.Routes.Add(f.Name, template, methods)
+	return f.atTrigger(routes.Add(f.Name, template, methods), "route")
 }
 
 func (b Binding) methods() (methods []string, err error) {

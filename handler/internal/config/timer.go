@@ -32,6 +32,8 @@ func (s Schedule) Next(t time.Time) time.Time {
 // IsInterval says that the schedule is a time span, and no NCRONTAB expression.
 func (s Schedule) IsInterval() bool { return s.cron == nil }
 
+var errNotSet = errors.New("which is not set")
+
 // schedule reads the schedule of a function's timer; nil if it has none.
 func (f Function) schedule(env environment) (*Schedule, error) {
 	b := f.Trigger()
@@ -41,12 +43,12 @@ func (f Function) schedule(env environment) (*Schedule, error) {
 	text := b.Property("schedule")
 	if setting := strings.Trim(text, "%"); len(setting) == len(text)-2 && setting != "" {
 		if text = env.get(setting); text == "" {
-			return nil, fmt.Errorf("the schedule of %q is the setting %s, which is not set", b.Name, setting)
+			return nil, f.atTrigger(fmt.Errorf("the schedule of %q is the setting %s, %w", b.Name, setting, errNotSet), "schedule")
 		}
 	}
 	s, err := ParseSchedule(text, timeZone(env))
 	if err != nil {
-		return nil, fmt.Errorf("the schedule of %q is %q: %w", b.Name, text, err)
+		return nil, f.atTrigger(fmt.Errorf("the schedule of %q is %q: %w", b.Name, text, err), "schedule")
 	}
 	return s, nil
 }
