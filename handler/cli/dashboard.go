@@ -12,6 +12,7 @@ import (
 
 	"example.com/durablefunctions/handler/internal/dashboard"
 	"example.com/durablefunctions/handler/internal/httpapi"
+	"example.com/durablefunctions/handler/internal/loopback"
 )
 
 type dashboardCommand struct {
@@ -40,7 +41,7 @@ func (c *dashboardCommand) Run(e *Environment) error {
 	token := rand.Text()
 	mux := http.NewServeMux()
 	mux.Handle("/", dashboard.Page(token, client.Address()))
-	mux.Handle(httpapi.Path+"/", dashboard.LoopbackOnly(dashboard.OwnPages(token, client.Proxy())))
+	mux.Handle(httpapi.Path+"/", loopback.Only(dashboard.OwnPages(token, client.Proxy())))
 	return serve(e.Context, listener, mux)
 }
 

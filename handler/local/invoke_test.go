@@ -13,12 +13,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/microsoft/durabletask-go/api"
-	"github.com/microsoft/durabletask-go/backend"
 	"github.com/microsoft/durabletask-go/task"
 
-	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/wire"
-	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/internal/testkit"
 )
 
@@ -347,33 +344,4 @@ func TestInvocationIsCancelled(t *testing.T) {
 	if _, err := open(t, app).Deliver(ctx, "Start", Message{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-}
-
-func FuzzAnswer(f *testing.F) {
-	for _, s := range []string{`{"ReturnValue":"EgA="}`, `{"Outputs":{"mail":[{}]},"Logs":["x"],"returnvalue":null}`, `{"ReturnValue":"EhoKATESFQoKCg=="}`, "null", ""} {
-		f.Add([]byte(s))
-	}
-	h := open(f, http.NotFoundHandler(), func(o *Options) { o.Logger = nil })
-	orch := h.functions["orch"]
-	f.Fuzz(func(t *testing.T, answer []byte) {
-		a, err := h.accept(orch, &funchost.Reply{Status: 200, ContentType: "application/json", Body: answer})
-		if err != nil {
-			return
-		}
-		results, err := a.Turn(orch)
-		if err != nil {
-			return
-		}
-		state := backend.NewOrchestrationRuntimeState("i", nil)
-		start := historyevent.New("executionStarted", time.Now())
-		m := start.GetExecutionStarted().ProtoReflect()
-		m.Mutable(m.Descriptor().Fields().ByName("orchestrationInstance"))
-		if err := state.AddEvent(start); err != nil {
-			t.Fatal(err)
-		}
-		engine{h}.takeGeneration("i", results)
-		if _, err := state.ApplyActions(results.Response.Actions, nil); err != nil {
-			t.Errorf("the engine would try this turn for ever: %v", err)
-		}
-	})
 }

@@ -48,7 +48,6 @@ package local
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,10 +61,13 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/microsoft/durabletask-go/api"
-	"github.com/microsoft/durabletask-go/backend"
 
 	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/local/internal/engine"
+	"example.com/durablefunctions/handler/local/internal/front"
 	"example.com/durablefunctions/handler/local/internal/funchost"
+	"example.com/durablefunctions/handler/local/internal/inbox"
+	"example.com/durablefunctions/handler/local/internal/invoke"
 	"example.com/durablefunctions/handler/local/internal/manage"
 	"example.com/durablefunctions/handler/local/internal/output"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
@@ -134,14 +136,8 @@ func (e *InvocationError) Error() string {
 	return fmt.Sprintf("function %s failed: %s", e.Function, e.Reason)
 }
 
-// MessageSizeError says that a message was refused because it is too large.
-type MessageSizeError struct {
-	Size, Limit int // bytes
-}
-
-func (e *MessageSizeError) Error() string {
-	return fmt.Sprintf("the message is too large: it has %d bytes, the limit is %d", e.Size, e.Limit)
-}
+// MessageSizeError says that a message was refused because it is too large: Size and Limit are in bytes.
+type MessageSizeError = inbox.SizeError
 
 // BusyError says that another host holds the data directory.
 type BusyError struct {
@@ -154,29 +150,19 @@ func (e *BusyError) Error() string {
 
 // Host is a running local host.
 type Host struct {
-	app        *config.App
-	functions  map[string]config.Function // by lower-case name
-	dataDir    string
-	settings   func(string) string
-	url        string
-	token      string // of the writes of a browser
-	log        *slog.Logger
-	onConsole  func(function, line string)
-	onInstance func(Instance)
-	timeout    time.Duration // functionTimeout, 0: none
-	putOffUnit time.Duration
+	app     *config.App
+	dataDir string
+	url     string
+	log     *slog.Logger
 
-	maxMessageBytes int      // 0: no limit
-	origins         []string // of the web pages that may call
-
-	lock      *flock.Flock
-	hub       *taskhub.TaskHub
-	sidecar   *manage.Sidecar
-	transport *funchost.Transport
-	outputs   *output.Sender
-	engine    backend.TaskHubWorker
-	inbox     *inbox
-	delivery  sync.WaitGroup // of messages, and what else goes on beside the engine
+	lock     *flock.Flock
+	hub      *taskhub.TaskHub
+	sidecar  *manage.Sidecar
+	invoker  *invoke.Invoker
+	engine   *engine.Engine
+	inbox    *inbox.Inbox
+	front    http.Handler
+	triggers sync.WaitGroup // timers, the watch on the blobs, the retention
 
 	ctx           context.Context // of the invocations
 	cancel        context.CancelFunc
@@ -187,10 +173,7 @@ type Host struct {
 	closeErr      error
 }
 
-const (
-	defaultFunctionTimeout  = 30 * time.Minute
-	defaultMaxDeliveryCount = 10
-)
+const defaultMaxDeliveryCount = 10
 
 // Open starts a host: it takes the data directory, continues what an earlier host left there, and delivers messages.
 // The error is a [*BusyError] if another host has the directory. Cancelling ctx afterwards has no effect.
@@ -203,78 +186,73 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := newHost(ctx, o, app)
-	h.origins = origins
-	if err := h.open(ctx, o); err != nil {
+	o = o.withDefaults()
+	h := &Host{app: app, url: o.URL, log: o.Logger}
+	h.ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	h.accepting, h.stopAccepting = context.WithCancel(h.ctx)
+	if err := h.open(ctx, o, origins); err != nil {
 		h.release()
 		return nil, err
 	}
 	return h, nil
 }
 
-func newHost(ctx context.Context, o Options, app *config.App) *Host {
-	h := &Host{app: app, functions: map[string]config.Function{}, settings: o.Settings, url: o.URL, token: rand.Text(), log: o.Logger, onConsole: o.OnConsole, onInstance: o.OnInstance, putOffUnit: o.putOffUnit, maxMessageBytes: o.MaxMessageBytes}
-	for name, f := range app.Functions {
-		h.functions[strings.ToLower(name)] = f
+func (o Options) withDefaults() Options {
+	if o.Settings == nil {
+		o.Settings = func(string) string { return "" }
 	}
-	if h.settings == nil {
-		h.settings = func(string) string { return "" }
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if h.log == nil {
-		h.log = slog.New(slog.DiscardHandler)
+	if o.OnConsole == nil {
+		o.OnConsole = func(string, string) {}
 	}
-	if h.onConsole == nil {
-		h.onConsole = func(string, string) {}
+	if o.OnInstance == nil {
+		o.OnInstance = func(Instance) {}
 	}
-	if h.onInstance == nil {
-		h.onInstance = func(Instance) {}
+	if o.MaxDeliveryCount == 0 {
+		o.MaxDeliveryCount = defaultMaxDeliveryCount
 	}
-	h.timeout = app.Host.FunctionTimeout
-	if !app.Host.TimeoutSet {
-		h.timeout = defaultFunctionTimeout
-	}
-	h.ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	h.accepting, h.stopAccepting = context.WithCancel(h.ctx)
-	return h
+	return o
 }
 
-func (h *Host) open(ctx context.Context, o Options) error {
-	if err := h.openData(ctx, o.DataDir); err != nil {
+func (h *Host) open(ctx context.Context, o Options, origins []string) error {
+	if err := h.openData(ctx, o); err != nil {
 		return err
 	}
-	limits := h.app.Host
-	h.outputs = &output.Sender{Hub: h.hub, DataDir: h.dataDir, Settings: h.settings, Log: h.log, Closing: h.ctx}
-	h.transport = funchost.NewTransport(o.Handler, h.log, 2*limits.MaxConcurrentActivities+limits.MaxConcurrentOrchestrators+limits.MaxConcurrentCalls)
 	var err error
 	if h.sidecar, err = manage.StartSidecar(h.hub, h.app.Host.HubName, h.log); err != nil {
 		return fmt.Errorf("start the durable client's service: %w", err)
 	}
-	h.engine = newEngine(h)
-	if err := h.engine.Start(context.WithoutCancel(h.ctx)); err != nil {
+	outputs := &output.Sender{Hub: h.hub, DataDir: h.dataDir, Settings: o.Settings, Log: h.log, Closing: h.ctx}
+	h.invoker = invoke.New(invoke.Options{
+		Handler: o.Handler, Host: h.app.Host, URL: h.url, Sidecar: h.sidecar, Outputs: outputs, Log: h.log, OnConsole: o.OnConsole,
+		Stopping: h.accepting, Closing: h.ctx,
+	})
+	h.inbox = inbox.New(inbox.Options{
+		Hub: h.hub, Log: h.log, Parallel: h.app.Host.MaxConcurrentCalls, MaxDeliveries: o.MaxDeliveryCount, MaxBytes: o.MaxMessageBytes,
+		Deliver: h.deliverWaiting,
+	})
+	h.front = front.New(front.Options{App: h.app, Hub: h.hub, Inbox: h.inbox, Invoker: h.invoker, Log: h.log, Origins: origins})
+	h.engine = engine.New(h.app, h.hub, h.invoker, h.log)
+	if err := h.engine.Start(h.ctx); err != nil {
 		return fmt.Errorf("start the engine: %w", err)
 	}
-	maxDeliveries := o.MaxDeliveryCount
-	if maxDeliveries == 0 {
-		maxDeliveries = defaultMaxDeliveryCount
-	}
-	h.inbox = newInbox(h.hub, h.log, limits.MaxConcurrentCalls, maxDeliveries, h.Deliver)
 	if !o.HoldMessages {
-		h.delivery.Go(func() { h.inbox.run(h.ctx, h.accepting) })
-		h.delivery.Go(func() { h.inbox.watch(h.accepting) })
+		h.inbox.Start(h.ctx, h.accepting)
 		if err := h.startTriggers(); err != nil {
 			return err
 		}
 	}
-	h.delivery.Go(h.runEntities)
 	if o.Retention > 0 {
-		h.delivery.Go(func() { h.hub.PurgeEvery(h.accepting, o.Retention) })
+		h.triggers.Go(func() { h.hub.PurgeEvery(h.accepting, o.Retention) })
 	}
 	return nil
 }
 
 // openData takes the data directory.
-func (h *Host) openData(ctx context.Context, dir string) error {
-	dir, err := filepath.Abs(dir)
+func (h *Host) openData(ctx context.Context, o Options) error {
+	dir, err := filepath.Abs(o.DataDir)
 	if err != nil {
 		return err
 	}
@@ -290,7 +268,7 @@ func (h *Host) openData(ctx context.Context, dir string) error {
 		return &BusyError{DataDir: dir}
 	}
 	h.lock = lock
-	h.hub, err = taskhub.Open(ctx, taskhub.Options{DataDir: dir, Log: h.log, OnInstance: h.onInstance, PutOffUnit: h.putOffUnit})
+	h.hub, err = taskhub.Open(ctx, taskhub.Options{DataDir: dir, Log: h.log, OnInstance: o.OnInstance, PutOffUnit: o.putOffUnit})
 	return err
 }
 
@@ -307,11 +285,11 @@ func (h *Host) Stop(ctx context.Context) {
 		go func() {
 			defer close(drained)
 			h.hub.Retire()
-			if err := h.engine.Shutdown(context.WithoutCancel(ctx)); err != nil {
+			if err := h.engine.Shutdown(ctx); err != nil {
 				h.log.Error("the engine did not stop", "error", err)
 			}
-			h.delivery.Wait()
-			h.inbox.running.Wait()
+			h.triggers.Wait()
+			h.inbox.Wait()
 		}()
 		select {
 		case <-drained:
@@ -339,8 +317,8 @@ func (h *Host) release() error {
 	if h.sidecar != nil {
 		h.sidecar.Close()
 	}
-	if h.transport != nil {
-		h.transport.Close()
+	if h.invoker != nil {
+		h.invoker.Close()
 	}
 	if h.hub != nil {
 		err = h.hub.Close()
@@ -350,6 +328,16 @@ func (h *Host) release() error {
 	}
 	return err
 }
+
+// Handler is all that the host serves on one port: the admin endpoint at /admin/functions/{name}, the HTTP functions at /api or
+// host.json's routePrefix, a page with the instances at /, and the Durable HTTP API at /runtime/webhooks/durabletask, with the
+// real host's routes and answers and without its keys. It answers 403 to anything but a loopback name in Host, to other web
+// sites than those that Host.CORS of local.settings.json names, and to a browser that writes to the Durable HTTP API without the
+// token of this host's own page.
+//
+// POST /admin/functions/{name} with {"input":"<message text>"} puts a message into the inbox of a function, as [Host.Enqueue] does,
+// and answers as the real host does: 202 once the message is on disk. A "messageId" beside the input is the message's id.
+func (h *Host) Handler() http.Handler { return h.front }
 
 // Instance returns the instance of that id. The error is [api.ErrInstanceNotFound] if there is none.
 func (h *Host) Instance(ctx context.Context, id string) (Instance, error) {
@@ -377,8 +365,8 @@ func (h *Host) Mails(ctx context.Context, rootID string) ([]Mail, error) {
 
 // Functions lists the functions by name.
 func (h *Host) Functions() []FunctionInfo {
-	list := make([]FunctionInfo, 0, len(h.functions))
-	for _, f := range h.functions {
+	list := make([]FunctionInfo, 0, len(h.app.Functions))
+	for _, f := range h.app.Functions {
 		list = append(list, FunctionInfo{Name: f.Name, Trigger: f.Trigger().Type, TakesMessages: funchost.IsMessageTrigger(f.Trigger()), Hint: h.hint(f)})
 	}
 	slices.SortFunc(list, func(a, b FunctionInfo) int { return strings.Compare(a.Name, b.Name) })

@@ -706,3 +706,13 @@ func TestFunctions(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// TestBadCORS: what is no origin is refused at start, with one line.
+func TestBadCORS(t *testing.T) {
+	t.Parallel()
+	root := writeRoot(t, testHost)
+	testkit.WriteFile(t, filepath.Join(root, "local.settings.json"), `{"Host":{"CORS":"localhost"}}`)
+	if _, err := Open(t.Context(), Options{Root: root, DataDir: t.TempDir(), Handler: http.NotFoundHandler()}); err == nil {
+		t.Error("it was taken")
+	}
+}

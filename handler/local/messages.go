@@ -2,7 +2,12 @@ package local
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net/http"
 
+	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
@@ -31,4 +36,53 @@ func WaitingMessages(ctx context.Context, dataDir string) ([]WaitingMessage, err
 // directory delivers them within seconds, else the next one does.
 func Resubmit(ctx context.Context, dataDir string, sequenceNumbers ...int64) error {
 	return taskhub.Resubmit(ctx, dataDir, sequenceNumbers...)
+}
+
+// Enqueue stores a message for a trigger function: it is on disk when Enqueue returns. It is delivered in the
+// background, by this host or by a later one on the same data directory, until the function takes it; after
+// MaxDeliveryCount deliveries it is a dead letter: see [DeadLetters]. The error is a [*MessageSizeError] if the message is too
+// large.
+func (h *Host) Enqueue(ctx context.Context, function string, m Message) error {
+	f, ok := h.deliverable(function)
+	if !ok {
+		return fmt.Errorf("there is no function %s with a message trigger", function)
+	}
+	return h.inbox.Post(ctx, f.Name, m)
+}
+
+// Delivery is what a delivered message did.
+type Delivery struct {
+	Instances []string // the ids of the orchestrations that the function started, or found when it wanted to start them
+}
+
+// Deliver delivers a message to a trigger function once and waits for the answer. The error is an [*InvocationError] if
+// the invocation failed; it may have started instances all the same.
+func (h *Host) Deliver(ctx context.Context, function string, m Message) (Delivery, error) {
+	f, ok := h.deliverable(function)
+	if !ok {
+		return Delivery{}, &InvocationError{Function: function, Status: http.StatusNotFound, Reason: "there is no such function with a message trigger"}
+	}
+	m = m.WithDefaults()
+	_, started, err := h.invoker.Run(ctx, f, func(try funchost.Try, client funchost.Client) []byte {
+		return funchost.MessageRequest(f, try, funchost.Message(m), client)
+	})
+	if e := (*funchost.Exception)(nil); errors.As(err, &e) {
+		err = &InvocationError{Function: f.Name, Status: e.Status, Reason: e.OwnWords()}
+	}
+	return Delivery{Instances: started}, err
+}
+
+// deliverWaiting delivers a message of the inbox.
+func (h *Host) deliverWaiting(ctx context.Context, function string, m Message) error {
+	_, err := h.Deliver(ctx, function, m)
+	if refusal := (*InvocationError)(nil); errors.As(err, &refusal) {
+		return errors.New(refusal.Reason)
+	}
+	return err
+}
+
+// deliverable finds a function that a message can be delivered to: one with any trigger but the durable ones.
+func (h *Host) deliverable(name string) (config.Function, bool) {
+	f, ok := h.app.Function(name)
+	return f, ok && !funchost.IsDurableTrigger(f.Trigger())
 }

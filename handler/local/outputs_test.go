@@ -86,10 +86,10 @@ func TestMailsOfOneID(t *testing.T) {
 func TestMailAfterCrash(t *testing.T) {
 	t.Parallel()
 	h := open(t, mailingApp(t))
-	from := output.Source{Function: h.functions["orch"], Instance: "crashed", Execution: "e", Turn: 2}
+	from := output.Source{Function: h.app.Functions["Orch"], Instance: "crashed", Execution: "e", Turn: 2}
 	answer := &funchost.Answer{Outputs: map[string]json.RawMessage{"mail": json.RawMessage(goodMail)}}
 	for range 2 {
-		if err := h.sendOutputs(t.Context(), from, answer); err != nil {
+		if err := h.invoker.SendOutputs(t.Context(), from, answer); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,9 +140,9 @@ func TestSendGrid(t *testing.T) {
 	}
 
 	// A turn that is run again after its mail was sent sends no second one.
-	from := output.Source{Function: h.functions["orch"], Instance: "crashed", Execution: "e", Turn: 2}
+	from := output.Source{Function: h.app.Functions["Orch"], Instance: "crashed", Execution: "e", Turn: 2}
 	for range 2 {
-		if err := h.sendOutputs(t.Context(), from, &funchost.Answer{Outputs: map[string]json.RawMessage{"mail": json.RawMessage(goodMail)}}); err != nil {
+		if err := h.invoker.SendOutputs(t.Context(), from, &funchost.Answer{Outputs: map[string]json.RawMessage{"mail": json.RawMessage(goodMail)}}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -275,16 +275,6 @@ func TestFailedOutputOfChild(t *testing.T) {
 	}
 	if mails, err := h.Mails(t.Context(), "parent"); err != nil || len(mails) != 1 || filepath.Base(mails[0].Path) != "good-child.json" {
 		t.Errorf("the root's mails: %+v, %v", mails, err)
-	}
-}
-
-// TestNamedResults: a result's property with an output's name takes the output's place.
-func TestNamedResults(t *testing.T) {
-	t.Parallel()
-	h := open(t, newTestApp(t))
-	a, err := h.accept(h.functions["orch"], &funchost.Reply{Status: 200, ContentType: "application/json", Body: []byte(`{"outputs":{"mail":1},"ReturnValue":{"mail":2,"Other":3}}`)})
-	if err != nil || string(a.Outputs["mail"]) != "2" || a.Outputs["other"] != nil {
-		t.Errorf("outputs %s, %v", a.Outputs, err)
 	}
 }
 

@@ -42,6 +42,19 @@ type App struct {
 	Routes    *route.Table        // of the functions with an httpTrigger
 }
 
+// Function finds a function by its name, in any case.
+func (a *App) Function(name string) (Function, bool) {
+	if f, ok := a.Functions[name]; ok {
+		return f, true
+	}
+	for _, f := range a.Functions {
+		if strings.EqualFold(f.Name, name) {
+			return f, true
+		}
+	}
+	return Function{}, false
+}
+
 // maxFileSize bounds each file that is read; a real one has a few hundred bytes.
 const maxFileSize = 1 << 20
 

@@ -3,7 +3,7 @@
 //
 //	token := rand.Text()
 //	mux.Handle("/", dashboard.Page(token, "local host"))
-//	mux.Handle(httpapi.Path+"/", dashboard.LoopbackOnly(dashboard.OwnPages(token, api)))
+//	mux.Handle(httpapi.Path+"/", loopback.Only(dashboard.OwnPages(token, api)))
 package dashboard
 
 import (
@@ -12,7 +12,6 @@ import (
 	"embed"
 	"html/template"
 	"net/http"
-	"net/url"
 
 	"example.com/durablefunctions/handler/internal/loopback"
 )
@@ -39,7 +38,7 @@ func Page(token, app string) http.Handler {
 	})
 	mux.Handle("GET /page.css", http.FileServerFS(files))
 	mux.Handle("GET /page.js", http.FileServerFS(files))
-	return LoopbackOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return loopback.Only(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for name, value := range map[string]string{
 			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
 			"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-store",
@@ -54,7 +53,7 @@ func Page(token, app string) http.Handler {
 const TokenHeader = "X-Dashboard-Token"
 
 // OwnPages lets other programs of this machine in, and a browser to read; writing is for the page with the token only, since any page on
-// this machine has a loopback origin. Which sites come here at all is up to [LoopbackOnly].
+// this machine has a loopback origin. Which sites come here at all is up to [loopback.Only].
 func OwnPages(token string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		browser := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
@@ -65,23 +64,4 @@ func OwnPages(token string, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// LoopbackOnly keeps web sites away, which can make a browser on this machine call: by name (DNS rebinding) or from
-// their own pages.
-func LoopbackOnly(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		origin := r.Header.Get("Origin")
-		site := r.Header.Get("Sec-Fetch-Site")
-		if !loopback.Is(r.Host) || origin != "" && !isLoopbackOrigin(origin) || site == "cross-site" {
-			w.WriteHeader(http.StatusForbidden)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func isLoopbackOrigin(origin string) bool {
-	u, err := url.Parse(origin)
-	return err == nil && loopback.Is(u.Host)
 }

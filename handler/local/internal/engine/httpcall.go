@@ -1,4 +1,4 @@
-package local
+package engine
 
 import (
 	"cmp"
@@ -29,13 +29,13 @@ var httpClient = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEn
 
 // runHTTPActivity runs the activity that the host itself runs: it makes an HTTP call for an orchestrator. A call that
 // could not be made is a failure without details, as the real host reports it; the reason is in the log.
-func (e engine) runHTTPActivity(ctx context.Context, id api.InstanceID, scheduled *backend.HistoryEvent) (*backend.HistoryEvent, error) {
+func (e *Engine) runHTTPActivity(ctx context.Context, id api.InstanceID, scheduled *backend.HistoryEvent) (*backend.HistoryEvent, error) {
 	result, err := e.callHTTP(ctx, scheduled.GetTaskScheduled().GetInput().GetValue())
 	switch {
 	case err == nil:
 		return taskhub.TaskCompleted(scheduled.GetEventId(), result), nil
-	case e.ctx.Err() != nil:
-		return nil, e.ctx.Err()
+	case e.invoker.Closing.Err() != nil:
+		return nil, e.invoker.Closing.Err()
 	}
 	if u := (*url.Error)(nil); errors.As(err, &u) {
 		err = u.Err // without the address, which may hold a key
@@ -44,7 +44,7 @@ func (e engine) runHTTPActivity(ctx context.Context, id api.InstanceID, schedule
 	return taskhub.TaskFailed(scheduled.GetEventId(), nil), nil
 }
 
-func (e engine) callHTTP(ctx context.Context, input string) ([]byte, error) {
+func (e *Engine) callHTTP(ctx context.Context, input string) ([]byte, error) {
 	var calls []durable.HTTPRequest
 	if err := json.Unmarshal([]byte(input), &calls); err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (e engine) callHTTP(ctx context.Context, input string) ([]byte, error) {
 	if call.Identity != "" {
 		return nil, errors.New("there is no managed identity on this machine: call without Identity, or run the app in Azure")
 	}
-	ctx, stop := e.invocationContext(ctx)
+	ctx, stop := e.invoker.Limit(ctx)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(call.Timeout, httpTimeout))
 	defer cancel()

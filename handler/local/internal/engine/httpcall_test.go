@@ -1,4 +1,4 @@
-package local
+package engine
 
 import (
 	"encoding/json"
@@ -56,7 +56,7 @@ func TestHTTPActivity(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log strings.Builder
-			e := engine{&Host{ctx: t.Context(), timeout: time.Minute, log: slog.New(slog.NewTextHandler(&log, nil))}}
+			e := &Engine{invoker: newInvoker(t), log: slog.New(slog.NewTextHandler(&log, nil))}
 			scheduled := historyevent.New("taskScheduled", time.Now())
 			scheduled.EventId = 7
 			scheduled.GetTaskScheduled().Name = wire.HTTPActivity

@@ -1,4 +1,4 @@
-package local
+package engine
 
 import (
 	"context"
@@ -14,24 +14,24 @@ import (
 
 // runEntities gives the handler the operations of entities until the host stops: of each entity one batch at a time, and of
 // all as many as activities. It returns when the running ones have ended.
-func (h *Host) runEntities() {
+func (e *Engine) runEntities() {
 	var running sync.WaitGroup
 	defer running.Wait()
-	room := make(chan struct{}, h.app.Host.MaxConcurrentActivities)
+	room := make(chan struct{}, e.app.Host.MaxConcurrentActivities)
 	tries := entityTries{times: map[string]int{}}
 	for {
 		select {
 		case room <- struct{}{}:
-		case <-h.accepting.Done():
+		case <-e.invoker.Stopping.Done():
 			return
 		}
-		w, err := h.hub.NextEntity(h.accepting)
+		w, err := e.hub.NextEntity(e.invoker.Stopping)
 		if err != nil {
 			return
 		}
 		running.Go(func() {
 			defer func() { <-room }()
-			h.runEntity(w, &tries)
+			e.runEntity(w, &tries)
 		})
 	}
 }
@@ -57,21 +57,21 @@ func (t *entityTries) done(id string) {
 
 // runEntity runs a batch. Whatever goes wrong with the invocation, its operations are done for, as on the real host: those
 // who called them are told. A batch that is refused, or that the end of the host interrupts, comes again.
-func (h *Host) runEntity(w *taskhub.EntityWork, tries *entityTries) {
+func (e *Engine) runEntity(w *taskhub.EntityWork, tries *entityTries) {
 	id, _ := entity.ParseID(w.Batch.ID)
-	log := h.log.With("entity", w.Batch.ID)
-	ctx := context.WithoutCancel(h.ctx)
-	f, ok := h.function(id.Name, config.EntityTrigger)
+	log := e.log.With("entity", w.Batch.ID)
+	ctx := context.WithoutCancel(e.invoker.Closing)
+	f, ok := e.function(id.Name, config.EntityTrigger)
 	if !ok {
 		log.Error("operations for an entity whose function does not exist are lost", "operations", len(w.Batch.Operations))
-		h.logEntity(w, h.hub.RefuseEntity(ctx, w, funchost.NoEntity(id.Name, h.functions)))
+		e.logEntity(w, e.hub.RefuseEntity(ctx, w, funchost.NoEntity(id.Name, e.app.Functions)))
 		return
 	}
 	var result *entity.Result
-	err := h.tryUntilDone(f, func(try funchost.Try) error {
-		a, err := h.invoke(h.ctx, f, try, funchost.EntityRequest(f, try, &w.Batch))
+	err := e.invoker.Retry(f, func(try funchost.Try) error {
+		a, err := e.invoker.Post(e.invoker.Closing, f, try, funchost.EntityRequest(f, try, &w.Batch))
 		if err == nil {
-			err = h.sendOutputs(h.ctx, output.Source{Function: f, Instance: w.Batch.ID}, a)
+			err = e.invoker.SendOutputs(e.invoker.Closing, output.Source{Function: f, Instance: w.Batch.ID}, a)
 		}
 		if err == nil {
 			result, err = a.Entity(f)
@@ -82,25 +82,25 @@ func (h *Host) runEntity(w *taskhub.EntityWork, tries *entityTries) {
 	switch {
 	case errors.As(err, &failure) && !failure.IsTimeout():
 		log.Error("operations failed in the host: signals among them are lost", "reason", failure.Error())
-		h.logEntity(w, h.hub.RefuseEntity(ctx, w, funchost.EntityFailure(id.Name, failure)))
+		e.logEntity(w, e.hub.RefuseEntity(ctx, w, funchost.EntityFailure(id.Name, failure)))
 	case err != nil:
-		h.hub.AbandonEntity(w, tries.again(w.Batch.ID))
+		e.hub.AbandonEntity(w, tries.again(w.Batch.ID))
 		return
 	case result.Refused:
-		h.hub.AbandonEntity(w, tries.again(w.Batch.ID))
+		e.hub.AbandonEntity(w, tries.again(w.Batch.ID))
 		return
 	case result.Failure == nil && len(result.Outcomes) == 0:
 		log.Error("the answer to a batch has no result: the real host asks again at once, without end")
-		h.hub.AbandonEntity(w, tries.again(w.Batch.ID))
+		e.hub.AbandonEntity(w, tries.again(w.Batch.ID))
 		return
 	default:
-		h.logEntity(w, h.hub.CompleteEntity(ctx, w, result))
+		e.logEntity(w, e.hub.CompleteEntity(ctx, w, result))
 	}
 	tries.done(w.Batch.ID)
 }
 
-func (h *Host) logEntity(w *taskhub.EntityWork, err error) {
+func (e *Engine) logEntity(w *taskhub.EntityWork, err error) {
 	if err != nil {
-		h.log.Error("an entity's operations are run again", "entity", w.Batch.ID, "error", err)
+		e.log.Error("an entity's operations are run again", "entity", w.Batch.ID, "error", err)
 	}
 }

@@ -1,10 +1,20 @@
-package local
+// Package engine gives an app's durable functions to durabletask-go's engine: each turn, each activity and each batch of an
+// entity's operations is an invocation of the handler. One activity the host runs itself: the HTTP call of an orchestrator.
+//
+//	e := engine.New(app, hub, invoker, log)
+//	if err := e.Start(ctx); err != nil {
+//		return err
+//	}
+//	…
+//	err := e.Shutdown(ctx) // once the invoker's Stopping has ended
+package engine
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
-	"strings"
+	"sync"
 
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
@@ -13,26 +23,50 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/wire"
 	"example.com/durablefunctions/handler/local/internal/funchost"
+	"example.com/durablefunctions/handler/local/internal/invoke"
 	"example.com/durablefunctions/handler/local/internal/output"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// engine gives durabletask-go's workers to the handler: each turn and each activity is an invocation.
-type engine struct {
-	*Host
+// Engine runs what the task hub holds.
+type Engine struct {
+	app      *config.App
+	hub      *taskhub.TaskHub
+	invoker  *invoke.Invoker
+	log      *slog.Logger
+	worker   backend.TaskHubWorker
+	entities sync.WaitGroup
 }
 
-func newEngine(h *Host) backend.TaskHubWorker {
-	log := taskhub.NewLogger(h.log)
-	limits := h.app.Host
-	turns := backend.NewOrchestrationWorker(h.hub, engine{h}, log, backend.WithMaxParallelism(int32(limits.MaxConcurrentOrchestrators)))
-	activities := backend.NewActivityTaskWorker(h.hub, engine{h}, log, backend.WithMaxParallelism(int32(limits.MaxConcurrentActivities)))
-	return backend.NewTaskHubWorker(h.hub, turns, activities, log)
+// New returns an engine that runs as much at a time as host.json allows.
+func New(app *config.App, hub *taskhub.TaskHub, invoker *invoke.Invoker, log *slog.Logger) *Engine {
+	e := &Engine{app: app, hub: hub, invoker: invoker, log: log}
+	logger := taskhub.NewLogger(log)
+	turns := backend.NewOrchestrationWorker(hub, e, logger, backend.WithMaxParallelism(int32(app.Host.MaxConcurrentOrchestrators)))
+	activities := backend.NewActivityTaskWorker(hub, e, logger, backend.WithMaxParallelism(int32(app.Host.MaxConcurrentActivities)))
+	e.worker = backend.NewTaskHubWorker(hub, turns, activities, logger)
+	return e
+}
+
+// Start begins to run. Cancelling ctx afterwards has no effect.
+func (e *Engine) Start(ctx context.Context) error {
+	if err := e.worker.Start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	e.entities.Go(e.runEntities)
+	return nil
+}
+
+// Shutdown waits for what is running. It returns when that has ended, whatever becomes of ctx.
+func (e *Engine) Shutdown(ctx context.Context) error {
+	err := e.worker.Shutdown(context.WithoutCancel(ctx))
+	e.entities.Wait()
+	return err
 }
 
 // ExecuteOrchestrator runs a turn. It returns an error only if the turn is to be run again: at functionTimeout, when the
 // handler puts it off, and when the host closes. Anything else that goes wrong fails the orchestration for good, as on the real host.
-func (e engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
+func (e *Engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
 	start := historyevent.Start(added, past)
 	results, err := e.turn(context.WithoutCancel(ctx), id, start, past, added)
 	if failure := (*funchost.Exception)(nil); errors.As(err, &failure) && !failure.IsTimeout() {
@@ -43,13 +77,13 @@ func (e engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, past
 	return results, err
 }
 
-func (e engine) turn(ctx context.Context, id api.InstanceID, start *backend.HistoryEvent, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
+func (e *Engine) turn(ctx context.Context, id api.InstanceID, start *backend.HistoryEvent, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
 	f, ok := e.function(start.GetExecutionStarted().GetName(), config.OrchestrationTrigger)
 	if !ok {
-		return nil, funchost.NoOrchestrator(start.GetExecutionStarted().GetName(), e.functions)
+		return nil, funchost.NoOrchestrator(start.GetExecutionStarted().GetName(), e.app.Functions)
 	}
 	var results *funchost.TurnResults
-	err := e.tryUntilDone(f, func(try funchost.Try) (err error) {
+	err := e.invoker.Retry(f, func(try funchost.Try) (err error) {
 		results, err = e.tryTurn(ctx, f, try, id, past, added)
 		return err
 	})
@@ -62,12 +96,12 @@ func (e engine) turn(ctx context.Context, id api.InstanceID, start *backend.Hist
 }
 
 // tryTurn returns results beside the error if they say that the orchestration has failed.
-func (e engine) tryTurn(ctx context.Context, f config.Function, try funchost.Try, id api.InstanceID, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
+func (e *Engine) tryTurn(ctx context.Context, f config.Function, try funchost.Try, id api.InstanceID, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
 	body, err := funchost.TurnRequest(f, try, string(id), past, added)
 	if err != nil {
 		return nil, &funchost.Exception{Message: err.Error()}
 	}
-	a, err := e.invoke(ctx, f, try, body)
+	a, err := e.invoker.Post(ctx, f, try, body)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +114,7 @@ func (e engine) tryTurn(ctx context.Context, f config.Function, try funchost.Try
 	if !putOff { // what a refused turn sends is sent by the next as well
 		from.Execution, from.Turn = historyevent.Execution(historyevent.Start(added, past)), len(past)
 	}
-	if err := e.sendOutputs(ctx, from, a); err != nil {
+	if err := e.invoker.SendOutputs(ctx, from, a); err != nil {
 		return nil, err
 	}
 	if putOff {
@@ -96,7 +130,7 @@ func (e engine) tryTurn(ctx context.Context, f config.Function, try funchost.Try
 // errPutOff says that the handler has refused a turn, which it is asked for again.
 var errPutOff = errors.New("the handler put the turn off")
 
-func (e engine) putOff(id api.InstanceID, past, added []*backend.HistoryEvent) {
+func (e *Engine) putOff(id api.InstanceID, past, added []*backend.HistoryEvent) {
 	log := e.log.With("instance", id)
 	if historyevent.Start(added) != nil && historyevent.Start(past) == nil {
 		log.Warn("the handler put off a first turn: until it comes again, the host loses every event that is raised for the instance")
@@ -107,13 +141,13 @@ func (e engine) putOff(id api.InstanceID, past, added []*backend.HistoryEvent) {
 }
 
 // function finds a function by name and trigger, in any case.
-func (h *Host) function(name, trigger string) (config.Function, bool) {
-	f, ok := h.functions[strings.ToLower(name)]
+func (e *Engine) function(name, trigger string) (config.Function, bool) {
+	f, ok := e.app.Function(name)
 	return f, ok && f.Trigger().Is(trigger)
 }
 
 // takeGeneration takes a continue-as-new out of a turn's actions and leaves it to the task hub.
-func (e engine) takeGeneration(id api.InstanceID, results *funchost.TurnResults) {
+func (e *Engine) takeGeneration(id api.InstanceID, results *funchost.TurnResults) {
 	for i, action := range results.Response.Actions {
 		if c := action.GetCompleteOrchestration(); c.GetOrchestrationStatus() == api.RUNTIME_STATUS_CONTINUED_AS_NEW {
 			e.hub.ContinueAsNew(id, taskhub.Generation{Input: c.GetResult(), Carryover: c.GetCarryoverEvents()})
@@ -124,7 +158,7 @@ func (e engine) takeGeneration(id api.InstanceID, results *funchost.TurnResults)
 }
 
 // ExecuteActivity runs an activity. It returns an error only when the host closes; a failure is a result.
-func (e engine) ExecuteActivity(ctx context.Context, id api.InstanceID, scheduled *backend.HistoryEvent) (*backend.HistoryEvent, error) {
+func (e *Engine) ExecuteActivity(ctx context.Context, id api.InstanceID, scheduled *backend.HistoryEvent) (*backend.HistoryEvent, error) {
 	task := scheduled.GetTaskScheduled()
 	if task.GetName() == wire.HTTPActivity {
 		return e.runHTTPActivity(context.WithoutCancel(ctx), id, scheduled)
@@ -143,25 +177,25 @@ func (e engine) ExecuteActivity(ctx context.Context, id api.InstanceID, schedule
 	return taskhub.TaskCompleted(scheduled.GetEventId(), result), nil
 }
 
-func (e engine) activity(ctx context.Context, f config.Function, id api.InstanceID, input string) ([]byte, error) {
+func (e *Engine) activity(ctx context.Context, f config.Function, id api.InstanceID, input string) ([]byte, error) {
 	var result []byte
-	err := e.tryUntilDone(f, func(try funchost.Try) (err error) {
+	err := e.invoker.Retry(f, func(try funchost.Try) (err error) {
 		result, err = e.tryActivity(ctx, f, try, id, input)
 		return err
 	})
 	return result, err
 }
 
-func (e engine) tryActivity(ctx context.Context, f config.Function, try funchost.Try, id api.InstanceID, input string) ([]byte, error) {
+func (e *Engine) tryActivity(ctx context.Context, f config.Function, try funchost.Try, id api.InstanceID, input string) ([]byte, error) {
 	body, err := funchost.ActivityRequest(f, try, string(id), input)
 	if err != nil {
 		return nil, err
 	}
-	a, err := e.invoke(ctx, f, try, body)
+	a, err := e.invoker.Post(ctx, f, try, body)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.sendOutputs(ctx, output.Source{Function: f, Instance: string(id)}, a); err != nil {
+	if err := e.invoker.SendOutputs(ctx, output.Source{Function: f, Instance: string(id)}, a); err != nil {
 		return nil, err
 	}
 	return a.Result(f)

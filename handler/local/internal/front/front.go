@@ -1,0 +1,89 @@
+// Package front is what the local host serves on its one port: the admin endpoint, the HTTP functions, the page with the instances, and
+// the Durable HTTP API. All of it is for this machine: package loopback keeps other web sites away, but for those that
+// Host.CORS of local.settings.json names.
+//
+//	handler := front.New(front.Options{App: app, Hub: hub, Inbox: inbox, Invoker: invoker, Origins: origins, Log: log})
+package front
+
+import (
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/cors"
+
+	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/internal/dashboard"
+	"example.com/durablefunctions/handler/internal/httpapi"
+	"example.com/durablefunctions/handler/internal/loopback"
+	"example.com/durablefunctions/handler/local/internal/inbox"
+	"example.com/durablefunctions/handler/local/internal/invoke"
+	"example.com/durablefunctions/handler/local/internal/manage"
+	"example.com/durablefunctions/handler/local/internal/taskhub"
+)
+
+// Options say what is served. All but Origins are needed.
+type Options struct {
+	App     *config.App
+	Hub     *taskhub.TaskHub
+	Inbox   *inbox.Inbox
+	Invoker *invoke.Invoker
+	Log     *slog.Logger
+	Origins []string // of the web pages that may call, in lower case; "*" is any
+}
+
+// front serves.
+type front struct {
+	Options
+}
+
+// New returns the handler of the port:
+//
+//   - /admin/functions/{name} puts a message into a function's inbox, see admin;
+//   - /api, or host.json's routePrefix, has the HTTP functions at the real host's paths;
+//   - / is the page;
+//   - /runtime/webhooks/durabletask is the Durable HTTP API.
+//
+// Like func start it asks for no key. It answers 403 to anything but a loopback name in Host, to other web sites than those of
+// Origins, and to a browser that writes to the Durable HTTP API without the token of this handler's own page. The pages of Origins may
+// call the HTTP functions and read the API, and post no messages.
+func New(o Options) http.Handler {
+	f := &front{Options: o}
+	token := rand.Text()
+	mux := http.NewServeMux()
+	page := dashboard.Page(token, "local host")
+	for _, path := range []string{"GET /{$}", "GET /page.css", "GET /page.js"} {
+		mux.Handle(path, page)
+	}
+	admin := chi.NewRouter()
+	admin.Post("/admin/functions/{name}", f.admin)
+	mux.Handle("/admin/", loopback.Only(admin))
+	mux.Handle(httpapi.Path+"/", f.forPages(dashboard.OwnPages(token, manage.NewHTTP(o.Hub, o.App.Host.HubName, o.Log))))
+	mux.Handle("/", f.forPages(http.HandlerFunc(f.functions)))
+	return mux
+}
+
+// forPages lets the web pages of Origins call, and keeps all others away. Like func start it allows them every method and header.
+func (f *front) forPages(next http.Handler) http.Handler {
+	named := cors.Handler(cors.Options{
+		AllowOriginFunc: func(*http.Request, string) bool { return true },
+		AllowedMethods:  []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
+		AllowedHeaders:  []string{"*"},
+		ExposedHeaders:  []string{"Location", "Retry-After"},
+	})(next)
+	return loopback.Only(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.isNamed(r.Header.Get("Origin")) {
+			named.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}), f.isNamed)
+}
+
+// isNamed says whether Origins has the origin of a page.
+func (f *front) isNamed(origin string) bool {
+	return origin != "" && (slices.Contains(f.Origins, "*") || slices.Contains(f.Origins, strings.ToLower(origin)))
+}
