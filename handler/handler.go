@@ -142,6 +142,7 @@ type Options struct {
 	Getenv         func(string) string // app settings; default os.Getenv
 	Environ        []string            // for AzureFunctionsJobHost__ settings; default os.Environ()
 	Stdout, Stderr io.Writer           // default os.Stdout and os.Stderr
+	Errors         slog.Handler        // takes what functions log as errors; default text on Stderr
 }
 
 func (o Options) withDefaults() Options {
@@ -157,6 +158,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Stderr == nil {
 		o.Stderr = os.Stderr
+	}
+	if o.Errors == nil {
+		o.Errors = slog.NewTextHandler(o.Stderr, nil)
 	}
 	return o
 }
@@ -184,7 +188,7 @@ func (a *App) Handler(o Options) (http.Handler, error) {
 		functions: functions,
 		settings:  settings,
 		stdout:    o.Stdout,
-		errors:    slog.NewTextHandler(o.Stderr, nil),
+		errors:    o.Errors,
 		room:      newRoom(settings.memory),
 		stopping:  &a.stopping,
 		versions: durable.Versions{

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -282,8 +283,11 @@ func TestStart(t *testing.T) {
 			t.Errorf("POST %s %q: %d, want %d", c.function, c.body, got, c.want)
 		}
 	}
-	s.waitFor(t, "started")
 	s.waitFor(t, "completed: 120 records, 120 succeeded, 0 failed, mail none")
+	ended := regexp.MustCompile(`(?m)^MyOrchestration [0-9a-f]{32} [0-9.]+m?s completed: 120 records, 120 succeeded`)
+	if n := len(ended.FindAllString(s.out.String(), -1)); n != 1 {
+		t.Errorf("%d lines, want one for the orchestration: %s", n, s.out.String())
+	}
 }
 
 const clientFunction = "MyClientFunction"

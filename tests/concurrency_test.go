@@ -135,8 +135,8 @@ func TestSameMessageTwentyTimes(t *testing.T) {
 	if n := query(t, filepath.Join(s.data, "taskhub.db"), "SELECT COUNT(*) FROM instances WHERE parent = ''"); n != 1 {
 		t.Errorf("%d orchestrations", n)
 	}
-	if n := strings.Count(s.out.String(), " started\n"); n != 1 {
-		t.Errorf("%d orchestrations started: %s", n, s.out.String())
+	if n := strings.Count(s.out.String(), " completed: "); n != 1 {
+		t.Errorf("%d orchestrations ended: %s", n, s.out.String())
 	}
 	if once := query(t, filepath.Join(s.data, "crm.db"), "SELECT COUNT(*) FROM processings"); once != 120 {
 		t.Errorf("%d processings of 120 records", once)

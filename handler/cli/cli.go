@@ -32,6 +32,7 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+	"github.com/mattn/go-colorable"
 
 	"example.com/durablefunctions/handler"
 	"example.com/durablefunctions/handler/internal/scaffold"
@@ -102,6 +103,7 @@ func Wanted(args []string, getenv func(string) string) bool {
 
 // Main runs the command that args name and returns the exit code.
 func Main(args []string, app App) int {
+	defer colorable.EnableColorsStdout(nil)() // on Windows
 	var c commands
 	_ = os.Unsetenv(handler.PortVariable) // there is no Functions host
 	name := cmp.Or(app.Name, "app")

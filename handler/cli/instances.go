@@ -13,8 +13,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/term"
-
 	"example.com/durablefunctions/handler/internal/httpapi"
 )
 
@@ -90,8 +88,7 @@ func watch(e *Environment, again bool, print func(io.Writer) (done bool, err err
 	if again {
 		e.catchSignals()
 	}
-	f, ok := e.Stdout.(*os.File)
-	terminal := ok && term.IsTerminal(int(f.Fd()))
+	terminal := isTerminal(e.Stdout)
 	for {
 		var text bytes.Buffer
 		done, err := print(&text)

@@ -4,13 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 
 	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/local"
@@ -48,7 +46,7 @@ const (
 
 func newProgress(w io.Writer) *progress {
 	d := &progress{w: w, interval: lineInterval, last: time.Now(), all: map[string]*part{}}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if isTerminal(w) {
 		d.terminal, d.interval = true, barInterval
 	}
 	return d

@@ -40,8 +40,8 @@ func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Ins
 	if err != nil {
 		return nil, err
 	}
-	functionErrs := &gate{w: errs}
-	h, err := app.Handler(handler.Options{Root: ".", Stdout: io.Discard, Stderr: functionErrs})
+	terminal, functionErrs := isTerminal(e.Stderr), &gate{w: errs}
+	h, err := app.Handler(handler.Options{Root: ".", Stdout: io.Discard, Errors: logHandler(functionErrs, terminal, slog.LevelError)})
 	if err != nil {
 		return nil, errors.Join(err, closer.Close())
 	}
@@ -57,7 +57,7 @@ func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Ins
 		Handler:    h,
 		Settings:   os.Getenv,
 		Environ:    os.Environ(),
-		Logger:     slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Logger:     slog.New(logHandler(errs, terminal, slog.LevelWarn)),
 		OnInstance: onInstance,
 		OnConsole:  onConsole,
 

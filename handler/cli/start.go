@@ -5,16 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
-
-	"github.com/microsoft/durabletask-go/api"
 
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/local"
@@ -47,7 +42,7 @@ func (c *startCommand) Run(e *Environment) error {
 	}
 	defer listener.Close()
 	e.url = "http://" + listener.Addr().String()
-	console := &console{w: e.Stdout, result: e.app.Result}
+	console := newConsole(e.Stdout, e.app.Result)
 	h, err := e.open(dir, e.Stderr, console.instance, console.line, false)
 	if address := runningAt(dir); address != "" && errors.As(err, new(*local.BusyError)) {
 		return isRunning(dir, address)
@@ -59,16 +54,9 @@ func (c *startCommand) Run(e *Environment) error {
 	if err := keepAddress(dir, listener.Addr().String()); err != nil {
 		return err
 	}
-	console.printf("Functions:\n")
-	for _, f := range h.Functions() {
-		hint := ""
-		if f.Hint != "" {
-			hint = ", " + f.Hint
-		}
-		console.printf("  %s: %s%s\n", f.Name, f.Trigger, hint)
-	}
-	console.printf("Messages go to http://%s/admin/functions/<function> as {\"input\":\"<message>\"}; what is kept is in %s\n", listener.Addr(), dir)
 	console.printf("Instances are at %s\n", e.url)
+	printFunctions(console, h.Functions())
+	console.printf("Messages go to %s/admin/functions/<function> as {\"input\":\"<message>\"}; what is kept is in %s\n", e.url, dir)
 	if c.Open {
 		openBrowser(e.Context, e.url)
 	}
@@ -81,6 +69,17 @@ func (c *startCommand) Run(e *Environment) error {
 		return exit{ExitFailed, err}
 	}
 	return nil
+}
+
+func printFunctions(c *console, functions []local.FunctionInfo) {
+	c.printf("Functions:\n")
+	for _, f := range functions {
+		hint := ""
+		if f.Hint != "" {
+			hint = ", " + f.Hint
+		}
+		c.printf("  %s: %s%s\n", f.Name, f.Trigger, hint)
+	}
 }
 
 func isRunning(data, address string) error {
@@ -128,46 +127,4 @@ func (s *Session) printLeft(c *console) error {
 	}
 	c.printf("Stopped: orchestrations left: %d, messages left: %d; the next start on %s goes on with them\n", len(running), waiting, s.dir)
 	return nil
-}
-
-// console prints lines, one at a time.
-type console struct {
-	mu      sync.Mutex
-	w       io.Writer
-	result  func(local.Instance) string // nil: none
-	running sync.Map                    // ids of the instances whose start was printed
-}
-
-func (c *console) printf(format string, args ...any) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	fmt.Fprintf(c.w, format, args...)
-}
-
-func (c *console) line(function, line string) { c.printf("%s: %s\n", function, OneLine(line)) }
-
-// instance prints a line when a root orchestration starts and when it ends.
-func (c *console) instance(i local.Instance) {
-	if i.Parent != "" {
-		return
-	}
-	if !i.IsFinished() {
-		if _, printed := c.running.LoadOrStore(i.ID, nil); !printed {
-			c.printf("%s %s started\n", i.Name, i.ID)
-		}
-		return
-	}
-	c.running.Delete(i.ID)
-	line := fmt.Sprintf("%s %s %s", i.Name, i.ID, strings.ToLower(local.StatusName(i.Status)))
-	what := local.Reason(i)
-	if i.Status == api.RUNTIME_STATUS_COMPLETED {
-		what = ""
-		if c.result != nil {
-			what = c.result(i)
-		}
-	}
-	if what != "" {
-		line += ": " + OneLine(what)
-	}
-	c.printf("%s\n", line)
 }
