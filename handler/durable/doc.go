@@ -33,9 +33,11 @@
 //
 // The tasks of this package and those of the SDK can be mixed, with one exception: wait for the events of one name
 // either with WaitForEvent or with the SDK's WaitForSingleEvent, not with both. A timer of the SDK of more than seven days
-// fails the orchestration (Timer makes several of a long one), and so does a call of this package from a goroutine that the
-// orchestrator has started. Calls of the SDK from several goroutines at once can end the process, as Go ends it at
-// concurrent writes to a map.
+// fails the orchestration; Timer makes several of a long one.
+//
+// A call of this package from a goroutine that the orchestrator has started ends that goroutine before it touches anything, and
+// fails the orchestration with a line that says so. A call on the SDK's own context (ctx.CallActivity …) cannot be checked:
+// it writes to a map, and when two goroutines do so at the same time Go ends the process, and with it every other invocation.
 //
 // A recursion without end fails nothing that Go could recover from: it ends the process at a stack of 64 MiB, with a trace
 // that names it.

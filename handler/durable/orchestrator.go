@@ -43,7 +43,7 @@ func Version(ctx *task.OrchestrationContext) string { return replay.Of(ctx).Vers
 // 16,384 bytes as UTF-16; a longer one is replaced by a note, with an error in the log. A value that cannot be JSON
 // panics.
 func SetCustomStatus(ctx *task.OrchestrationContext, v any) {
-	ctx.SetCustomStatus(statusText(v))
+	replay.Of(ctx).Context.SetCustomStatus(statusText(v))
 }
 
 func statusText(v any) string {

@@ -143,7 +143,7 @@ func (name OrchestratorName[In, Out]) Call(ctx *task.OrchestrationContext, in In
 // ContinueAsNew ends this run of the orchestrator and starts it anew with that input and an empty history; return right
 // after it. Events that nobody has waited for go along.
 func (name OrchestratorName[In, Out]) ContinueAsNew(ctx *task.OrchestrationContext, in In) {
-	ctx.ContinueAsNew(in, task.WithKeepUnprocessedEvents())
+	replay.Of(ctx).Context.ContinueAsNew(in, task.WithKeepUnprocessedEvents())
 }
 
 // called is what an orchestrator calls: an activity or a sub-orchestration, with its input.

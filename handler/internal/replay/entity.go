@@ -84,7 +84,7 @@ func (t *Turn) newAction() proto.Message {
 
 // schedule gives the action the next number and puts it to those that the SDK has scheduled.
 func (t *Turn) schedule(action proto.Message) {
-	id := t.nextID()
+	id := t.claimID()
 	m := action.ProtoReflect()
 	m.Set(m.Descriptor().Fields().ByName("id"), protoreflect.ValueOfInt32(id))
 	writable(t.pending).SetMapIndex(reflect.ValueOf(id), reflect.ValueOf(action))

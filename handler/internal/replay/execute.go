@@ -161,6 +161,13 @@ func isTurns() bool {
 	return on
 }
 
+// claimID is nextID for what schedules it right after. It lets no other goroutine come to the SDK, which writes to a map then:
+// Go ends a process in which two goroutines do so at the same time.
+func (t *Turn) claimID() int32 {
+	t.mustOwn()
+	return t.nextID()
+}
+
 // nextID is the number of what is scheduled next.
 func (t *Turn) nextID() int32 {
 	if t.Context == nil {

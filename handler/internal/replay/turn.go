@@ -92,7 +92,7 @@ const (
 
 // Activity schedules an activity. An empty input means none.
 func (t *Turn) Activity(name string, input []byte) *Op {
-	id := t.nextID()
+	id := t.claimID()
 	if t.scheduledEarlier(id) {
 		return t.add(id, activity, t.Context.CallActivity(name))
 	}
@@ -101,7 +101,7 @@ func (t *Turn) Activity(name string, input []byte) *Op {
 
 // SubOrchestration schedules a child. An empty id is filled in after the turn.
 func (t *Turn) SubOrchestration(name, instanceID string, input []byte) *Op {
-	id := t.nextID()
+	id := t.claimID()
 	if t.scheduledEarlier(id) {
 		return t.add(id, subOrchestration, t.Context.CallSubOrchestrator(name))
 	}
@@ -125,7 +125,7 @@ func (t *Turn) Repeats() bool { return t.scheduledEarlier(t.nextID()) }
 
 // Timer schedules a timer.
 func (t *Turn) Timer(d time.Duration) *Op {
-	id := t.nextID()
+	id := t.claimID()
 	return t.add(id, timer, t.Context.CreateTimer(d))
 }
 
@@ -157,6 +157,7 @@ func (t *Turn) scheduledIn(id int32) int {
 
 // Event waits for the next external event of that name (its case does not matter) that no older wait takes.
 func (t *Turn) Event(name string) *Op {
+	t.mustOwn()
 	key := strings.ToUpper(name)
 	op := &Op{kind: event}
 	if early := t.buffered[key]; len(early) > 0 {
