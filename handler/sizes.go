@@ -29,6 +29,9 @@ func (s *server) checkActions(results *backend.ExecutionResults) error {
 		what, value := "the result", a.GetCompleteOrchestration().GetResult().GetValue()
 		size := len(value)
 		switch {
+		case a.GetCompleteOrchestration().GetFailureDetails() != nil:
+			value = a.GetCompleteOrchestration().GetFailureDetails().ErrorMessage
+			what, size = "the error", len(value)
 		case a.GetScheduleTask() != nil:
 			value = a.GetScheduleTask().GetInput().GetValue()
 			what, size = fmt.Sprintf("the input of activity %q", a.GetScheduleTask().Name), requestSize(value)/2

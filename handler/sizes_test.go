@@ -2,6 +2,7 @@ package handler_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -56,6 +57,7 @@ func TestOrchestratorSendsTooMuch(t *testing.T) {
 	}{
 		"result":                  {func(*task.OrchestrationContext) (any, error) { return text, nil }, ""},
 		"result too large":        {func(*task.OrchestrationContext) (any, error) { return text + "x", nil }, "the result has 50001 bytes"},
+		"error too large":         {func(*task.OrchestrationContext) (any, error) { return nil, errors.New(text + "xxx") }, "the error has 50001 bytes"},
 		"child's input":           {child(text), ""},
 		"child's input too large": {child(text + "x"), `the input of sub-orchestration "Child" has 50001 bytes`},
 		"input":                   {call(text[:maxBody/5]), ""},

@@ -28,12 +28,14 @@ func TestOtherGoroutines(t *testing.T) {
 		lock *durable.EntityLock
 	}
 	for name, do := range map[string]func(*task.OrchestrationContext, made){
-		"activity":       func(ctx *task.OrchestrationContext, _ made) { echo.Call(ctx, 1) },
-		"child":          func(ctx *task.OrchestrationContext, _ made) { child.Call(ctx, 1) },
-		"with options":   func(ctx *task.OrchestrationContext, _ made) { child.Call(ctx, 1, durable.WithVersion("2")) },
-		"timer":          func(ctx *task.OrchestrationContext, _ made) { durable.Timer(ctx, time.Hour) },
-		"event":          func(ctx *task.OrchestrationContext, _ made) { durable.WaitForEvent[int](ctx, "e", time.Hour) },
-		"HTTP":           func(ctx *task.OrchestrationContext, _ made) { durable.CallHTTP(ctx, durable.HTTPRequest{URL: "http://127.0.0.1"}) },
+		"activity":     func(ctx *task.OrchestrationContext, _ made) { echo.Call(ctx, 1) },
+		"child":        func(ctx *task.OrchestrationContext, _ made) { child.Call(ctx, 1) },
+		"with options": func(ctx *task.OrchestrationContext, _ made) { child.Call(ctx, 1, durable.WithVersion("2")) },
+		"timer":        func(ctx *task.OrchestrationContext, _ made) { durable.Timer(ctx, time.Hour) },
+		"event":        func(ctx *task.OrchestrationContext, _ made) { durable.WaitForEvent[int](ctx, "e", time.Hour) },
+		"HTTP": func(ctx *task.OrchestrationContext, _ made) {
+			durable.CallHTTP(ctx, durable.HTTPRequest{URL: "http://127.0.0.1"})
+		},
 		"fan-out":        func(ctx *task.OrchestrationContext, _ made) { durable.FanOut(ctx, echo, []int{1, 2}, nil) },
 		"timeout":        func(_ *task.OrchestrationContext, m made) { durable.WithTimeout(m.wait, time.Hour) },
 		"await":          func(_ *task.OrchestrationContext, m made) { _, _ = m.call.Await() },

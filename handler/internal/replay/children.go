@@ -56,17 +56,23 @@ func digest(text string, n int) string {
 }
 
 // openChildren returns the ids of the children that were started behind that place in the history and have not ended, in
-// order.
+// order. Of two that were started under one number, by a rewind, one may still run when the other has ended.
 func (h *history) openChildren(behind int) []string {
-	ended := map[int32]bool{}
+	ended, starts := map[int32]bool{}, map[int32]int{}
 	for _, o := range h.outcomes {
 		if id, kind, _ := completion(o); kind == subOrchestration {
 			ended[id] = true
 		}
 	}
+	for _, e := range h.scheduled {
+		if e.GetSubOrchestrationInstanceCreated() != nil && e.at > behind {
+			starts[e.EventId]++
+		}
+	}
 	var open []string
 	for _, e := range h.scheduled {
-		if c := e.GetSubOrchestrationInstanceCreated(); c != nil && e.at > behind && !ended[e.EventId] && c.InstanceId != "" {
+		isOpen := e.at > behind && (!ended[e.EventId] || starts[e.EventId] > 1)
+		if c := e.GetSubOrchestrationInstanceCreated(); c != nil && isOpen && c.InstanceId != "" {
 			open = append(open, c.InstanceId)
 		}
 	}
@@ -166,18 +172,23 @@ func TreePrefix(id string) string {
 	return id
 }
 
-// madeID is what childID makes: the parent's id, or what stands for it, the execution and the number.
-var madeID = regexp.MustCompile(`^((?s:.*)):[0-9a-v]{8}:\d+$`)
+// madeID is what childID makes: the parent's id, or what stands for it, the execution and the number. Or it is what again
+// makes, of such an id or of what stands for it.
+var madeID = regexp.MustCompile(`^((?s:.*)):[0-9a-v]{8}:\d+$|^((?s:.*:[0-9a-v]{8}:\d+|.*~[0-9a-v]{12}))~\d+$`)
 
-// Below returns those of the ids that childID has made for instances below one, the deepest first.
+// Below returns those of the ids that were made for instances below one, the deepest first. A child that was started again
+// counts as one below the child that it replaces.
 func Below(id string, ids []string) []string {
 	children := map[string][]string{} // by what the ids begin with
 	for _, child := range ids {
-		if m := madeID.FindStringSubmatch(child); m != nil {
-			children[m[1]] = append(children[m[1]], child)
-			if i := strings.LastIndexByte(m[1], '~'); i > 0 {
-				children[m[1][i:]] = append(children[m[1][i:]], child)
-			}
+		m := madeID.FindStringSubmatch(child)
+		if m == nil {
+			continue
+		}
+		parent := m[1] + m[2] // one of them is empty
+		children[parent] = append(children[parent], child)
+		if i := strings.LastIndexByte(parent, '~'); i > 0 {
+			children[parent[i:]] = append(children[parent[i:]], child)
 		}
 	}
 	tree := []string{id}

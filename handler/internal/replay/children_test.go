@@ -199,13 +199,32 @@ func TestBelow(t *testing.T) {
 				t.Errorf("%s does not begin with %s", parent, TreePrefix(root))
 			}
 		}
-		others := []string{root, root + "x", root + ":1", root + ":mine:1", root + "x:01234567:1", "z~" + digest("z", 12) + ":01234567:1"}
+		// A rewind has started the third one again, twice, and the second time it has got as far as a child.
+		rewound := &history{scheduled: []scheduled{{HistoryEvent: childCreated(t, tree[2]), at: 1}}, rewind: rewind{lost: map[int32]bool{0: true}}}
+		once := rewound.again(0)
+		rewound.scheduled = append(rewound.scheduled, scheduled{HistoryEvent: childCreated(t, once), at: 2})
+		twice := rewound.again(0)
+		below := (&history{instanceID: twice, executionID: "f"}).childID(0)
+		others := []string{root, root + "~1", root + "~2", root + "x", root + ":1", root + ":mine:1", root + "x:01234567:1", "z~" + digest("z", 12) + ":01234567:1"}
+		tree = append(tree, once, twice, below)
 		got := Below(root, append(others, tree...))
-		slices.Reverse(tree)
-		if !slices.Equal(got, tree) {
-			t.Errorf("%s: got %q, want %q", root, got, tree)
+		position := map[string]int{}
+		for i, id := range got {
+			position[id] = i
+		}
+		if len(got) != len(tree) || len(position) != len(tree) || position[below] > position[twice] || position[tree[4]] > position[tree[3]] {
+			t.Errorf("%s: got %q, want %q from its end", root, got, tree)
+		}
+		for _, id := range tree {
+			if !strings.HasPrefix(id, TreePrefix(root)) || wire.CheckInstanceID(id) != nil || !slices.Contains(got, id) {
+				t.Errorf("%s of the tree of %s: %q", id, root, got)
+			}
 		}
 	}
+}
+
+func childCreated(t *testing.T, id string) *backend.HistoryEvent {
+	return events(t, fmt.Sprintf(`"eventId":0,"subOrchestrationInstanceCreated":{"name":"Child","instanceId":%q}`, id))[0]
 }
 
 // A child's version and tags are in the bytes as the host takes them (sub-orchestrations of the recordings of 3.19).

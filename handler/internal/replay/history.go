@@ -21,7 +21,8 @@ type history struct {
 	outcomes   []outcome               // what completes a task or raises an event, in order
 	names      map[int32]string        // for nameOf: of the first named ones of scheduled
 	named      int
-	now        time.Time // the time of this turn
+	now        time.Time // the time of this turn to the orchestrator
+	hostTime   time.Time // and to the host, which fires timers early
 
 	executionID string
 	version     string // of the orchestration
@@ -133,6 +134,7 @@ func (s *sorter) feed(e *backend.HistoryEvent) {
 	switch {
 	case e.GetOrchestratorStarted() != nil:
 		s.turn++
+		s.hostTime = e.GetTimestamp().AsTime()
 		if t := e.GetTimestamp().AsTime(); t.Before(s.now) {
 			e = historyevent.New("orchestratorStarted", s.now)
 		} else {

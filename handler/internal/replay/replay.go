@@ -252,7 +252,7 @@ func (h *history) prepare(results *backend.ExecutionResults, i int, open map[str
 			return fmt.Errorf("the input of activity %q cannot be sent: %w", s.Name, err)
 		}
 	}
-	if timer := a.GetCreateTimer(); timer != nil && timer.FireAt.AsTime().Sub(h.now) > maxTimer {
+	if timer := a.GetCreateTimer(); timer != nil && timer.FireAt.AsTime().Sub(h.hostTime) > maxTimer {
 		return fmt.Errorf("a timer until %s is longer than the seven days that the host takes: "+
 			"use durable.Timer or durable.WaitForEvent, which make several of a long one", timer.FireAt.AsTime().Format(time.RFC3339))
 	}

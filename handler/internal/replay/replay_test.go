@@ -708,3 +708,43 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// A timer that the host would not take fails the orchestration: it is counted from the host's time, which is before the
+// orchestrator's if the host fired the timer before too early.
+func TestLongestTimer(t *testing.T) {
+	t.Parallel()
+	wait := func(first, second time.Duration) task.Orchestrator {
+		return func(ctx *task.OrchestrationContext) (any, error) {
+			if first > 0 {
+				_ = ctx.CreateTimer(first).Await(nil)
+			}
+			return nil, ctx.CreateTimer(second).Await(nil)
+		}
+	}
+	const week = 7 * 24 * time.Hour
+	past := first + "\n" + `"eventId":0,"timerCreated":{"fireAt":"2026-01-02T03:04:15Z"}` + "\n" + end
+	fired := func(at string) string {
+		return `"eventId":-1,"timestamp":"2026-01-02T03:04:` + at + `Z","orchestratorStarted":{}` + "\n" + `"timerFired":{"timerId":0,"fireAt":"2026-01-02T03:04:15Z"}`
+	}
+	for name, c := range map[string]struct {
+		o          task.Orchestrator
+		past, news string
+		ok         bool
+	}{
+		"a week":                          {wait(0, week), "", first, true},
+		"more":                            {wait(0, week+time.Second), "", first, false},
+		"a week after another":            {wait(10*time.Second, week), past, fired("15"), true},
+		"a week after one that was early": {wait(10*time.Second, week), past, fired("14.3"), false},
+		"less after one that was early":   {wait(10*time.Second, week-time.Second), past, fired("14.3"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := turn(t, c.o, c.past, c.news)
+			if c.ok {
+				a.contains(t, "timer 03:04:")
+			} else {
+				a.contains(t, "FAILED InvalidAction: a timer until", "use durable.Timer")
+			}
+		})
+	}
+}

@@ -56,7 +56,9 @@ func TestRewindWithWorkInFlight(t *testing.T) {
 		"done":                   {inFlight + failedTurn + "\n" + woken + again, begin + all, "3 COMPLETED 56"},
 		"done by the old ones":   {inFlight + failedTurn + "\n" + woken + again, begin + all + all, "3 COMPLETED 56"},
 		"failed and woken again": {inFlight + failedTurn + "\n" + woken + again + "\n" + begin + "\n" + answered + failedTurn, woken, "1 timer 04:04:05; 2 sub Child kid~2 3"},
-		"terminated":             {inFlight + failedTurn, woken + "\n" + `"executionTerminated":{}`, "3 event durable.terminate to kid ; 4 TERMINATED "},
+		"terminated with two children of one number": {inFlight + failedTurn + "\n" + woken + again + "\n" + begin + all[strings.LastIndex(all, "\n"):], begin + "\n" + `"executionTerminated":{}`,
+			"3 event durable.terminate to kid ; 4 event durable.terminate to kid~1 ; 5 TERMINATED "},
+		"terminated": {inFlight + failedTurn, woken + "\n" + `"executionTerminated":{}`, "3 event durable.terminate to kid ; 4 TERMINATED "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
