@@ -19,16 +19,7 @@ import (
 
 // ManagementURLs are the addresses of the host's HTTP API for one instance. They hold the host's key: whoever has them may
 // steer every instance of the task hub, so give them only to callers that may, and log none.
-type ManagementURLs struct {
-	ID                 string `json:"id"`
-	StatusQueryGet     string `json:"statusQueryGetUri"`
-	SendEventPost      string `json:"sendEventPostUri"` // with {eventName} in it
-	TerminatePost      string `json:"terminatePostUri"` // with {text}, the reason, in it
-	PurgeHistoryDelete string `json:"purgeHistoryDeleteUri"`
-	RestartPost        string `json:"restartPostUri"`
-	SuspendPost        string `json:"suspendPostUri"` // with {text}
-	ResumePost         string `json:"resumePostUri"`  // with {text}
-}
+type ManagementURLs = httpapi.ManagementURLs
 
 // ManagementURLs returns the URLs by which the caller of r looks after an instance. They begin as the URL that r was sent
 // to; with useForwardedHost of host.json, as a proxy says that it was. Where r is nil or does not tell, they begin with
@@ -42,18 +33,7 @@ func (c *Client) ManagementURLs(r *http.Request, id string) (ManagementURLs, err
 	if base == "" {
 		return ManagementURLs{}, fmt.Errorf("the URLs of %q are not known: the durableClient binding has no httpBaseUrl and the request no host", id)
 	}
-	instance := base + "/instances/" + escape(id)
-	query := b.query()
-	return ManagementURLs{
-		ID:                 id,
-		StatusQueryGet:     instance + "?" + query,
-		SendEventPost:      instance + "/raiseEvent/{eventName}?" + query,
-		TerminatePost:      instance + "/terminate?reason={text}&" + query,
-		PurgeHistoryDelete: instance + "?" + query,
-		RestartPost:        instance + "/restart?" + query,
-		SuspendPost:        instance + "/suspend?reason={text}&" + query,
-		ResumePost:         instance + "/resume?reason={text}&" + query,
-	}, nil
+	return httpapi.NewManagementURLs(base, b.query(), id), nil
 }
 
 // query is what every URL asks with.
@@ -62,7 +42,7 @@ func (b binding) query() string {
 	if connection == "" {
 		connection = "Storage"
 	}
-	query := "taskHub=" + escape(b.TaskHubName) + "&connection=" + escape(connection)
+	query := "taskHub=" + httpapi.Escape(b.TaskHubName) + "&connection=" + httpapi.Escape(connection)
 	if b.RequiredQuery != "" {
 		query += "&" + b.RequiredQuery
 	}
@@ -102,9 +82,6 @@ func firstOf(header, otherwise string) string {
 	}
 	return otherwise
 }
-
-// escape is .NET's Uri.EscapeDataString.
-func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
 // CheckStatusResponse answers r, which started the instance or asks for it, as the host's own HTTP API answers a start:
 // 202, with the URLs in the body and that of the status in Location.

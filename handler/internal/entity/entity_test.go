@@ -137,6 +137,17 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestImplicitDelete: an entity without an operation of that name can be deleted all the same.
+func TestImplicitDelete(t *testing.T) {
+	t.Parallel()
+	b := &Batch{ID: "@text@1", State: []byte("1"), Operations: []Operation{{Name: "Delete"}}}
+	run := NewRun(b, &Class{Name: "Text"}, 0, slog.New(slog.DiscardHandler))
+	run.Do(t.Context())
+	if r := run.Result(); r.State != nil || len(r.Outcomes) != 1 || r.Outcomes[0].Failure != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
 func outcomes(r *Result) string {
 	var list []string
 	for _, o := range r.Outcomes {

@@ -101,6 +101,10 @@ func (r *Run) end(o Operation, result, after []byte, scope *Scope, err error) bo
 
 func (r *Run) operate(ctx context.Context, o Operation) (result, after []byte, err error) {
 	f := r.class.Operations[strings.ToLower(o.Name)]
+	if f == nil && strings.EqualFold(o.Name, DeleteOperation) {
+		Current(ctx).Delete()
+		return nil, nil, nil
+	}
 	if f == nil {
 		return nil, nil, &Error{NotFoundType, fmt.Errorf("entity %s has no operation %q", r.class.Name, o.Name)}
 	}
@@ -116,6 +120,9 @@ func (r *Run) operate(ctx context.Context, o Operation) (result, after []byte, e
 	}
 	return result, after, err
 }
+
+// DeleteOperation deletes an entity that has no operation of that name of its own, as in the other SDKs.
+const DeleteOperation = "delete"
 
 // named keeps an error's text: asking for it runs the function's own code, which may panic.
 func named(err error) error {

@@ -26,6 +26,11 @@ func answered(status int) error { return &answer{status: status} }
 // refused is an answer that is a JSON string.
 func refused(status int, text string) error { return &answer{status: status, body: quote(text)} }
 
+// refusedMessage is the answer to a request that is wrong in itself.
+func refusedMessage(text string) error {
+	return &answer{status: http.StatusBadRequest, body: message(text)}
+}
+
 // exception is an answer that shows a .NET exception. The host adds a stack trace, which says where in its sources that was.
 func exception(status int, what, kind, text string) error {
 	o := &object{}
@@ -44,9 +49,14 @@ func wrongArgument(err error) error {
 	return exception(http.StatusBadRequest, "One or more of the arguments submitted is incorrect", "System.ArgumentException", err.Error())
 }
 
-// invalidJSON says what the host's parser says where it can be told: of a text that does not begin as JSON does.
 func invalidJSON(body []byte, err error) error {
-	kind, text := "Newtonsoft.Json.JsonReaderException", err.Error()
+	kind, text := parseError(body, err)
+	return exception(http.StatusBadRequest, "Invalid JSON content", kind, text)
+}
+
+// parseError says of a text that is not JSON what the host's parser says, where that is known: of one that does not begin as JSON does.
+func parseError(body []byte, err error) (kind, text string) {
+	kind, text = "Newtonsoft.Json.JsonReaderException", err.Error()
 	if refusal := (*newtonsoft.Error)(nil); errors.As(err, &refusal) {
 		kind, text = refusal.Type, refusal.Message
 	}
@@ -54,7 +64,7 @@ func invalidJSON(body []byte, err error) error {
 		first, _ := utf8.DecodeRuneInString(begin)
 		text = fmt.Sprintf("Unexpected character encountered while parsing value: %c. Path '', line 0, position 0.", first)
 	}
-	return exception(http.StatusBadRequest, "Invalid JSON content", kind, text)
+	return kind, text
 }
 
 func message(text string) []byte {
@@ -98,6 +108,12 @@ func (c *call) param(name string) string {
 		}
 	}
 	return strings.Join(values, ",")
+}
+
+// sentJSON says whether the body is declared as JSON.
+func (c *call) sentJSON() bool {
+	media, _, _ := strings.Cut(c.r.Header.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(media), "application/json")
 }
 
 func (c *call) isTrue(name string) bool {

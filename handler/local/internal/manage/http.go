@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/internal/httpapi"
+	"example.com/durablefunctions/handler/internal/invocation"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
 	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
@@ -104,6 +106,10 @@ func (c *call) route(s []string) func() error {
 		if operation := c.operations()[strings.ToLower(s[2])]; operation != nil {
 			return func() error { return operation(s[1]) }
 		}
+	case len(s) > 0 && len(s) <= 3 && strings.EqualFold(s[0], "entities"):
+		return c.entities(s[1:])
+	case len(s) == 1 && strings.EqualFold(s[0], "makeprimary"):
+		return c.makePrimary
 	}
 	return nil
 }
@@ -111,6 +117,7 @@ func (c *call) route(s []string) func() error {
 func (c *call) operations() map[string]func(id string) error {
 	return map[string]func(id string) error{
 		"terminate": c.terminate, "suspend": c.suspend, "resume": c.resume, "rewind": c.rewind, "restart": c.restart,
+		"restartwithoptions": c.restartWithOptions,
 	}
 }
 
@@ -213,28 +220,18 @@ func (c *call) started(id string) error {
 
 // checkStatus answers with the URLs of an instance.
 func (c *call) checkStatus(id string) error {
-	base := "http://" + c.r.Host + httpapi.Path + "/instances/" + escape(id)
-	query := "taskHub=" + escape(c.hubName) + "&connection=Storage"
+	query := "taskHub=" + httpapi.Escape(c.hubName) + "&connection=Storage"
 	if key := c.param("code"); key != "" {
-		query += "&code=" + escape(key)
+		query += "&code=" + httpapi.Escape(key)
 	}
-	o := &object{}
-	o.text("id", id)
-	o.text("statusQueryGetUri", base+"?"+query)
-	o.text("sendEventPostUri", base+"/raiseEvent/{eventName}?"+query)
-	o.text("terminatePostUri", base+"/terminate?reason={text}&"+query)
-	o.text("purgeHistoryDeleteUri", base+"?"+query)
-	o.text("restartPostUri", base+"/restart?"+query)
-	o.text("suspendPostUri", base+"/suspend?reason={text}&"+query)
-	o.text("resumePostUri", base+"/resume?reason={text}&"+query)
-	c.w.Header().Set("Location", base+"?"+query)
+	urls := httpapi.NewManagementURLs("http://"+c.r.Host+httpapi.Path, query, id)
+	body, err := invocation.Marshal(urls)
+	if err != nil {
+		return err
+	}
+	c.w.Header().Set("Location", urls.StatusQueryGet)
 	c.w.Header().Set("Retry-After", "10")
-	return c.send(http.StatusAccepted, o.bytes())
-}
-
-// escape is .NET's WebUtility.UrlEncode.
-func escape(s string) string {
-	return strings.NewReplacer("%21", "!", "%28", "(", "%29", ")", "%2A", "*", "~", "%7E").Replace(url.QueryEscape(s))
+	return c.send(http.StatusAccepted, body)
 }
 
 func (c *call) status(id string) error {
@@ -269,9 +266,9 @@ func (c *call) status(id string) error {
 const continuation = "x-ms-continuation-token"
 
 func (c *call) list() error {
-	from, err := pageStart(c.r.Header.Get(continuation))
+	from, err := c.pageStart()
 	if err != nil {
-		return wrongArgument(fmt.Errorf("the header %s is none that a page came with", continuation))
+		return err
 	}
 	f := taskhub.Filter{From: from, IDPrefix: c.param("instanceIdPrefix"), Inputs: !c.isFalse("showInput"), PageSize: c.int("top")}
 	f.Statuses, _ = c.statuses()
@@ -281,17 +278,29 @@ func (c *call) list() error {
 	if err != nil {
 		return err
 	}
-	if page.Next != "" {
-		c.w.Header()[continuation] = []string{pageToken(page.Next)}
+	var list [][]byte
+	for _, i := range page.Instances {
+		list = append(list, describe(i).bytes())
 	}
-	list := []byte{'['}
-	for n, i := range page.Instances {
-		if n > 0 {
-			list = append(list, ',')
-		}
-		list = append(list, describe(i).bytes()...)
+	return c.sendPage(list, page.Next)
+}
+
+// pageStart is the id with which the page begins that the request asks for.
+func (c *call) pageStart() (string, error) {
+	from, err := pageStart(c.r.Header.Get(continuation))
+	if err != nil {
+		return "", wrongArgument(fmt.Errorf("the header %s has a value that no page came with", continuation))
 	}
-	return c.send(http.StatusOK, append(list, ']'))
+	return from, nil
+}
+
+// sendPage answers with a part of a list, and with the id with which the next part begins.
+func (c *call) sendPage(list [][]byte, next string) error {
+	if next != "" {
+		c.w.Header()[continuation] = []string{pageToken(next)}
+	}
+	body := append([]byte{'['}, bytes.Join(list, []byte{','})...)
+	return c.send(http.StatusOK, append(body, ']'))
 }
 
 func (c *call) purge(id string) error {
@@ -342,8 +351,8 @@ func (c *call) raise(id, name string) error {
 	if _, err := c.running(id); err != nil {
 		return err
 	}
-	if media, _, _ := strings.Cut(c.r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(media), "application/json") {
-		return &answer{status: http.StatusBadRequest, body: message("Only application/json request content is supported")}
+	if !c.sentJSON() {
+		return refusedMessage("Only application/json request content is supported")
 	}
 	body, err := c.body()
 	if err != nil {
@@ -416,6 +425,28 @@ func (c *call) restart(id string) error {
 			fmt.Sprintf("No instance with ID '%s' was found. (Parameter 'instanceId')", id))
 	case errors.Is(err, api.ErrNotCompleted):
 		return c.exists(id)
+	case err != nil:
+		return err
+	}
+	return c.started(again)
+}
+
+// restartWithOptions starts an instance again under a given id, in a given version. No answer of the host but the one about a
+// missing id is known.
+func (c *call) restartWithOptions(id string) error {
+	again := c.param("newInstanceId")
+	if strings.TrimSpace(again) == "" {
+		return refusedMessage("A new orchestration instance ID must be provided.")
+	}
+	if err := funchost.CheckInstanceID(again); err != nil {
+		return refusedMessage(err.Error())
+	}
+	err := c.hub.RestartAs(c.r.Context(), id, again, c.param("version"))
+	switch {
+	case errors.Is(err, api.ErrInstanceNotFound):
+		return answered(http.StatusNotFound)
+	case errors.Is(err, api.ErrNotCompleted):
+		return c.exists(again)
 	case err != nil:
 		return err
 	}

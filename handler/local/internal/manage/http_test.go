@@ -95,7 +95,7 @@ func TestHTTPAnswers(t *testing.T) {
 func TestHTTPCheckStatus(t *testing.T) {
 	t.Parallel()
 	w := ask(openHTTP(t), "POST", "/orchestrators/Orch/a%20(b)~?code=K%2B", "")
-	const base = "http://127.0.0.1:7071/runtime/webhooks/durabletask/instances/a+(b)%7E"
+	const base = "http://127.0.0.1:7071/runtime/webhooks/durabletask/instances/a%20(b)%7E"
 	if got := w.Header().Get("Location"); got != base+"?taskHub=Hub&connection=Storage&code=K%2B" || w.Header().Get("Retry-After") != "10" {
 		t.Errorf("Location %s, %v", got, w.Header())
 	}
@@ -191,6 +191,8 @@ func FuzzHTTP(f *testing.F) {
 	f.Add("POST", "/orchestrators/Orch/a", `{"x":1}`, "application/json")
 	f.Add("DELETE", "/instances?createdTimeFrom=2020-01-01", "", "")
 	f.Add("POST", "/instances/a/raiseEvent/Go", `[`, "application/json")
+	f.Add("GET", "/entities/counter?top=1&fetchState=true", "", "")
+	f.Add("POST", "/entities/counter/k?op=add", `1`, "application/json")
 	f.Fuzz(func(t *testing.T, method, path, body, contentType string) {
 		u, err := url.Parse("http://127.0.0.1:1" + httpapi.Path + path)
 		if err != nil || strings.Contains(strings.ToLower(path), "timeout") {

@@ -156,12 +156,19 @@ func (h *TaskHub) Restart(ctx context.Context, id string, newID bool) (string, e
 	if newID {
 		again = strings.ReplaceAll(uuid.NewString(), "-", "")
 	}
+	return again, h.RestartAs(ctx, id, again, "")
+}
+
+// RestartAs is Restart under that id; an instance of it is replaced if it has finished. A version that is not empty becomes the new
+// instance's.
+func (h *TaskHub) RestartAs(ctx context.Context, id, again, version string) error {
 	err := h.update(ctx, func(t tx) error {
-		status, err := statusOf(t, id)
-		if err == nil && !newID && !historyevent.IsEnd(status) {
-			err = &NotFinishedError{ID: id, Status: status}
+		if _, err := statusOf(t, id); err != nil {
+			return err
 		}
-		if err != nil {
+		if status, err := statusOf(t, again); err == nil && !historyevent.IsEnd(status) {
+			return &NotFinishedError{ID: again, Status: status}
+		} else if err != nil && !errors.Is(err, api.ErrInstanceNotFound) {
 			return err
 		}
 		start, err := startOf(t, id)
@@ -173,13 +180,15 @@ func (h *TaskHub) Restart(ctx context.Context, id string, newID bool) (string, e
 		es := start.GetExecutionStarted()
 		es.OrchestrationInstance.InstanceId, es.OrchestrationInstance.ExecutionId = again, wrapperspb.String(uuid.NewString())
 		es.ParentInstance, es.ScheduledStartTimestamp = nil, nil
+		if version != "" {
+			es.Version = wrapperspb.String(version)
+		}
 		return putRoot(t, start, 0)
 	})
-	if err != nil {
-		return "", err
+	if err == nil {
+		h.announce(again, 0)
 	}
-	h.announce(again, 0)
-	return again, nil
+	return err
 }
 
 // startOf returns the event by which an instance was started.

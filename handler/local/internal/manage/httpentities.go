@@ -1,0 +1,135 @@
+package manage
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"example.com/durablefunctions/handler/internal/entity"
+	"example.com/durablefunctions/handler/internal/newtonsoft"
+	"example.com/durablefunctions/handler/local/internal/taskhub"
+)
+
+// emptyKey stands for the empty key where a path must have one.
+const emptyKey = "$"
+
+// entities returns what answers a request below /entities: s is empty, or an entity's name, or its name and key.
+func (c *call) entities(s []string) func() error {
+	name, key := "", ""
+	if len(s) > 0 {
+		name = s[0]
+	}
+	if len(s) > 1 {
+		key = s[1]
+	}
+	switch c.r.Method {
+	case http.MethodGet:
+		if key == "" {
+			return func() error { return c.listEntities(name) }
+		}
+		return func() error { return c.entity(name, key) }
+	case http.MethodPost:
+		return func() error { return c.signal(name, key, c.param("op")) }
+	case http.MethodDelete:
+		return func() error { return c.signal(name, key, entity.DeleteOperation) }
+	}
+	return nil
+}
+
+// entity answers with an entity's state.
+func (c *call) entity(name, key string) error {
+	if key == emptyKey {
+		key = ""
+	}
+	e, exists, err := c.hub.Entity(c.r.Context(), entity.NewID(name, key).String())
+	switch {
+	case err != nil:
+		return err
+	case !exists:
+		return answered(http.StatusNotFound)
+	}
+	return c.send(http.StatusOK, valueOf(*e.State))
+}
+
+func (c *call) listEntities(name string) error {
+	after, err := c.pageStart()
+	if err != nil {
+		return err
+	}
+	f := taskhub.EntityFilter{PageSize: c.int("top"), After: after}
+	if name != "" {
+		f.Prefix = entity.NewID(name, "").String()
+	}
+	f.From, _ = c.time("lastOperationTimeFrom")
+	f.To, _ = c.time("lastOperationTimeTo")
+	page, next, err := c.hub.QueryEntities(c.r.Context(), f)
+	if err != nil {
+		return err
+	}
+	var list [][]byte
+	for _, e := range page {
+		if id, ok := entity.ParseID(e.ID); ok {
+			list = append(list, describeEntity(id, e, c.isTrue("fetchState")))
+		}
+	}
+	return c.sendPage(list, next)
+}
+
+// describeEntity shows an entity as the extension does: its name in lower case, whatever the case of its id.
+func describeEntity(id entity.ID, e taskhub.Entity, withState bool) []byte {
+	shown := &object{}
+	shown.text("name", strings.ToLower(id.Name))
+	shown.text("key", id.Key)
+	o := &object{}
+	o.set("entityId", shown.bytes())
+	o.text("lastOperationTime", ticks(e.Modified)+"Z")
+	state := null
+	if withState && e.State != nil {
+		state = valueOf(*e.State)
+	}
+	o.set("state", state)
+	return o.bytes()
+}
+
+// signal sends an operation to an entity. One whose function the app does not have is accepted, too, and lost.
+func (c *call) signal(name, key, operation string) error {
+	switch {
+	case name == "":
+		return refusedMessage("Invalid entity id: entity name must not be a null or empty string. (Parameter 'entityName')")
+	case strings.ContainsFunc(key, isInvalidInKey):
+		return refusedMessage(`entityKey (Parameter 'Entity keys must not contain /, \, #, ?, or control characters.')`) // the extension's own order
+	}
+	input, err := c.operationInput()
+	if err != nil {
+		return err
+	}
+	return c.accepted(c.hub.SignalEntity(c.r.Context(), entity.NewID(name, key).String(), entity.Signal{ID: uuid.NewString(), Operation: operation, Input: input}))
+}
+
+func isInvalidInKey(r rune) bool {
+	return strings.ContainsRune(`/\#?`, r) || r < ' ' || r >= 0x7f && r <= 0x9f
+}
+
+// operationInput is the body as JSON: a body of another type becomes a JSON string, none becomes no input.
+func (c *call) operationInput() ([]byte, error) {
+	body, err := c.body()
+	if err != nil || len(body) == 0 {
+		return nil, err
+	}
+	if !c.sentJSON() {
+		return quote(string(body)), nil
+	}
+	input, err := newtonsoft.Input(body)
+	if err != nil {
+		_, text := parseError(body, err)
+		return nil, refusedMessage("Could not parse JSON content: " + text)
+	}
+	return input, nil
+}
+
+// makePrimary answers the call that takes a task hub over from another app. Here no other app has it.
+func (c *call) makePrimary() error {
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
