@@ -1,10 +1,16 @@
 package tests
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"net/http"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/durablefunctions/internal/testkit"
 )
@@ -50,4 +56,74 @@ func TestRecordThatKillsTheProcess(t *testing.T) {
 	if deaths != 5 {
 		t.Errorf("%d processes died", deaths)
 	}
+}
+
+// TestTurnAndOperationThatKillTheProcess: an orchestration whose turn ends process after process fails after five of them, with the
+// reason, and of an entity's operations the one that does so is given up; the others are done.
+func TestTurnAndOperationThatKillTheProcess(t *testing.T) {
+	t.Parallel()
+	binary, err := testkit.Build(root, "./tests/deadlyapp", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, data, port := t.TempDir(), t.TempDir(), testkit.FreePort(t)
+	testkit.WriteFile(t, filepath.Join(app, "host.json"), `{"version":"2.0","customHandler":{"description":{"defaultExecutablePath":"app"}}}`)
+	for name, trigger := range map[string]string{"Turns": "orchestration", "Counter": "entity"} {
+		testkit.WriteFile(t, filepath.Join(app, name, "function.json"), fmt.Sprintf(`{"bindings":[{"name":"context","type":"%sTrigger","direction":"in"}]}`, trigger))
+	}
+	url := "http://127.0.0.1:" + port
+	start := func() *process {
+		cmd := exec.CommandContext(context.Background(), binary, "start", "--data", data, "--port", port)
+		cmd.Dir = app
+		return launch(t, cmd)
+	}
+	const api = "/runtime/webhooks/durabletask"
+	startNew := func(id, input string) {
+		r, err := http.Post(url+api+"/orchestrators/Turns/"+id, "application/json", strings.NewReader(strconv.Quote(input)))
+		if err == nil { // else the process has died before it answered
+			r.Body.Close()
+		}
+	}
+	// deaths starts the app again and again until the instance shows the text, and says how often it died.
+	deaths := func(p *process, id, text string) (n int) {
+		for {
+			select {
+			case <-p.ended:
+				if n++; n > 5 {
+					t.Fatalf("it dies for ever: %s", p.out.String())
+				}
+				p = start()
+			case <-time.After(20 * time.Millisecond):
+			}
+			if strings.Contains(get(url+api+"/instances/"+id), text) {
+				p.kill()
+				return n
+			}
+		}
+	}
+	p := start()
+	p.waitFor(t, "Messages go to")
+	startNew("good", "nothing")
+	waitUntil(t, "the good one completes", func() bool { return strings.Contains(get(url+api+"/instances/good"), "Completed") })
+	startNew("bad", "die")
+	if n := deaths(p, "bad", "5 times the process died in a turn of it"); n != 5 {
+		t.Errorf("%d processes died of a turn", n)
+	}
+	p = start()
+	p.waitFor(t, "Messages go to")
+	startNew("operations", "call")
+	if n := deaths(p, "operations", `"output":3`); n != 5 {
+		t.Errorf("%d processes died of an operation", n)
+	}
+}
+
+// get returns the answer's body, empty if there is none.
+func get(url string) string {
+	r, err := http.Get(url)
+	if err != nil {
+		return ""
+	}
+	defer r.Body.Close()
+	body, _ := io.ReadAll(r.Body)
+	return string(body)
 }

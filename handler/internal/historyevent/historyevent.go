@@ -53,6 +53,13 @@ func IsEnd(status api.OrchestrationStatus) bool { return slices.Contains(Ends, s
 // is the function's own doing, as a panic is.
 const KilledType = "ActivityKilledTheProcess"
 
+// OrchestratorKilledType and OperationKilledType are the same for an orchestration whose processes died in its turn, and for an
+// operation of an entity.
+const (
+	OrchestratorKilledType = "OrchestratorKilledTheProcess"
+	OperationKilledType    = "OperationKilledTheProcess"
+)
+
 // AsStored returns the event as the real host keeps it in a history and sends it: of what was scheduled not the input,
 // of a termination not whether it is for the children too.
 func AsStored(e *backend.HistoryEvent) *backend.HistoryEvent {

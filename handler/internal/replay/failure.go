@@ -112,7 +112,7 @@ func explainSubOrchestration(name string, d *backend.TaskFailureDetails) (*Failu
 		return f, &backend.TaskFailureDetails{ErrorType: "SubOrchestrationFailed", ErrorMessage: f.Message}
 	}
 	switch d.ErrorType {
-	case PanicType:
+	case PanicType, historyevent.OrchestratorKilledType:
 		return &Failure{Kind: Panicked, Message: d.ErrorMessage}, d
 	case DeadlineType:
 		return &Failure{Kind: DeadlineExceeded, Message: d.ErrorMessage}, d

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/microsoft/durabletask-go/api"
+	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"example.com/durablefunctions/handler/internal/historyevent"
@@ -16,40 +17,51 @@ import (
 func (h *TaskHub) setAside(ctx context.Context, id string, broken *RowError) {
 	reason := "the task hub is damaged: " + broken.Error()
 	h.log.Error("an instance fails: the task hub is damaged", "instance", id, "table", broken.Table, "row", broken.Row, "error", broken.Err)
+	h.failInstance(ctx, failing{id: id, reason: reason}, func(t tx) error {
+		if broken.Table != "tasks" {
+			return nil
+		}
+		return t.exec("DELETE FROM tasks WHERE seq = ?", broken.Row)
+	})
+}
+
+// failInstance ends an instance without a turn, and does something else along with it. It says whether that is stored.
+func (h *TaskHub) failInstance(ctx context.Context, why failing, also func(tx) error) bool {
 	var f failing
 	err := h.persist(ctx, func(t tx) error {
-		f = failing{tx: t, id: id, reason: reason}
-		if broken.Table == "tasks" {
-			if err := t.exec("DELETE FROM tasks WHERE seq = ?", broken.Row); err != nil {
-				return err
-			}
+		f = why
+		f.tx = t
+		if err := also(t); err != nil {
+			return err
 		}
 		return f.run()
 	})
 	switch {
 	case errors.Is(err, ErrNotStored):
-		return
+		return false
 	case err != nil:
-		h.log.Error("the damaged instance could not be ended", "instance", id, "error", err)
-		return
+		h.log.Error("an instance that fails could not be ended", "instance", f.id, "error", err)
+		return false
 	case f.parent != "":
 		h.queue.add(f.parent)
 	}
 	if !f.ended {
-		return
+		return true
 	}
-	if i, err := h.Get(context.WithoutCancel(ctx), id); err == nil {
+	if i, err := h.Get(context.WithoutCancel(ctx), f.id); err == nil {
 		h.onInstance(i)
 	}
-	h.notify(id)
+	h.notify(f.id)
+	return true
 }
 
 // failing ends an instance without a turn.
 type failing struct {
 	tx
 	id, reason string
-	parent     string // of the instance; empty for a root
-	ended      bool   // false: it had ended before
+	details    *backend.TaskFailureDetails // for the parent
+	parent     string                      // of the instance; empty for a root
+	ended      bool                        // false: it had ended before
 }
 
 func (f *failing) run() error {
@@ -75,6 +87,7 @@ func (f *failing) endHistory() error {
 	end.EventId = 0
 	end.GetExecutionCompleted().OrchestrationStatus = api.RUNTIME_STATUS_FAILED
 	end.GetExecutionCompleted().Result = wrapperspb.String(f.reason)
+	end.GetExecutionCompleted().FailureDetails = f.details
 	payload, err := marshal(end)
 	if err != nil {
 		return err
@@ -101,6 +114,7 @@ func (f *failing) tellParent() error {
 		if e.GetSubOrchestrationInstanceCreated().GetInstanceId() == f.id {
 			failed := historyevent.New("subOrchestrationInstanceFailed", time.Now())
 			failed.GetSubOrchestrationInstanceFailed().TaskScheduledId = e.GetEventId()
+			failed.GetSubOrchestrationInstanceFailed().FailureDetails = f.details
 			err = answer(f.tx, f.parent, execution, failed)
 		}
 	}

@@ -2,6 +2,7 @@ package taskhub
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,12 +11,23 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// What a process was running when it died may have killed it. A task that was running at so many deaths is run alone among those
-// like it, so that at the next death it is known which one it was; with so many more it fails.
+// What a process was running when it died may have killed it. A task, an orchestration's turn or an entity's operation that was
+// running at so many deaths is run alone among those like it, so that at the next death it is known which one it was; with so many
+// more it fails.
 const (
 	deathsToBeAlone = 2
 	maxDeaths       = 5
 )
+
+// deathsSchema: an instance or entity gets its row before its first turn in a process, and not for each turn. Whether it had a turn
+// when the process died is seen from its events: a turn takes them away in the end.
+const deathsSchema = `
+CREATE TABLE IF NOT EXISTS turns (
+	instance TEXT PRIMARY KEY,  -- or an entity's id
+	running  INTEGER NOT NULL,  -- 1: it had a turn in the process that has the file, or in the one that died with it
+	deaths   INTEGER NOT NULL
+) WITHOUT ROWID;
+`
 
 // suspect is a task, and at how many processes' deaths it was running.
 type suspect struct {
@@ -23,11 +35,57 @@ type suspect struct {
 	deaths int
 }
 
-// countDeaths notes which tasks were running when the last process ended without closing the file.
-func countDeaths(ctx context.Context, s *store) error {
-	return s.update(ctx, func(t tx) error {
-		return t.exec("UPDATE tasks SET deaths = deaths + 1, running = 0 WHERE running = 1")
+// lone names what runs alone: a task by its sequence number, or the instance or entity that has a turn.
+type lone struct {
+	task int64
+	turn string
+}
+
+// deaths counts the deaths of turns. The task hub's mutex guards it.
+type deaths struct {
+	alone   lone            // the suspect that runs
+	turns   map[string]int  // deaths by instance or entity, if there were any
+	marked  map[string]bool // those whose row says that they run
+	waiting []string        // instances and entities that have to run alone, and wait for it
+}
+
+// countDeaths notes what was running when the last process ended without closing the file, and returns the deaths of turns.
+func countDeaths(ctx context.Context, s *store) (turns map[string]int, err error) {
+	err = s.update(ctx, func(t tx) error {
+		now := time.Now().UnixNano()
+		err := errors.Join(
+			t.exec("UPDATE tasks SET deaths = deaths + 1, running = 0 WHERE running = 1"),
+			t.exec(`UPDATE turns SET deaths = deaths + 1 WHERE running = 1 AND
+				(EXISTS (SELECT 1 FROM events e WHERE e.instance = turns.instance AND visible <= ?) OR
+				EXISTS (SELECT 1 FROM entity_messages WHERE entity = turns.instance AND visible <= ?))`, now, now),
+			t.exec("DELETE FROM turns WHERE deaths = 0"),
+			t.exec("UPDATE turns SET running = 0"),
+		)
+		if err != nil {
+			return err
+		}
+		turns, err = readDeaths(t)
+		return err
 	})
+	return turns, err
+}
+
+func readDeaths(t tx) (map[string]int, error) {
+	rows, err := t.QueryContext(t.ctx, "SELECT instance, deaths FROM turns")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	turns := map[string]int{}
+	for rows.Next() {
+		var id string
+		var n int
+		if err := rows.Scan(&id, &n); err != nil {
+			return nil, err
+		}
+		turns[id] = n
+	}
+	return turns, rows.Err()
 }
 
 // forgetRunning says that what was running did not kill this process. It does not wait for a file that is locked.
@@ -40,39 +98,173 @@ func (h *TaskHub) forgetRunning() {
 	}
 	defer conn.Close()
 	if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 500"); err == nil {
-		_, _ = conn.ExecContext(ctx, "UPDATE tasks SET running = 0 WHERE running = 1")
+		_, _ = conn.ExecContext(ctx, "UPDATE tasks SET running = 0 WHERE running = 1; UPDATE turns SET running = 0 WHERE running = 1")
 	}
 }
 
-// takeSuspect returns the next task that has to run alone, unless one runs.
+// takeSuspect returns the next task that has to run alone, unless something runs alone.
 func (h *TaskHub) takeSuspect(ctx context.Context) (*backend.ActivityWorkItem, error) {
-	h.mu.Lock()
-	busy := h.alone != 0
-	h.mu.Unlock()
-	if busy || len(h.suspects) == 0 {
+	if len(h.suspects) == 0 {
 		return nil, nil
 	}
 	item := h.suspects[0].ActivityWorkItem
+	if !h.isolate(lone{task: item.SequenceNumber}) {
+		return nil, nil
+	}
 	err := h.update(ctx, func(t tx) error {
 		return t.exec("UPDATE tasks SET running = 1 WHERE seq = ?", item.SequenceNumber)
 	})
 	if err != nil {
+		h.release(lone{task: item.SequenceNumber})
 		return nil, err
 	}
 	h.suspects = h.suspects[1:]
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.alone = item.SequenceNumber
 	return item, nil
 }
 
-// clear lets the next suspect run when this task is one and has ended.
-func (h *TaskHub) clear(item *backend.ActivityWorkItem) {
+// isolate lets one suspect run if no other does. Otherwise a turn waits for that.
+func (h *TaskHub) isolate(l lone) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.alone == item.SequenceNumber {
-		h.alone = 0
-		h.taskAdd.set()
+	switch {
+	case h.deaths.alone == (lone{}):
+		h.deaths.alone = l
+		return true
+	case l.turn != "":
+		h.deaths.waiting = append(h.deaths.waiting, l.turn)
+	}
+	return false
+}
+
+// release lets the next suspect run when this one has ended.
+func (h *TaskHub) release(l lone) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := &h.deaths
+	if d.alone != l {
+		return
+	}
+	d.alone = lone{}
+	h.taskAdd.set()
+	if len(d.waiting) > 0 {
+		next := d.waiting[0]
+		d.waiting = d.waiting[1:]
+		q := h.queueOf(next)
+		q.add(next)
+		q.done(next)
+	}
+}
+
+// admit says whether an instance or entity that was taken from its queue may have a turn now, and notes that it has one. If not, it
+// comes again when what runs alone has ended.
+func (h *TaskHub) admit(ctx context.Context, id string) (ok bool, err error) {
+	h.mu.Lock()
+	n, marked := h.deaths.turns[id], h.deaths.marked[id]
+	h.mu.Unlock()
+	switch {
+	case n >= maxDeaths:
+		return true, nil // to be given up
+	case n >= deathsToBeAlone:
+		if !h.isolate(lone{turn: id}) {
+			return false, nil
+		}
+	case marked:
+		return true, nil
+	}
+	if err := h.mark(ctx, append(h.queueOf(id).next(marksAtOnce-1), id)); err != nil {
+		h.release(lone{turn: id})
+		return false, err
+	}
+	return true, nil
+}
+
+const (
+	marksAtOnce = 64   // those next in the queue are marked as well, which is cheaper than one by one
+	maxMarked   = 4096 // are remembered
+)
+
+// mark notes in the file that these have a turn, but for those that have to run alone and are not the last.
+func (h *TaskHub) mark(ctx context.Context, ids []string) error {
+	h.mu.Lock()
+	var fresh []string
+	for i, id := range ids {
+		if !h.deaths.marked[id] && (i == len(ids)-1 || h.deaths.turns[id] < deathsToBeAlone) {
+			fresh = append(fresh, id)
+		}
+	}
+	h.mu.Unlock()
+	err := h.update(ctx, func(t tx) (err error) {
+		for _, id := range fresh {
+			err = errors.Join(err, t.exec("INSERT INTO turns (instance, running, deaths) VALUES (?, 1, 0) ON CONFLICT DO UPDATE SET running = 1", id))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.deaths.marked) > maxMarked {
+		clear(h.deaths.marked) // they are marked again
+	}
+	for _, id := range fresh {
+		h.deaths.marked[id] = true
+	}
+	return nil
+}
+
+// deathsOf returns at how many processes' deaths the instance or entity had a turn.
+func (h *TaskHub) deathsOf(id string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.deaths.turns[id]
+}
+
+// survived notes that the instance or entity has had its turn, or is gone. It is a suspect no more, unless that is said.
+func (h *TaskHub) survived(t tx, id string, stillSuspect bool) error {
+	if stillSuspect {
+		return t.exec("UPDATE turns SET running = 0, deaths = ? WHERE instance = ?", deathsToBeAlone, id)
+	}
+	return t.exec("DELETE FROM turns WHERE instance = ?", id)
+}
+
+// forgetDeaths is survived for the memory, once that is stored.
+func (h *TaskHub) forgetDeaths(id string, stillSuspect bool) {
+	h.mu.Lock()
+	delete(h.deaths.marked, id)
+	if stillSuspect {
+		h.deaths.turns[id] = deathsToBeAlone
+	} else {
+		delete(h.deaths.turns, id)
+	}
+	h.mu.Unlock()
+	h.release(lone{turn: id})
+}
+
+// interrupted notes that a turn has ended without an outcome, but the process lives.
+func (h *TaskHub) interrupted(id string) {
+	h.mu.Lock()
+	suspected := h.deaths.turns[id] >= deathsToBeAlone
+	delete(h.deaths.marked, id)
+	h.mu.Unlock()
+	if !suspected {
+		return
+	}
+	err := h.update(h.open, func(t tx) error { return t.exec("UPDATE turns SET running = 0 WHERE instance = ?", id) })
+	if err != nil {
+		h.log.Warn("a turn that has ended may count as the cause when the process dies", "instance", id, "error", err)
+	}
+	h.release(lone{turn: id})
+}
+
+// giveUpTurn fails an instance that had a turn at too many deaths.
+func (h *TaskHub) giveUpTurn(ctx context.Context, id string) {
+	n := h.deathsOf(id)
+	reason := fmt.Sprintf("the orchestration was given up: %d times the process died in a turn of it", n)
+	h.log.Error("an orchestration is given up: every process that ran its turn died", "instance", id, "deaths", n)
+	details := &backend.TaskFailureDetails{ErrorType: historyevent.OrchestratorKilledType, ErrorMessage: reason}
+	if h.failInstance(ctx, failing{id: id, reason: reason, details: details}, func(t tx) error { return h.survived(t, id, false) }) {
+		h.forgetDeaths(id, false)
 	}
 }
 

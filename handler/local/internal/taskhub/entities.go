@@ -39,19 +39,20 @@ CREATE INDEX IF NOT EXISTS entity_messages_entity ON entity_messages (entity, se
 CREATE INDEX IF NOT EXISTS entity_messages_visible ON entity_messages (visible) WHERE visible > 0;
 `
 
-// maxBatch is how many operations an entity gets at once: the host's default on a Consumption plan.
-const maxBatch = 50
+// defaultBatch is how many operations an entity gets at once: the host's default on a Consumption plan.
+const defaultBatch = 50
 
 // isEntity says whether the instance id is an entity's.
 func isEntity(id string) bool { return strings.HasPrefix(id, "@") }
 
 // rouse has somebody look at the instance or the entity.
-func (h *TaskHub) rouse(id string) {
+func (h *TaskHub) rouse(id string) { h.queueOf(id).add(id) }
+
+func (h *TaskHub) queueOf(id string) *queue {
 	if isEntity(id) {
-		h.entities.add(id)
-	} else {
-		h.queue.add(id)
+		return h.entities
 	}
+	return h.queue
 }
 
 // putEntityMessage puts an event for an entity. It returns when it is due, 0 for at once. As on the host, a call without a
@@ -92,9 +93,11 @@ func (h *TaskHub) SignalEntity(ctx context.Context, id string, s entity.Signal) 
 
 // outbox notes whom a transaction has sent something, to be told when it is stored.
 type outbox struct {
-	hub   *TaskHub
-	woken []string
-	due   int64 // the earliest message that comes later, 0: none
+	hub     *TaskHub
+	batch   int // operations at once
+	woken   []string
+	due     int64 // the earliest message that comes later, 0: none
+	suspect bool  // the entity may still have an operation that kills the process
 }
 
 func (o *outbox) put(t tx, id, name, data string) error {
@@ -146,6 +149,7 @@ type EntityWork struct {
 
 	messages []entity.Message
 	seqs     []int64
+	deaths   int // of processes while the entity ran
 }
 
 // NextEntity waits for an entity that has operations to run. Requests for locks, and what gives them back, it does itself.
@@ -155,24 +159,71 @@ func (h *TaskHub) NextEntity(ctx context.Context) (*EntityWork, error) {
 		if err != nil {
 			return nil, err
 		}
-		var w *EntityWork
-		var o outbox
-		err = h.update(ctx, func(t tx) (err error) {
-			o = outbox{hub: h}
-			w, err = o.prepare(t, id)
-			return err
-		})
-		o.flush()
+		admitted, err := h.admit(ctx, id)
+		if err == nil && !admitted {
+			continue
+		}
+		w := &EntityWork{}
+		if err == nil {
+			w, err = h.prepareEntity(ctx, id)
+		}
 		switch {
 		case err != nil:
 			h.log.Error("an entity's messages cannot be read, trying again", "entity", id, "error", err)
+			h.interrupted(id)
 			h.later(id, time.Second)
-		case len(w.seqs) > 0:
-			return w, nil
-		default:
+		case len(w.seqs) == 0:
+			h.interrupted(id)
 			h.entities.done(id)
+		case w.deaths >= maxDeaths:
+			h.giveUpOperation(ctx, w)
+		default:
+			return w, nil
 		}
 	}
+}
+
+func (h *TaskHub) prepareEntity(ctx context.Context, id string) (w *EntityWork, err error) {
+	n := h.deathsOf(id)
+	var o outbox
+	err = h.update(ctx, func(t tx) (err error) {
+		o = outbox{hub: h, batch: h.entityBatch}
+		if n >= deathsToBeAlone {
+			o.batch = 1 // so that it is known which operation it was
+		}
+		w, err = o.prepare(t, id)
+		return err
+	})
+	o.flush()
+	if w != nil {
+		w.deaths = n
+	}
+	return w, err
+}
+
+// giveUpOperation refuses an operation that was running at too many deaths.
+func (h *TaskHub) giveUpOperation(ctx context.Context, w *EntityWork) {
+	op := w.Batch.Operations[0].Name
+	h.log.Error("an entity's operation is given up: every process that ran it died", "entity", w.Batch.ID, "operation", op, "deaths", w.deaths)
+	err := h.RefuseEntity(ctx, w, &entity.ResponseFailure{
+		ErrorType:    historyevent.OperationKilledType,
+		ErrorMessage: fmt.Sprintf("operation %s was given up: %d times the process died while it was running", op, w.deaths),
+	})
+	if err != nil {
+		h.log.Error("an operation that was given up could not be ended", "entity", w.Batch.ID, "error", err)
+	}
+}
+
+// endEntity notes in the transaction that the operations did not kill the process. Those behind them may still be suspect.
+func (o *outbox) endEntity(t tx, w *EntityWork) (err error) {
+	if w.deaths == 0 {
+		return nil
+	}
+	o.suspect = false
+	if w.deaths >= deathsToBeAlone {
+		err = t.queryRow("SELECT EXISTS (SELECT 1 FROM entity_messages WHERE entity = ?)", w.Batch.ID).Scan(&o.suspect)
+	}
+	return errors.Join(err, o.hub.survived(t, w.Batch.ID, o.suspect))
 }
 
 // later has somebody look at the entity after a while, and nobody before.
@@ -198,7 +249,7 @@ func (o *outbox) prepare(t tx, id string) (*EntityWork, error) {
 		if state.Valid {
 			w.Batch.State = []byte(state.String)
 		}
-		lock, err := w.collect(t, lockedBy)
+		lock, err := w.collect(t, lockedBy, o.batch)
 		if err != nil || lock == 0 {
 			return w, err
 		}
@@ -210,9 +261,9 @@ func (o *outbox) prepare(t tx, id string) (*EntityWork, error) {
 
 // collect takes operations up to the first message that is none. If that comes first, it returns its number. While the
 // entity is locked, others than the holder wait.
-func (w *EntityWork) collect(t tx, lockedBy string) (lock int64, err error) {
+func (w *EntityWork) collect(t tx, lockedBy string, limit int) (lock int64, err error) {
 	rows, err := t.QueryContext(t.ctx, "SELECT seq, name, payload FROM entity_messages WHERE entity = ? AND visible <= ? AND (? IN ('', parent) OR name = ?) ORDER BY seq LIMIT ?",
-		w.Batch.ID, time.Now().UnixNano(), lockedBy, entity.ReleaseEvent, maxBatch)
+		w.Batch.ID, time.Now().UnixNano(), lockedBy, entity.ReleaseEvent, limit)
 	if err != nil {
 		return 0, err
 	}
@@ -284,16 +335,24 @@ func (h *TaskHub) CompleteEntity(ctx context.Context, w *EntityWork, r *entity.R
 	o := outbox{hub: h}
 	err := h.persist(ctx, func(t tx) error {
 		o = outbox{hub: h}
-		return o.store(t, w, r)
+		return errors.Join(o.store(t, w, r), o.endEntity(t, w))
 	})
 	o.flush()
 	if err != nil {
+		h.interrupted(w.Batch.ID)
 		h.later(w.Batch.ID, time.Second)
 		return fmt.Errorf("store the operations of %s: %w", w.Batch.ID, err)
 	}
+	h.endedEntity(w, o)
 	h.entities.add(w.Batch.ID)
 	h.entities.done(w.Batch.ID)
 	return nil
+}
+
+func (h *TaskHub) endedEntity(w *EntityWork, o outbox) {
+	if w.deaths > 0 {
+		h.forgetDeaths(w.Batch.ID, o.suspect)
+	}
 }
 
 func (o *outbox) store(t tx, w *EntityWork, r *entity.Result) error {
@@ -335,9 +394,14 @@ func (h *TaskHub) RefuseEntity(ctx context.Context, w *EntityWork, why *entity.R
 		for i, m := range w.messages {
 			errs = append(errs, t.exec("DELETE FROM entity_messages WHERE seq = ?", w.seqs[i]), o.respond(t, m, entity.NotDispatched(why)))
 		}
-		return errors.Join(errs...)
+		return errors.Join(append(errs, o.endEntity(t, w))...)
 	})
 	o.flush()
+	if err == nil {
+		h.endedEntity(w, o)
+	} else {
+		h.interrupted(w.Batch.ID)
+	}
 	h.later(w.Batch.ID, 0)
 	return err
 }
@@ -375,6 +439,7 @@ func entityStart(a entity.Action) *backend.HistoryEvent {
 // AbandonEntity gives the operations back: they come again after 2 seconds, 4, 8 and so on up to 600, or with what Options
 // says in place of a second.
 func (h *TaskHub) AbandonEntity(w *EntityWork, times int) {
+	h.interrupted(w.Batch.ID)
 	h.later(w.Batch.ID, min(h.putOffUnit<<min(times, 10), 600*h.putOffUnit))
 }
 

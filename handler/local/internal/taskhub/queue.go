@@ -2,6 +2,7 @@ package taskhub
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -66,6 +67,13 @@ func (q *queue) tryTake() (string, bool) {
 	q.ready = q.ready[1:]
 	q.states[id] = working
 	return id, true
+}
+
+// next returns those that are taken next, at most n.
+func (q *queue) next(n int) []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.ready[:min(n, len(q.ready))])
 }
 
 func (q *queue) done(id string) {

@@ -43,7 +43,8 @@ type TaskHub struct {
 	// onInstance hears of a start, a new custom status and an end.
 	onInstance func(Instance)
 
-	putOffUnit time.Duration
+	putOffUnit  time.Duration
+	entityBatch int
 
 	queue     *queue // instances with events
 	entities  *queue // entities with messages
@@ -68,7 +69,7 @@ type TaskHub struct {
 	fetched   []*backend.ActivityWorkItem // read by the activity worker only, as is lastFetch
 	lastFetch int64
 	suspects  []suspect
-	alone     int64 // the sequence number of the suspect that runs; 0: none
+	deaths    deaths
 }
 
 var _ backend.Backend = (*TaskHub)(nil)
@@ -109,6 +110,8 @@ type Options struct {
 	// these, and never for two of one instance at a time. It holds that instance up.
 	OnInstance func(Instance)
 
+	EntityBatch int // how many operations an entity gets at once; 0 means the host's default on a Consumption plan, 50
+
 	PutOffUnit time.Duration // what a turn that is put off waits for twice at first; 0 means a second
 }
 
@@ -127,14 +130,19 @@ func Open(ctx context.Context, o Options) (*TaskHub, error) {
 	if o.PutOffUnit == 0 {
 		o.PutOffUnit = time.Second
 	}
-	if err := countDeaths(ctx, s); err != nil {
+	if o.EntityBatch == 0 {
+		o.EntityBatch = defaultBatch
+	}
+	turnDeaths, err := countDeaths(ctx, s)
+	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	open, shut := context.WithCancel(context.Background())
 	return &TaskHub{
-		open: open, shut: shut, putOffUnit: o.PutOffUnit, held: make(chan struct{}, 2),
+		open: open, shut: shut, putOffUnit: o.PutOffUnit, entityBatch: o.EntityBatch, held: make(chan struct{}, 2),
 		store: s, log: o.Log, onInstance: o.OnInstance, queue: newQueue(), entities: newQueue(), histories: newCache(), taskAdd: newSignal(),
 		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, watchers: map[string]*watcher{},
+		deaths: deaths{turns: turnDeaths, marked: map[string]bool{}},
 	}, nil
 }
 

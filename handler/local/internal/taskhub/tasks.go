@@ -134,7 +134,7 @@ func (h *TaskHub) CompleteActivityWorkItem(ctx context.Context, item *backend.Ac
 		return nil
 	case err == nil:
 		h.queue.add(string(item.InstanceID))
-		h.clear(item)
+		h.release(lone{task: item.SequenceNumber})
 	}
 	return err
 }

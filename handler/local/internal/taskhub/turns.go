@@ -19,24 +19,41 @@ func (h *TaskHub) GetOrchestrationWorkItem(ctx context.Context) (*backend.Orches
 		if err != nil {
 			return nil, h.hold(ctx)
 		}
-		item, err := h.beginTurn(ctx, api.InstanceID(id))
-		if broken := (*RowError)(nil); errors.As(err, &broken) {
-			h.setAside(ctx, id, broken)
-			err = nil
-		}
-		if err != nil {
-			h.cannotRead("events", err)
-			time.AfterFunc(time.Second, func() { h.queue.done(id); h.queue.add(id) })
-			continue
-		}
-		if item != nil {
+		if item := h.turnOf(ctx, id); item != nil {
 			return item, nil
 		}
+	}
+}
+
+// turnOf returns the turn of an instance that was taken from the queue; nil if it has none now.
+func (h *TaskHub) turnOf(ctx context.Context, id string) (item *backend.OrchestrationWorkItem) {
+	admitted, err := h.admit(ctx, id)
+	switch {
+	case err != nil:
+	case !admitted:
+		return nil
+	case h.deathsOf(id) >= maxDeaths:
+		h.giveUpTurn(ctx, id)
+	default:
+		item, err = h.beginTurn(ctx, api.InstanceID(id))
+	}
+	if broken := (*RowError)(nil); errors.As(err, &broken) {
+		h.setAside(ctx, id, broken)
+		err = nil
+	}
+	switch {
+	case err != nil:
+		h.interrupted(id)
+		h.cannotRead("events", err)
+		time.AfterFunc(time.Second, func() { h.queue.done(id); h.queue.add(id) })
+	case item == nil: // for example of a timer whose instance was purged meanwhile
 		h.mu.Lock()
 		delete(h.attempts, api.InstanceID(id))
 		h.mu.Unlock()
-		h.queue.done(id) // for example of a timer whose instance was purged meanwhile
+		h.interrupted(id)
+		h.queue.done(id)
 	}
+	return item
 }
 
 func (h *TaskHub) beginTurn(ctx context.Context, id api.InstanceID) (*backend.OrchestrationWorkItem, error) {
@@ -188,15 +205,23 @@ func (h *TaskHub) CompleteOrchestrationWorkItem(ctx context.Context, item *backe
 		return backend.ErrWorkItemLockLost
 	}
 	var c *commit
+	suspected := h.deathsOf(string(item.InstanceID)) > 0
 	err := h.persist(ctx, func(t tx) error {
 		c = &commit{turn: current, id: string(item.InstanceID), state: item.State}
-		return c.run(t)
+		err := c.run(t)
+		if err == nil && (suspected || c.changed != nil && c.changed.IsFinished()) {
+			err = h.survived(t, c.id, false)
+		}
+		return err
 	})
 	switch {
 	case errors.Is(err, ErrNotStored):
 		return nil
 	case err != nil:
 		return fmt.Errorf("store the turn of %s: %w", item.InstanceID, err) // the engine abandons it
+	}
+	if suspected || c.changed != nil && c.changed.IsFinished() {
+		h.forgetDeaths(c.id, false)
 	}
 	if len(c.past.past) > 0 {
 		h.histories.put(c.id, c.past)
@@ -237,6 +262,7 @@ func (h *TaskHub) endTurn(id api.InstanceID, more bool) {
 // AbandonOrchestrationWorkItem gives a turn up, which comes again after a while, as on the real host.
 func (h *TaskHub) AbandonOrchestrationWorkItem(_ context.Context, item *backend.OrchestrationWorkItem) error {
 	id := item.InstanceID
+	h.interrupted(string(id))
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.turns[id] == nil {
