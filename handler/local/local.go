@@ -40,7 +40,8 @@
 // the Durable HTTP API beside it, and the admin endpoint.
 //
 // A sendGrid output is sent through SendGrid if the setting that its apiKey names has a value; else each mail becomes a
-// file in DataDir/mails. Outputs of other types become files in DataDir/outputs. HTTP functions are served by
+// file in DataDir/mails. An output to a queue or topic that a function of the app listens to (of the same connection) becomes a message
+// in its inbox; every other output becomes a file in DataDir/outputs. HTTP functions are served by
 // [Host.Handler], timers fire by their schedules (once for all that a sleeping machine missed), messages of queueTrigger and
 // serviceBusTrigger come from the inbox, blobs are files below DataDir/blobs/<container>. Functions with other triggers run
 // when a message is delivered to them.
@@ -224,14 +225,16 @@ func (h *Host) open(ctx context.Context, o Options, origins []string) error {
 	if h.sidecar, err = manage.StartSidecar(h.hub, h.app.Host.HubName, h.log); err != nil {
 		return fmt.Errorf("start the durable client's service: %w", err)
 	}
-	outputs := &output.Sender{Hub: h.hub, DataDir: h.dataDir, Settings: o.Settings, Log: h.log, Closing: h.ctx}
-	h.invoker = invoke.New(invoke.Options{
-		Handler: o.Handler, Host: h.app.Host, URL: h.url, Sidecar: h.sidecar, Outputs: outputs, Log: h.log, OnConsole: o.OnConsole,
-		Stopping: h.accepting, Closing: h.ctx,
-	})
 	h.inbox = inbox.New(inbox.Options{
 		Hub: h.hub, Log: h.log, Parallel: h.app.Host.MaxConcurrentCalls, MaxDeliveries: o.MaxDeliveryCount, MaxBytes: o.MaxMessageBytes,
 		Deliver: h.deliverWaiting,
+	})
+	outputs := &output.Sender{
+		App: h.app, Hub: h.hub, Enqueue: h.inbox.Put, DataDir: h.dataDir, Settings: o.Settings, Log: h.log, Closing: h.ctx,
+	}
+	h.invoker = invoke.New(invoke.Options{
+		Handler: o.Handler, Host: h.app.Host, URL: h.url, Sidecar: h.sidecar, Outputs: outputs, Log: h.log, OnConsole: o.OnConsole,
+		Stopping: h.accepting, Closing: h.ctx,
 	})
 	h.front = front.New(front.Options{App: h.app, Hub: h.hub, Inbox: h.inbox, Invoker: h.invoker, Log: h.log, Origins: origins})
 	h.engine = engine.New(h.app, h.hub, h.invoker, h.log)

@@ -204,9 +204,9 @@ func TestOutputToFile(t *testing.T) {
 	h := open(t, mailingApp(t))
 	for output, want := range map[string][]string{
 		`"aGVsbG8="`:         {"hello"},
-		`"no base64"`:        {"no base64"},
+		`"no base64."`:       {"no base64."},
 		`{"a":[1]}`:          {"{\n  \"a\": [\n    1\n  ]\n}"},
-		`["one","two",null]`: {"one", "two"},
+		`["one","two",null]`: {"one", "two", ""},
 		`null`:               nil,
 	} {
 		before := len(outputFiles(t, h))

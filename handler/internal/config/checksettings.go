@@ -72,3 +72,8 @@ func (e environment) answers(name string) bool {
 	}
 	return false
 }
+
+// Resolve replaces each %SETTING% in a binding's property by the app setting of that name, as the host does; by nothing if there is none.
+func Resolve(text string, settings func(name string) string) string {
+	return percent.ReplaceAllStringFunc(text, func(m string) string { return settings(strings.Trim(m, "%")) })
+}

@@ -88,38 +88,30 @@ func (s *Sender) withDefaults(b config.Binding, content []byte) ([]byte, error) 
 		text, _ := json.Marshal(value)
 		mail[name], changed = text, true
 	}
-	if from := s.resolve(b.Property("from")); has.From.Email == "" && from != "" {
+	if from := config.Resolve(b.Property("from"), s.Settings); has.From.Email == "" && from != "" {
 		address, err := parseDefault("From", from)
 		if err != nil {
 			return nil, err
 		}
 		put("from", address)
 	}
-	if to := s.resolve(b.Property("to")); !has.hasRecipient() && to != "" {
+	if to := config.Resolve(b.Property("to"), s.Settings); !has.hasRecipient() && to != "" {
 		address, err := parseDefault("To", to)
 		if err != nil {
 			return nil, err
 		}
 		put("personalizations", []any{map[string]any{"to": []any{address}}})
 	}
-	if subject := s.resolve(b.Property("subject")); has.Subject == "" && subject != "" {
+	if subject := config.Resolve(b.Property("subject"), s.Settings); has.Subject == "" && subject != "" {
 		put("subject", subject)
 	}
-	if text := s.resolve(b.Property("text")); len(has.Content) == 0 && text != "" {
+	if text := config.Resolve(b.Property("text"), s.Settings); len(has.Content) == 0 && text != "" {
 		put("content", []any{map[string]string{"type": "text/plain", "value": text}})
 	}
 	if !changed {
 		return content, nil
 	}
 	return json.Marshal(mail)
-}
-
-// resolve replaces "%SETTING%" by the setting.
-func (s *Sender) resolve(text string) string {
-	if name := strings.Trim(text, "%"); name != "" && text == "%"+name+"%" {
-		return s.Settings(name)
-	}
-	return text
 }
 
 // parseDefault reads an address with or without a name: "Shop <shop@example.com>".

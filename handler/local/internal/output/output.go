@@ -1,15 +1,14 @@
-// Package output carries out the output bindings of an answer: a sendGrid output is a mail, which goes to SendGrid or, without a key,
-// to a file; every other output becomes a file.
+// Package output carries out the output bindings of an answer. A sendGrid output is a mail, which goes to SendGrid or, without a key,
+// to a file. An output to a queue or a topic that functions of the app listen to is a message for them. Every other output becomes a
+// file.
 //
-//	sender := &output.Sender{Hub: hub, DataDir: dir, Settings: os.Getenv, Log: log, Closing: ctx}
+//	sender := &output.Sender{App: app, Hub: hub, Enqueue: inbox.Put, DataDir: dir, Settings: os.Getenv, Log: log, Closing: ctx}
 //	err := sender.Send(ctx, output.Source{Function: f, Instance: id}, answer.Outputs) // an *funchost.Exception, in .NET's words
 package output
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -28,7 +27,9 @@ import (
 
 // Sender sends outputs.
 type Sender struct {
+	App      *config.App
 	Hub      *taskhub.TaskHub // keeps which mails were sent
+	Enqueue  func(ctx context.Context, function string, m taskhub.Message) error
 	DataDir  string
 	Settings func(name string) string
 	Log      *slog.Logger
@@ -56,67 +57,53 @@ func (s *Sender) Send(ctx context.Context, from Source, outputs map[string]json.
 		if b.Direction == "in" || b.Is(config.HTTPOutput) { // that is the answer to the client
 			continue
 		}
-		for _, value := range elements(outputs[b.Name]) {
-			err := s.send(ctx, from, b, value, number)
-			if s.Closing.Err() != nil && err != nil {
+		if err := s.sendAll(ctx, from, b, outputs[b.Name], &number); err != nil {
+			if s.Closing.Err() != nil {
 				return s.Closing.Err()
 			}
-			if err != nil {
-				return funchost.FailedOutput(from.Function.Name, b.Name, err)
-			}
-			number++
+			return funchost.FailedOutput(from.Function.Name, b.Name, err)
 		}
 	}
 	return nil
 }
 
-func (s *Sender) send(ctx context.Context, from Source, b config.Binding, value json.RawMessage, number int) error {
-	content := outputContent(value)
+// sendAll sends the messages of one binding's value. number counts those of the whole answer.
+func (s *Sender) sendAll(ctx context.Context, from Source, b config.Binding, value json.RawMessage, number *int) error {
+	messages, err := funchost.OutputMessages(b, value)
+	if err != nil {
+		return err
+	}
+	for _, content := range messages {
+		if len(content) == 0 && b.Is("sendGrid") { // of null in a list of mails
+			continue
+		}
+		if err := s.send(ctx, from, b, content, *number); err != nil {
+			return err
+		}
+		*number++
+	}
+	return nil
+}
+
+func (s *Sender) send(ctx context.Context, from Source, b config.Binding, content []byte, number int) error {
 	if b.Is("sendGrid") {
 		return s.sendMail(ctx, from, b, content, number)
+	}
+	if functions := s.listeners(b); len(functions) > 0 {
+		for _, function := range functions {
+			if err := s.Enqueue(ctx, function, taskhub.Message{Body: content}); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	folder := filepath.Join(s.DataDir, "outputs", from.Function.Name+"."+b.Name)
 	name := fmt.Sprintf("%s-%s-%d-%d%s", safeName(from.Instance), safeName(from.Execution), from.Turn, number, extension(content))
 	if err := writeFile(filepath.Join(folder, name), content); err != nil {
 		return err
 	}
-	s.Log.Info("an output was written to a file: this host does not know its type", "function", from.Function.Name, "output", b.Name, "type", b.Type, "file", filepath.Join(folder, name))
+	s.Log.Info("an output was written to a file: nothing on this host takes it", "function", from.Function.Name, "output", b.Name, "type", b.Type, "file", filepath.Join(folder, name))
 	return nil
-}
-
-// elements: an array sends one message per element, null none.
-func elements(value json.RawMessage) []json.RawMessage {
-	value = bytes.TrimSpace(value)
-	if len(value) == 0 || string(value) == "null" {
-		return nil
-	}
-	var list []json.RawMessage
-	if value[0] != '[' || json.Unmarshal(value, &list) != nil {
-		return []json.RawMessage{value}
-	}
-	kept := list[:0]
-	for _, element := range list {
-		if string(bytes.TrimSpace(element)) != "null" {
-			kept = append(kept, element)
-		}
-	}
-	return kept
-}
-
-// outputContent is what leaves: a string's text, or its bytes if it is valid base64; anything else as indented JSON.
-func outputContent(value json.RawMessage) []byte {
-	var text string
-	if json.Unmarshal(value, &text) == nil {
-		if decoded, err := base64.StdEncoding.DecodeString(text); err == nil {
-			return decoded
-		}
-		return []byte(text)
-	}
-	var b bytes.Buffer
-	if json.Indent(&b, value, "", "  ") != nil {
-		return value
-	}
-	return b.Bytes()
 }
 
 func extension(content []byte) string {

@@ -1,10 +1,18 @@
 package output
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/local/internal/funchost"
+	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
 func TestBaseURL(t *testing.T) {
@@ -52,5 +60,83 @@ func TestMailDefaults(t *testing.T) {
 	}
 	if _, err := s.withDefaults(config.Binding{Properties: map[string]any{"from": "nobody"}}, []byte(`{}`)); err == nil || !strings.Contains(err.Error(), "Invalid 'From' address") {
 		t.Errorf("a bad sender: %v", err)
+	}
+}
+
+// listening is an app with functions that listen to queues and topics.
+func listening() *config.App {
+	function := func(properties map[string]any) config.Function {
+		kind, _ := properties["type"].(string)
+		return config.Function{Bindings: []config.Binding{{Name: "in", Type: kind, Direction: "in", Properties: properties}}}
+	}
+	return &config.App{Functions: map[string]config.Function{
+		"Orders":      function(map[string]any{"type": "queueTrigger", "queueName": "orders"}),
+		"OrdersToo":   function(map[string]any{"type": "queueTrigger", "queueName": "Orders", "connection": "AzureWebJobsStorage"}),
+		"OtherOrders": function(map[string]any{"type": "queueTrigger", "queueName": "orders", "connection": "Other"}),
+		"Named":       function(map[string]any{"type": "queueTrigger", "queueName": "%PREFIX%-%NAME%"}),
+		"NotSet":      function(map[string]any{"type": "queueTrigger", "queueName": "%NONE%"}),
+		"Bus":         function(map[string]any{"type": "serviceBusTrigger", "queueName": "orders", "connection": "Bus"}),
+		"TopicA":      function(map[string]any{"type": "serviceBusTrigger", "topicName": "news", "subscriptionName": "a", "connection": "Bus"}),
+		"TopicA2":     function(map[string]any{"type": "serviceBusTrigger", "topicName": "news", "subscriptionName": "A", "connection": "Bus"}),
+		"TopicB":      function(map[string]any{"type": "serviceBusTrigger", "topicName": "news", "subscriptionName": "b", "connection": "Bus"}),
+		"Web":         function(map[string]any{"type": "httpTrigger", "queueName": "orders"}),
+	}}
+}
+
+// TestQueues: what is sent to a queue or a topic of the app comes to the functions that listen there, and to no file.
+func TestQueues(t *testing.T) {
+	t.Parallel()
+	settings := map[string]string{"PREFIX": "Shop", "NAME": "mails"}
+	for name, c := range map[string]struct {
+		kind       string
+		properties map[string]any
+		want       string // function: message, …; empty: a file
+	}{
+		"queue":                {"queue", map[string]any{"queueName": "ORDERS"}, "Orders: one, Orders: two"},
+		"another connection":   {"queue", map[string]any{"queueName": "orders", "connection": "other"}, "OtherOrders: one, OtherOrders: two"},
+		"nobody's connection":  {"queue", map[string]any{"queueName": "orders", "connection": "Third"}, ""},
+		"settings":             {"queue", map[string]any{"queueName": "shop-%NAME%"}, "Named: one, Named: two"},
+		"another queue":        {"queue", map[string]any{"queueName": "bills"}, ""},
+		"no queue":             {"queue", nil, ""},
+		"a setting not set":    {"queue", map[string]any{"queueName": "%ALSONONE%"}, ""},
+		"Service Bus queue":    {"serviceBus", map[string]any{"queueName": "orders", "connection": "bus"}, "Bus: one, Bus: two"},
+		"topic":                {"serviceBus", map[string]any{"topicName": "News", "connection": "Bus"}, "TopicA: one, TopicB: one, TopicA: two, TopicB: two"},
+		"another kind's queue": {"serviceBus", map[string]any{"queueName": "orders"}, ""},
+		"another kind":         {"blob", map[string]any{"queueName": "orders"}, ""},
+	} {
+		var got []string
+		s := &Sender{
+			App: listening(), DataDir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Closing: t.Context(),
+			Settings: func(name string) string { return settings[name] },
+			Enqueue: func(_ context.Context, function string, m taskhub.Message) error {
+				got = append(got, function+": "+string(m.Body))
+				return nil
+			},
+		}
+		b := config.Binding{Name: "out", Type: c.kind, Direction: "out", Properties: c.properties}
+		from := Source{Function: config.Function{Name: "F", Bindings: []config.Binding{b}}}
+		if err := s.Send(t.Context(), from, map[string]json.RawMessage{"out": json.RawMessage(`["one","two"]`)}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		files, _ := os.ReadDir(filepath.Join(s.DataDir, "outputs", "F.out"))
+		if sent := strings.Join(got, ", "); sent != c.want || (len(files) == 2) != (c.want == "") {
+			t.Errorf("%s: sent %q and %d files, want %q", name, sent, len(files), c.want)
+		}
+	}
+}
+
+// TestQueueFails: a message that cannot be stored fails the output, in .NET's words.
+func TestQueueFails(t *testing.T) {
+	t.Parallel()
+	s := &Sender{
+		App: listening(), Log: slog.New(slog.DiscardHandler), Closing: t.Context(), Settings: func(string) string { return "" },
+		Enqueue: func(context.Context, string, taskhub.Message) error { return errors.New("the disk is full") },
+	}
+	b := config.Binding{Name: "out", Type: "queue", Direction: "out", Properties: map[string]any{"queueName": "orders"}}
+	for _, value := range []string{`"x"`, `"[not JSON]"`} {
+		err := s.Send(t.Context(), Source{Function: config.Function{Name: "F", Bindings: []config.Binding{b}}}, map[string]json.RawMessage{"out": json.RawMessage(value)})
+		if failure := (*funchost.Exception)(nil); !errors.As(err, &failure) || !strings.Contains(err.Error(), "parameter out after function returned") {
+			t.Errorf("%s: %v", value, err)
+		}
 	}
 }
