@@ -8,20 +8,24 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
+	"time"
 
 	"example.com/durablefunctions/handler/internal/config"
 )
 
 type publishCommand struct {
-	App           string   `required:"" placeholder:"NAME" help:"Name of the function app in Azure."`
-	ResourceGroup string   `env:"AZURE_RESOURCE_GROUP" placeholder:"NAME" help:"Its resource group: az publishes. Without one func does."`
-	Slot          string   `placeholder:"NAME" help:"Deployment slot."`
-	Platform      string   `enum:"linux/amd64,linux/arm64,windows/amd64" default:"linux/amd64" help:"System of the app's plan: ${enum}. Consumption on Windows needs windows/amd64."`
-	Include       []string `placeholder:"PATH" help:"A file or directory that the functions read, below the app root."`
-	Zip           string   `placeholder:"FILE" help:"Keep the zip in this file."`
-	Host          string   `placeholder:"FILE" help:"Publish this file as host.json: that of another backend, such as infra/hosts/dts.json."`
-	DryRun        bool     `help:"Build and zip, and print the zip's list and the commands instead of running them."`
+	App           string        `required:"" placeholder:"NAME" help:"Name of the function app in Azure."`
+	ResourceGroup string        `env:"AZURE_RESOURCE_GROUP" placeholder:"NAME" help:"Its resource group: az publishes. Without one func does."`
+	Slot          string        `placeholder:"NAME" help:"Deployment slot."`
+	Platform      string        `enum:"linux/amd64,linux/arm64,windows/amd64" default:"linux/amd64" help:"System of the app's plan: ${enum}. Consumption on Windows needs windows/amd64."`
+	Include       []string      `placeholder:"PATH" help:"A file or directory that the functions read, below the app root."`
+	Zip           string        `placeholder:"FILE" help:"Keep the zip in this file."`
+	Host          string        `placeholder:"FILE" help:"Publish this file as host.json: that of another backend, such as infra/hosts/dts.json."`
+	RoleWait      time.Duration `default:"10m" placeholder:"DURATION" help:"How long to try again while the app's new identity may not write to its deployment storage yet: a role takes up to 10 minutes. Default: ${default}."`
+	DryRun        bool          `help:"Build and zip, and print the zip's list and the commands instead of running them."`
 }
 
 // Run builds the app, zips what the host needs, and has az or func publish that.
@@ -65,7 +69,7 @@ func (c *publishCommand) Run(e *Environment) error {
 		return c.print(e.Stdout, p, commands)
 	}
 	for _, command := range commands {
-		if err := runTool(e, p.dir, command); err != nil {
+		if err := c.runUntilAllowed(e, p.dir, command); err != nil {
 			return err
 		}
 	}
@@ -148,15 +152,75 @@ func (c *publishCommand) print(w io.Writer, p *appPackage, commands [][]string) 
 	return nil
 }
 
-func runTool(e *Environment, dir string, command []string) error {
+// storageRefuses are words of az, func and the deployment service when the app's deployment storage does not let the app's identity in.
+var storageRefuses = regexp.MustCompile(`(?s)InaccessibleStorageException|BlobUploadFailedException|AuthorizationPermissionMismatch|Failed to upload blob package|Azure Storage responded with Forbidden`)
+
+// isRefused says whether a tool failed for a role that is missing or not in force yet. An account that takes no keys, or is not there, is
+// another matter: no waiting helps.
+func isRefused(output string) bool {
+	return storageRefuses.MatchString(output) && !strings.Contains(strings.ToLower(output), "key based authentication") &&
+		(strings.Contains(output, "403") || strings.Contains(output, "AuthorizationPermissionMismatch") || strings.Contains(output, "Forbidden"))
+}
+
+// runUntilAllowed runs a command again, RoleWait at most, while the deployment storage refuses the app's identity: right after an
+// app was made, its roles are not in force yet. The pauses grow from a fortieth of RoleWait to a tenth, 15 seconds to a minute.
+func (c *publishCommand) runUntilAllowed(e *Environment, dir string, command []string) error {
+	begin := time.Now()
+	for pause := c.RoleWait / 40; ; pause = min(2*pause, c.RoleWait/10) {
+		output, err := runTool(e, dir, command)
+		if err == nil || !isRefused(output) {
+			return err
+		}
+		if time.Since(begin)+pause >= c.RoleWait {
+			return fmt.Errorf("the app's deployment storage still refuses the app's identity (403) after %s: give the identity the role Storage Blob Data Owner on the storage account, and let the account be reached from public networks: %w",
+				time.Since(begin).Round(time.Second), err)
+		}
+		fmt.Fprintf(e.Stderr, "The app's deployment storage refuses the app's identity (403): a new role takes some minutes. Trying again in %s, until %s.\n",
+			pause.Round(time.Millisecond), begin.Add(c.RoleWait).Format(time.TimeOnly))
+		select {
+		case <-time.After(pause):
+		case <-e.Context.Done():
+			return e.Context.Err()
+		}
+	}
+}
+
+// runTool runs a command, shows what it prints, and returns the end of that.
+func runTool(e *Environment, dir string, command []string) (output string, err error) {
 	tool, err := exec.LookPath(command[0])
 	if err != nil {
-		return fmt.Errorf("%s is not installed: install it, or publish the zip (--dry-run --zip FILE) in another way", command[0])
+		return "", fmt.Errorf("%s is not installed: install it, or publish the zip (--dry-run --zip FILE) in another way", command[0])
 	}
+	var end tail
 	run := exec.CommandContext(e.Context, tool, command[1:]...)
-	run.Dir, run.Stdin, run.Stdout, run.Stderr = dir, os.Stdin, e.Stdout, e.Stderr
+	run.Dir, run.Stdin = dir, os.Stdin
+	run.Stdout, run.Stderr = io.MultiWriter(e.Stdout, &end), io.MultiWriter(e.Stderr, &end)
 	if err := run.Run(); err != nil {
-		return fmt.Errorf("%s failed: %w", strings.Join(command[:min(4, len(command))], " "), err)
+		return end.String(), fmt.Errorf("%s failed: %w", strings.Join(command[:min(4, len(command))], " "), err)
 	}
-	return nil
+	return end.String(), nil
+}
+
+// tail keeps the end of what is written to it, from two sides at once.
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+const maxTail = 64 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, p...)
+	if extra := len(t.text) - maxTail; extra > 0 {
+		t.text = append(t.text[:0], t.text[extra:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.text)
 }

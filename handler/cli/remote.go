@@ -62,7 +62,7 @@ func (r Remote) ofAzure(ctx context.Context) (*httpapi.Client, error) {
 		}
 		return text, nil
 	}
-	host, err := ask("defaultHostName", "functionapp", "show")
+	host, err := ask("defaultHostName || properties.defaultHostName", "functionapp", "show") // the latter for Flex Consumption
 	if err != nil {
 		return nil, err
 	}
