@@ -245,7 +245,7 @@ func TestDashboardOfAnAppInAzure(t *testing.T) {
 			printed := regexp.MustCompile(`are at (http://127\.0\.0\.1:\d+);`)
 			waitUntil(t, "the page is served", func() bool { return printed.MatchString(out.String()) })
 			url := printed.FindStringSubmatch(out.String())[1]
-			page := get(t, url, "GET", "/", "", nil)
+			page := ask(t, url, "GET", "/", "", nil)
 			token := regexp.MustCompile(`name="token" content="([^"]+)"`).FindStringSubmatch(page.body)
 			if page.status != 200 || token == nil || !strings.Contains(page.body, a.URL) {
 				t.Fatalf("the page: %+v", page)
@@ -266,7 +266,7 @@ func TestDashboardOfAnAppInAzure(t *testing.T) {
 				{"GET", "/page.js", nil, 200, "fetch"},
 				{"GET", "/admin/host/keys", nil, 404, ""},
 			} {
-				r := get(t, url, c.method, c.path, "{}", c.headers)
+				r := ask(t, url, c.method, c.path, "{}", c.headers)
 				if r.status != c.status || !strings.Contains(r.body, c.want) {
 					t.Errorf("%s %s: %d %s, want %d and %s", c.method, c.path, r.status, r.body, c.status, c.want)
 				}
@@ -288,7 +288,7 @@ type answered struct {
 	body, all string
 }
 
-func get(t *testing.T, url, method, path, body string, headers map[string]string) answered {
+func ask(t *testing.T, url, method, path, body string, headers map[string]string) answered {
 	t.Helper()
 	var reader io.Reader
 	if method == "POST" {
