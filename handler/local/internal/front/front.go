@@ -73,7 +73,9 @@ func (f *front) forPages(next http.Handler) http.Handler {
 		AllowedMethods:  []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
 		AllowedHeaders:  []string{"*"},
 		ExposedHeaders:  []string{"Location", "Retry-After"},
-	})(next)
+	})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(&allowingWriter{w, w.Header().Clone()}, r)
+	}))
 	return loopback.Only(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f.isNamed(r.Header.Get("Origin")) {
 			named.ServeHTTP(w, r)
@@ -82,6 +84,25 @@ func (f *front) forPages(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	}), f.isNamed)
 }
+
+// allowingWriter keeps what the host allows a page, whatever a function says about that: a browser refuses two answers, and the
+// function may name the page that it has in Azure.
+type allowingWriter struct {
+	http.ResponseWriter
+	allowed http.Header
+}
+
+func (w *allowingWriter) WriteHeader(status int) {
+	for name, values := range w.allowed {
+		if strings.HasPrefix(name, "Access-Control-") {
+			w.Header()[name] = values
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *allowingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // isNamed says whether Origins has the origin of a page.
 func (f *front) isNamed(origin string) bool {

@@ -2,11 +2,13 @@ package front
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -198,6 +200,37 @@ func TestCORS(t *testing.T) {
 		w := s.do(c.method, c.path, "", header)
 		if allowed := w.Header().Get("Access-Control-Allow-Origin"); w.Code != c.status || allowed != c.allowed && !(allowed == "*" && c.allowed != "") {
 			t.Errorf("%s: %d, allowed is %q; want %d, %q", name, w.Code, allowed, c.status, c.allowed)
+		}
+	}
+}
+
+// TestCORSOfFunction: a page that the host lets in gets the host's answer about itself, and no other one of the function's, whether the
+// request is forwarded or not.
+func TestCORSOfFunction(t *testing.T) {
+	t.Parallel()
+	const azure = "https://azure.example"
+	app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			w.Header().Set("Access-Control-Allow-Origin", azure)
+			w.Header().Set("Vary", "Accept")
+			_, _ = io.WriteString(w, "hello")
+			return
+		}
+		res := map[string]any{"body": "hello", "headers": map[string]string{"Access-Control-Allow-Origin": azure}}
+		testkit.AnswerJSON(w, map[string]any{"Outputs": map[string]any{"res": res}})
+	})
+	for name, host := range map[string]string{
+		"in an envelope": plain,
+		"forwarded":      `{"version":"2.0","customHandler":{"description":{"defaultExecutablePath":"app"},"enableForwardingHttpRequest":true}}`,
+	} {
+		s := serve(t, app, host, func(o *Options) { o.Origins = []string{page} })
+		w := s.do("GET", "/api/Hello", "", map[string]string{"Origin": page})
+		if allowed := w.Header()["Access-Control-Allow-Origin"]; w.Code != 200 || w.Body.String() != "hello" || !slices.Equal(allowed, []string{page}) {
+			t.Errorf("%s: %d %q, allowed are %q", name, w.Code, w.Body, allowed)
+		}
+		w = s.do("GET", "/api/Hello", "", nil)
+		if allowed := w.Header()["Access-Control-Allow-Origin"]; !slices.Equal(allowed, []string{azure}) {
+			t.Errorf("%s, without a page: allowed are %q", name, allowed)
 		}
 	}
 }

@@ -128,7 +128,7 @@ func compact(value []byte) []byte {
 }
 
 // copyProperties copies the top-level properties of a trigger value that is a JSON object over the binding data, as the
-// host does: arrays stay behind, objects are copied, anything else becomes a string.
+// host does: arrays and null stay behind, objects are copied, anything else becomes a string.
 func (o *object) copyProperties(value []byte) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') || !json.Valid(value) {
@@ -144,7 +144,7 @@ func (o *object) copyProperties(value []byte) {
 			return
 		}
 		switch property[0] {
-		case '[':
+		case '[', 'n':
 		case '{':
 			o.set(name.(string), compact(property))
 		default:

@@ -26,6 +26,25 @@ func FuzzTwice(f *testing.F) {
 	})
 }
 
+// TestCopyProperties: null and arrays leave alone what there is, anything else replaces it in any case of its name.
+func TestCopyProperties(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		`{"Id":null,"id":[1],"other":null}`: `{"Id":"\"mine\""}`,
+		`{"ID":7,"b":true}`:                 `{"Id":"\"7\"","b":"\"True\""}`,
+		`{"id":{"a":null}}`:                 `{"Id":{"a":null}}`,
+		`["id"]`:                            `{"Id":"\"mine\""}`,
+		`{"id":"x"`:                         `{"Id":"\"mine\""}`,
+	} {
+		o := &object{}
+		o.set("Id", twice("mine"))
+		o.copyProperties([]byte(value))
+		if got := string(o.append(nil)); got != want {
+			t.Errorf("%s makes %s, want %s", value, got, want)
+		}
+	}
+}
+
 func FuzzMetadata(f *testing.F) {
 	for _, s := range []string{`{"a":1,"A":{"b":[]},"c":[1],"d":"2026-11-22T10:11:12Z","e":null}`, "[]", "{", `{"a":}`, `{"":"\ud800"}`} {
 		f.Add([]byte(s))
