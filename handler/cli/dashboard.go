@@ -40,7 +40,7 @@ func (c *dashboardCommand) Run(e *Environment) error {
 	}
 	token := rand.Text()
 	mux := http.NewServeMux()
-	mux.Handle("/", dashboard.Page(token, client.Address()))
+	mux.Handle("/", dashboard.Page(token, dashboard.App{Name: client.Address()}))
 	mux.Handle(httpapi.Path+"/", loopback.Only(dashboard.OwnPages(token, client.Proxy())))
 	return serve(e.Context, listener, mux)
 }

@@ -2,7 +2,9 @@
 // JavaScript without a build step, and speaks the Durable HTTP API of the port that it is served on.
 //
 //	token := rand.Text()
-//	mux.Handle("/", dashboard.Page(token, "local host"))
+//	page := dashboard.Page(token, dashboard.App{Name: "local host", Local: true})
+//	mux.Handle("GET /{$}", page)
+//	mux.Handle(dashboard.Files, page)
 //	mux.Handle(httpapi.Path+"/", loopback.Only(dashboard.OwnPages(token, api)))
 package dashboard
 
@@ -16,7 +18,7 @@ import (
 	"example.com/durablefunctions/handler/internal/loopback"
 )
 
-//go:embed page.html page.css page.js
+//go:embed page.html page
 var files embed.FS
 
 var page = template.Must(template.ParseFS(files, "page.html"))
@@ -24,20 +26,33 @@ var page = template.Must(template.ParseFS(files, "page.html"))
 // policy lets the page load its own files and call its own port, and nothing else; nobody may frame it.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Page serves the page at / with its files beside it. App is the name of what it shows; the token opens [OwnPages] to it.
-func Page(token, app string) http.Handler {
+// Files is the path below which the page's files are.
+const Files = "/local/page/"
+
+// App is what the page shows.
+type App struct {
+	Name  string
+	Local bool // it is the local host, whose own endpoints the page uses too
+}
+
+// Page serves the page at / and its files below [Files]; the token opens [OwnPages] to it.
+func Page(token string, app App) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		var b bytes.Buffer
-		if err := page.Execute(&b, struct{ Token, App string }{token, app}); err != nil {
+		if err := page.Execute(&b, struct {
+			App
+			Token, Files string
+		}{app, token, Files}); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = w.Write(b.Bytes())
 	})
-	mux.Handle("GET /page.css", http.FileServerFS(files))
-	mux.Handle("GET /page.js", http.FileServerFS(files))
+	mux.HandleFunc("GET "+Files+"{file}", func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFileFS(w, r, files, "page/"+r.PathValue("file"))
+	})
 	return loopback.Only(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for name, value := range map[string]string{
 			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",

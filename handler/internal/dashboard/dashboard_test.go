@@ -3,6 +3,7 @@ package dashboard
 import (
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"strings"
 	"testing"
 )
@@ -10,8 +11,16 @@ import (
 // TestPage: the page comes with all that keeps others away, and loads nothing from elsewhere.
 func TestPage(t *testing.T) {
 	t.Parallel()
-	h := Page("TOKEN", `<app> "x"`)
-	for path, kind := range map[string]string{"/": "text/html", "/page.css": "text/css", "/page.js": "text/javascript"} {
+	h := Page("TOKEN", App{Name: `<app> "x"`, Local: true})
+	kinds := map[string]string{"/": "text/html"}
+	entries, err := files.ReadDir("page")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		kinds[Files+e.Name()] = map[string]string{".css": "text/css", ".js": "text/javascript"}[path.Ext(e.Name())]
+	}
+	for path, kind := range kinds {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "http://127.0.0.1:7071"+path, nil))
 		if w.Code != 200 || !strings.HasPrefix(w.Header().Get("Content-Type"), kind) {
@@ -26,11 +35,14 @@ func TestPage(t *testing.T) {
 				t.Errorf("%s contains %s", path, bad)
 			}
 		}
+		if kind == "" {
+			t.Errorf("%s is no file of a page", path)
+		}
 		if path == "/" && !strings.Contains(w.Body.String(), `content="TOKEN"`) {
 			t.Error("the page has no token")
 		}
 	}
-	for path, host := range map[string]string{"/": "evil.example", "/page.js": "evil.example:7071"} {
+	for path, host := range map[string]string{"/": "evil.example", Files + "page.js": "evil.example:7071"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "http://"+host+path, nil))
 		if w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), "TOKEN") {

@@ -54,8 +54,8 @@ func New(o Options) http.Handler {
 	f := &front{Options: o}
 	token := rand.Text()
 	mux := http.NewServeMux()
-	page := dashboard.Page(token, "local host")
-	for _, path := range []string{"GET /{$}", "GET /page.css", "GET /page.js"} {
+	page := dashboard.Page(token, dashboard.App{Name: "local host", Local: true})
+	for _, path := range []string{"GET /{$}", "GET " + dashboard.Files} {
 		mux.Handle(path, page)
 	}
 	admin := chi.NewRouter()
