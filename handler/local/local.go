@@ -236,7 +236,7 @@ func (h *Host) open(ctx context.Context, o Options, origins []string) error {
 		Handler: o.Handler, Host: h.app.Host, URL: h.url, Sidecar: h.sidecar, Outputs: outputs, Log: h.log, OnConsole: o.OnConsole,
 		Stopping: h.accepting, Closing: h.ctx,
 	})
-	h.front = front.New(front.Options{App: h.app, Hub: h.hub, Inbox: h.inbox, Invoker: h.invoker, Log: h.log, Origins: origins})
+	h.front = front.New(front.Options{App: h.app, Hub: h.hub, Inbox: h.inbox, Invoker: h.invoker, Log: h.log, Origins: origins, Environ: o.Environ})
 	h.engine = engine.New(h.app, h.hub, h.invoker, h.log)
 	if err := h.engine.Start(h.ctx); err != nil {
 		return fmt.Errorf("start the engine: %w", err)
@@ -333,7 +333,7 @@ func (h *Host) release() error {
 }
 
 // Handler is all that the host serves on one port: the admin endpoint at /admin/functions/{name}, the HTTP functions at /api or
-// host.json's routePrefix, a page with the instances at /, and the Durable HTTP API at /runtime/webhooks/durabletask, with the
+// host.json's routePrefix, a page with the instances at / (its files and endpoints are below /local), and the Durable HTTP API at /runtime/webhooks/durabletask, with the
 // real host's routes and answers and without its keys. It answers 403 to anything but a loopback name in Host, to other web
 // sites than those that Host.CORS of local.settings.json names, and to a browser that writes to the Durable HTTP API without the
 // token of this host's own page.

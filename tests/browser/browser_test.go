@@ -156,15 +156,15 @@ func shot(t *testing.T, name string) chromedp.Action {
 }
 
 // steps runs actions and says which one failed, and what the page showed then.
-func steps(t *testing.T, browser context.Context, actions map[int]chromedp.Action) {
+func steps(t *testing.T, browser context.Context, actions ...chromedp.Action) {
 	t.Helper()
-	for n := 1; n <= len(actions); n++ {
-		if err := chromedp.Run(browser, actions[n]); err != nil {
+	for n, action := range actions {
+		if err := chromedp.Run(browser, action); err != nil {
 			var text string
 			if chromedp.FromContext(browser).Target != nil { // else the browser has not started
 				_ = chromedp.Run(browser, chromedp.Evaluate(`document.body.innerText`, &text))
 			}
-			t.Fatalf("step %d: %v; the page shows\n%s", n, err, text)
+			t.Fatalf("step %d: %v; the page shows\n%s", n+1, err, text)
 		}
 	}
 }
@@ -175,37 +175,37 @@ func TestPage(t *testing.T) {
 	browser, url := openPage(t)
 	var title string
 	var scripts int
-	steps(t, browser, map[int]chromedp.Action{
-		1:  chromedp.Navigate(url),
-		2:  has("approval-1"),
-		3:  has("order-2"),
-		4:  chromedp.Poll(`document.querySelectorAll(".status.Completed").length === 2 && document.querySelectorAll(".status.Failed").length === 1`, nil, chromedp.WithPollingTimeout(time.Minute)),
-		5:  shot(t, "page-instances"),
-		6:  chromedp.Click(`//button[starts-with(normalize-space(), "Failed")]`, chromedp.BySearch),
-		7:  chromedp.Poll(`document.querySelectorAll("tbody tr").length === 1`, nil, chromedp.WithPollingTimeout(time.Minute)),
-		8:  chromedp.Click(`a[href="#/i/order-2"]`),
-		9:  has("It failed"),
-		10: has("card declined: 42"),
-		11: chromedp.WaitVisible(`.gantt .span.failed`),
-		12: shot(t, "page-failed"),
-		13: chromedp.Navigate(url + "#/i/hostile"),
-		14: has("charged <img"),
-		15: chromedp.Title(&title),
-		16: chromedp.Evaluate(`document.querySelectorAll("main script, main img").length`, &scripts),
-		17: chromedp.Navigate(url + "#/i/approval-1"),
-		18: chromedp.WaitVisible(`.gantt .span.wait`),
-		19: chromedp.WaitVisible(`.gantt .span.open`),
-		20: shot(t, "page-running"),
-		21: click("Raise event"),
-		22: chromedp.SendKeys(`#f-event`, "Approved"),
-		23: chromedp.SetValue(`#f-data`, `{"no`),
-		24: click("Raise"),
-		25: chromedp.Poll(`document.querySelector("dialog").innerText.includes("is not JSON")`, nil, chromedp.WithPollingTimeout(time.Minute)),
-		26: chromedp.SetValue(`#f-data`, `"Ann"`),
-		27: click("Raise"),
-		28: has("approved by Ann"),
-		29: has("EventRaised"),
-	})
+	steps(t, browser,
+		chromedp.Navigate(url),
+		has("approval-1"),
+		has("order-2"),
+		chromedp.Poll(`document.querySelectorAll("tbody .status.Completed").length === 2 && document.querySelectorAll("tbody .status.Failed").length === 1`, nil, chromedp.WithPollingTimeout(time.Minute)),
+		shot(t, "page-instances"),
+		chromedp.Click(`//button[contains(., "Failed")]`, chromedp.BySearch),
+		chromedp.Poll(`document.querySelectorAll("tr[data-row]").length === 1`, nil, chromedp.WithPollingTimeout(time.Minute)),
+		chromedp.Click(`a[href="#/i/order-2"]`),
+		has("It failed"),
+		has("card declined: 42"),
+		chromedp.WaitVisible(`.gantt .span.failed`),
+		shot(t, "page-failed"),
+		chromedp.Navigate(url+"#/i/hostile"),
+		has("charged <img"),
+		chromedp.Title(&title),
+		chromedp.Evaluate(`document.querySelectorAll("main script, main img").length`, &scripts),
+		chromedp.Navigate(url+"#/i/approval-1"),
+		chromedp.WaitVisible(`.gantt .span.wait`),
+		chromedp.WaitVisible(`.gantt .span.open`),
+		shot(t, "page-running"),
+		click("Raise event"),
+		chromedp.SendKeys(`#f-event`, "Approved"),
+		chromedp.SetValue(`#f-data`, `{"no`),
+		click("Raise"),
+		chromedp.Poll(`document.querySelector("dialog").innerText.includes("is not JSON")`, nil, chromedp.WithPollingTimeout(time.Minute)),
+		chromedp.SetValue(`#f-data`, `"Ann"`),
+		click("Raise"),
+		has("approved by Ann"),
+		has("EventRaised"),
+	)
 	if title == "owned" || scripts != 0 {
 		t.Errorf("a payload became markup: title %q, %d elements", title, scripts)
 	}
@@ -214,33 +214,33 @@ func TestPage(t *testing.T) {
 // TestSteer: suspend, resume, terminate, restart and purge, each with its question.
 func TestSteer(t *testing.T) {
 	browser, url := openPage(t)
-	steps(t, browser, map[int]chromedp.Action{
-		1:  emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}),
-		2:  chromedp.Navigate(url + "#/i/approval-2"),
-		3:  has("Running"),
-		4:  click("Suspend"),
-		5:  chromedp.SendKeys(`#f-reason`, "stocktaking"),
-		6:  chromedp.Click(`#form button[value=yes]`),
-		7:  has("Suspended"),
-		8:  shot(t, "page-dark"),
-		9:  click("Resume"),
-		10: chromedp.Click(`#form button[value=yes]`),
-		11: has("ExecutionResumed"),
-		12: click("Terminate"),
-		13: chromedp.SendKeys(`#f-reason`, "no longer wanted"),
-		14: chromedp.Click(`#form button[value=yes]`),
-		15: has("It was terminated"),
-		16: has("no longer wanted"),
-		17: click("Purge"),
-		18: chromedp.Click(`#form button[value=yes]`),
-		19: chromedp.Poll(`location.hash === "#/"`, nil, chromedp.WithPollingTimeout(time.Minute)),
-		20: has("approval-1"),
-		21: chromedp.Poll(`!document.getElementById("main").innerText.includes("approval-2")`, nil, chromedp.WithPollingTimeout(time.Minute)),
-		22: chromedp.Navigate(url + "#/i/order-1"),
-		23: has("Completed"),
-		24: click("Restart"),
-		25: chromedp.Click(`#form button[value=yes]`),
-		26: chromedp.Poll(`location.hash.startsWith("#/i/") && location.hash !== "#/i/order-1"`, nil, chromedp.WithPollingTimeout(time.Minute)),
-		27: has("Completed"),
-	})
+	steps(t, browser,
+		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}),
+		chromedp.Navigate(url+"#/i/approval-2"),
+		has("Running"),
+		click("Suspend"),
+		chromedp.SendKeys(`#f-reason`, "stocktaking"),
+		chromedp.Click(`#form button[value=yes]`),
+		has("Suspended"),
+		shot(t, "page-dark"),
+		click("Resume"),
+		chromedp.Click(`#form button[value=yes]`),
+		has("ExecutionResumed"),
+		click("Terminate"),
+		chromedp.SendKeys(`#f-reason`, "no longer wanted"),
+		chromedp.Click(`#form button[value=yes]`),
+		has("It was terminated"),
+		has("no longer wanted"),
+		click("Purge"),
+		chromedp.Click(`#form button[value=yes]`),
+		chromedp.Poll(`location.hash === "#/"`, nil, chromedp.WithPollingTimeout(time.Minute)),
+		has("approval-1"),
+		chromedp.Poll(`!document.getElementById("main").innerText.includes("approval-2")`, nil, chromedp.WithPollingTimeout(time.Minute)),
+		chromedp.Navigate(url+"#/i/order-1"),
+		has("Completed"),
+		click("Restart"),
+		chromedp.Click(`#form button[value=yes]`),
+		chromedp.Poll(`location.hash.startsWith("#/i/") && location.hash !== "#/i/order-1"`, nil, chromedp.WithPollingTimeout(time.Minute)),
+		has("Completed"),
+	)
 }

@@ -170,6 +170,11 @@ export function ago(t) {
   return s < 86400 ? Math.floor(s / 3600) + " h ago" : new Date(t).toLocaleDateString();
 }
 export const when = (t) => el("time", { datetime: t, title: time(t) }, ago(t));
+// spanText is how long an instance took or has taken, which the API tells in whole seconds.
+export function spanText(i) {
+  const over = finished.has(i.runtimeStatus), ms = (over ? Date.parse(i.lastUpdatedTime) : Date.now()) - Date.parse(i.createdTime);
+  return ms < 1000 ? "under 1 s" : over && ms < 60000 ? Math.round(ms / 1000) + " s" : short(ms);
+}
 export const plural = (n, one, many = one + "s") => n.toLocaleString() + " " + (n === 1 ? one : many);
 export const statusOf = (status) => el("span", { class: "status " + status }, status);
 

@@ -1,4 +1,4 @@
-import { ask, begin, beginning, button, clock, drawer, durable, el, finished, instanceLink, instancePath, isLocal, keepFocus, plural, poll, progressBar, short, shows, soon, statusOf, toast, when, whenFree } from "./base.js";
+import { ask, begin, beginning, button, clock, drawer, durable, el, finished, instanceLink, instancePath, isLocal, keepFocus, plural, poll, progressBar, short, shows, spanText as span, statusOf, when, whenFree } from "./base.js";
 import { startDialog } from "./list.js";
 import { longTable } from "./table.js";
 import { innermost, replaceTimeline, spansOf, timeline } from "./timeline.js";
@@ -55,7 +55,7 @@ function steer(i) {
 
 function facts(i) {
   const over = finished.has(i.runtimeStatus), fact = (name, ...value) => el("div", {}, el("dt", {}, name), el("dd", {}, ...value));
-  const duration = el("span", {}, short((over ? Date.parse(i.lastUpdatedTime) : Date.now()) - Date.parse(i.createdTime)));
+  const duration = span(i);
   const bar = progressBar(i.customStatus);
   return el("dl", { class: "facts" }, fact("Status", statusOf(i.runtimeStatus)), fact("Orchestrator", i.name), fact("Created", when(i.createdTime)), fact(over ? "Ended" : "Updated", when(i.lastUpdatedTime)), fact("Duration", duration),
     bar ? fact("Progress", bar) : null, i.parentInstanceId ? fact("Parent", el("a", { href: instanceLink(i.parentInstanceId) }, i.parentInstanceId)) : null,
@@ -100,7 +100,7 @@ function pickEvent(e) {
 
 function historyView(id) {
   let events = [], asJSON = false, search = "";
-  const table = longTable({ label: "History", inside: true, key: (e) => e.n, open: pickEvent, columns: [{ title: "Time", class: "when" }, { title: "Event", class: "event" }, { title: "Name", class: "name" }, { title: "Detail", class: "detail" }],
+  const table = longTable({ label: "History", inside: true, key: (e) => e.n, open: pickEvent, columns: [{ title: "Time", class: "at" }, { title: "Event", class: "event" }, { title: "Name", class: "name" }, { title: "Detail", class: "detail" }],
     row: (e) => [el("button", { type: "button", class: "plain", "data-key": e.n, "aria-label": "Show event " + (e.n + 1), onclick: () => pickEvent(e) }, clock(e.Timestamp)), e.EventType, nameOf(e), el("td", { class: e.FailureDetails ? "detail Failed" : "detail" }, detailOf(e))] });
   const count = el("span", { class: "quiet", role: "status" }), json = el("pre", { tabindex: "0", class: "raw", hidden: true });
   const toggle = el("button", { type: "button", "aria-pressed": "false", onclick: () => { asJSON = !asJSON; toggle.setAttribute("aria-pressed", String(asJSON)); render(); } }, "JSON");
@@ -143,7 +143,7 @@ export async function showInstance(id) {
     const bad = i.runtimeStatus === "Failed" || i.runtimeStatus === "Terminated", text = JSON.stringify([i.input, i.output, i.customStatus]);
     if (text === values) return;
     values = text;
-    payloads.replaceChildren(...[payload("Input", i.input), bad ? null : payload("Output", i.output), payload("Custom status", i.customStatus)].filter(Boolean));
+    payloads.replaceChildren(...[payload("Input", i.input), bad ? null : payload(finished.has(i.runtimeStatus) ? "Output" : "Reason", i.output), payload("Custom status", i.customStatus)].filter(Boolean));
   };
   const render = () => {
     spans = spansOf(i);

@@ -1,4 +1,4 @@
-import { ago, ask, begin, button, call, durable, el, finished, instanceLink, instancePath, isLocal, plural, poll, progressBar, beginning, short, shows, soon, statuses, statusOf, time, toast } from "./base.js";
+import { ago, ask, begin, button, call, durable, el, finished, instanceLink, instancePath, isLocal, plural, poll, progressBar, beginning, shows, spanText, soon, statuses, statusOf, time, toast } from "./base.js";
 import { longTable } from "./table.js";
 
 const since = { "Any time": 0, "Last 15 minutes": 15 * 60e3, "Last hour": 3600e3, "Last 24 hours": 86400e3, "Last 7 days": 7 * 86400e3 };
@@ -125,7 +125,7 @@ export async function showList(search) {
     el("input", { type: "checkbox", "data-key": "select " + i.instanceId, checked: selected.has(i.instanceId), "aria-label": "Select " + i.instanceId, onchange: (e) => { e.target.checked ? selected.set(i.instanceId, i) : selected.delete(i.instanceId); showActions(); } }),
     statusOf(i.runtimeStatus), i.name, el("a", { href: instanceLink(i.instanceId), "data-key": i.instanceId, title: i.instanceId }, i.instanceId),
     el("time", { datetime: i.createdTime, title: time(i.createdTime) }, ago(i.createdTime)),
-    finished.has(i.runtimeStatus) ? short(Date.parse(i.lastUpdatedTime) - Date.parse(i.createdTime)) : short(Date.now() - Date.parse(i.createdTime)),
+    spanText(i),
     progressBar(i.customStatus) || beginning(i.customStatus, 80),
   ], ahead });
   const foot = el("p", { class: "quiet foot", role: "status" }), empty = el("div", { class: "empty", hidden: true });

@@ -1,8 +1,10 @@
 // The page shows what the Durable HTTP API tells, of the local host or, through `dashboard`, of a deployed app; of the local host also what
 // its own endpoints below /local tell.
-import { closeDrawer } from "./base.js";
+import { closeDrawer, isLocal } from "./base.js";
+import { showFunctions } from "./functions.js";
 import { showInstance } from "./instance.js";
 import { showList } from "./list.js";
+import { showMessages, watchDead } from "./messages.js";
 
 const main = document.getElementById("main");
 
@@ -15,7 +17,10 @@ function route(event) {
   }
   let name = "";
   try { name = path.startsWith("#/i/") ? decodeURIComponent(path.slice(4)) : ""; } catch { /* not ours */ }
-  name ? showInstance(name) : showList(query);
+  if (name) showInstance(name);
+  else if (isLocal && path === "#/functions") showFunctions();
+  else if (isLocal && path === "#/messages") showMessages();
+  else showList(query);
   if (event) main.focus({ preventScroll: true });
   scrollTo(0, 0);
 }
@@ -32,11 +37,11 @@ addEventListener("keydown", (event) => {
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); }); // # is for views
 
 // Light, dark, or what the system says.
-const theme = document.getElementById("theme"), themes = { auto: "Auto", light: "Light", dark: "Dark" };
+const theme = document.getElementById("theme"), themes = { auto: "◐ Auto", light: "☀ Light", dark: "☾ Dark" };
 function setTheme(name) {
   name === "auto" ? delete document.documentElement.dataset.theme : document.documentElement.dataset.theme = name;
   theme.textContent = themes[name];
-  theme.setAttribute("aria-label", "Colours: " + themes[name]);
+  theme.setAttribute("aria-label", "Colours: " + name);
 }
 let chosen = "auto";
 try { chosen = localStorage.getItem("theme") in themes ? localStorage.getItem("theme") : "auto"; } catch { /* storage is blocked */ }
@@ -47,4 +52,5 @@ theme.addEventListener("click", () => {
   setTheme(chosen);
 });
 setTheme(chosen);
+watchDead();
 route();

@@ -25,7 +25,7 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// Options say what is served. All but Origins are needed.
+// Options say what is served. All but Origins and Environ are needed.
 type Options struct {
 	App     *config.App
 	Hub     *taskhub.TaskHub
@@ -33,6 +33,7 @@ type Options struct {
 	Invoker *invoke.Invoker
 	Log     *slog.Logger
 	Origins []string // of the web pages that may call, in lower case; "*" is any
+	Environ []string // with which the app was loaded
 }
 
 // front serves.
@@ -44,11 +45,11 @@ type front struct {
 //
 //   - /admin/functions/{name} puts a message into a function's inbox, see admin;
 //   - /api, or host.json's routePrefix, has the HTTP functions at the real host's paths;
-//   - / is the page;
+//   - / is the page, and /local what it needs of this host beyond the Durable HTTP API, see forPage;
 //   - /runtime/webhooks/durabletask is the Durable HTTP API.
 //
 // Like func start it asks for no key. It answers 403 to anything but a loopback name in Host, to other web sites than those of
-// Origins, and to a browser that writes to the Durable HTTP API without the token of this handler's own page. The pages of Origins may
+// Origins, and to a browser that writes to the Durable HTTP API or below /local without the token of this handler's own page. The pages of Origins may
 // call the HTTP functions and read the API, and post no messages.
 func New(o Options) http.Handler {
 	f := &front{Options: o}
@@ -60,6 +61,7 @@ func New(o Options) http.Handler {
 	}
 	admin := chi.NewRouter()
 	admin.Post("/admin/functions/{name}", f.admin)
+	mux.Handle("/local/", f.forPage(token))
 	mux.Handle("/admin/", loopback.Only(admin))
 	mux.Handle(httpapi.Path+"/", f.forPages(dashboard.OwnPages(token, manage.NewHTTP(o.Hub, o.App.Host.HubName, o.Log))))
 	mux.Handle("/", f.forPages(http.HandlerFunc(f.functions)))

@@ -173,6 +173,19 @@ func (b *Inbox) Put(ctx context.Context, function string, m taskhub.Message) err
 	return err
 }
 
+// PutBack puts a dead letter back, with another body unless body is nil. The error is a [*SizeError] if that is too large, and
+// [taskhub.ErrNoDeadLetter] if there is no dead letter of that number.
+func (b *Inbox) PutBack(ctx context.Context, number int64, body []byte) error {
+	if b.MaxBytes > 0 && len(body) > b.MaxBytes {
+		return &SizeError{Size: len(body), Limit: b.MaxBytes}
+	}
+	err := b.Hub.PutBack(ctx, number, body)
+	if err == nil {
+		b.wakeUp()
+	}
+	return err
+}
+
 // next takes the oldest message that is due and not being delivered. With taskhub.ErrNoMessage it says when one will be
 // due.
 func (b *Inbox) next(ctx context.Context) (function string, m taskhub.Message, due time.Time, err error) {

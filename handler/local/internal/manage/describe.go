@@ -59,18 +59,20 @@ type scheduled struct {
 	at          time.Time
 	name, input string
 	hasInput    bool
+	instance    string // of a child
 }
 
 // history shows events as the HTTP API does: what was scheduled is shown by its end only, once it has one, and turns are not shown.
 type history struct {
 	inputs, outputs bool
+	runs            map[int32]taskhub.Run // nil: what the extension shows, and no more
 	activities      map[int32]scheduled
 	children        map[int32]scheduled
 	ended           map[string]bool // kind and id
 }
 
-func historyJSON(events []*backend.HistoryEvent, inputs, outputs bool) []byte {
-	h := history{inputs: inputs, outputs: outputs, activities: map[int32]scheduled{}, children: map[int32]scheduled{}, ended: map[string]bool{}}
+func historyJSON(events []*backend.HistoryEvent, inputs, outputs bool, runs map[int32]taskhub.Run) []byte {
+	h := history{inputs: inputs, outputs: outputs, runs: runs, activities: map[int32]scheduled{}, children: map[int32]scheduled{}, ended: map[string]bool{}}
 	for _, e := range events {
 		h.note(e)
 	}
@@ -93,10 +95,11 @@ func (h *history) note(e *backend.HistoryEvent) {
 	switch {
 	case e.GetTaskScheduled() != nil:
 		s := e.GetTaskScheduled()
-		h.activities[e.GetEventId()] = scheduled{at, s.GetName(), s.GetInput().GetValue(), s.GetInput() != nil}
+		h.activities[e.GetEventId()] = scheduled{at, s.GetName(), s.GetInput().GetValue(), s.GetInput() != nil, ""}
+		h.addRun(e.GetEventId())
 	case e.GetSubOrchestrationInstanceCreated() != nil:
 		s := e.GetSubOrchestrationInstanceCreated()
-		h.children[e.GetEventId()] = scheduled{at, s.GetName(), s.GetInput().GetValue(), s.GetInput() != nil}
+		h.children[e.GetEventId()] = scheduled{at, s.GetName(), s.GetInput().GetValue(), s.GetInput() != nil, s.GetInstanceId()}
 	case e.GetTaskCompleted() != nil:
 		h.ended[activityKey(e.GetTaskCompleted().GetTaskScheduledId())] = true
 	case e.GetTaskFailed() != nil:
@@ -105,6 +108,40 @@ func (h *history) note(e *backend.HistoryEvent) {
 		h.ended[childKey(e.GetSubOrchestrationInstanceCompleted().GetTaskScheduledId())] = true
 	case e.GetSubOrchestrationInstanceFailed() != nil:
 		h.ended[childKey(e.GetSubOrchestrationInstanceFailed().GetTaskScheduledId())] = true
+	}
+}
+
+// addRun gives an activity the input that its history does not keep.
+func (h *history) addRun(id int32) {
+	if run := h.runs[id]; run.Input != nil {
+		s := h.activities[id]
+		s.input, s.hasInput = *run.Input, true
+		h.activities[id] = s
+	}
+}
+
+// showRun adds to an activity when it began, and to a child that has ended its id.
+func (h *history) showRun(o *object, e *backend.HistoryEvent) {
+	if h.runs == nil {
+		return
+	}
+	id := e.GetEventId()
+	switch {
+	case e.GetTaskCompleted() != nil:
+		id = e.GetTaskCompleted().GetTaskScheduledId()
+	case e.GetTaskFailed() != nil:
+		id = e.GetTaskFailed().GetTaskScheduledId()
+	case e.GetSubOrchestrationInstanceCompleted() != nil:
+		o.text("InstanceId", h.children[e.GetSubOrchestrationInstanceCompleted().GetTaskScheduledId()].instance)
+		return
+	case e.GetSubOrchestrationInstanceFailed() != nil:
+		o.text("InstanceId", h.children[e.GetSubOrchestrationInstanceFailed().GetTaskScheduledId()].instance)
+		return
+	case e.GetTaskScheduled() == nil:
+		return
+	}
+	if started := h.runs[id].Started; !started.IsZero() {
+		o.text("StartedTime", ticks(started)+"Z")
 	}
 }
 
@@ -140,6 +177,7 @@ func (h *history) show(e *backend.HistoryEvent) *object {
 		o.text("FunctionName", end.name)
 		h.input(o, end.input, end.hasInput)
 	}
+	h.showRun(o, e)
 	return o
 }
 
@@ -163,9 +201,10 @@ func (h *history) result(o *object, text string) {
 
 func (h *history) showScheduled(o *object, e *backend.HistoryEvent) {
 	if s := e.GetTaskScheduled(); s != nil {
+		begun := h.activities[e.GetEventId()]
 		o.text("EventType", "TaskScheduled")
 		o.text("Name", s.GetName())
-		h.input(o, s.GetInput().GetValue(), s.GetInput() != nil)
+		h.input(o, begun.input, begun.hasInput)
 		o.set("ParentTraceContext", null)
 		o.set("Tags", null)
 		return

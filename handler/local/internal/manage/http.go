@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +28,10 @@ import (
 
 // HTTP is the Durable HTTP API below [httpapi.Path]: the same operations as the sidecar's, answered as the real host's extension
 // answers. It asks for no key; who may call is up to its caller.
+//
+// The page asks for more than the extension has, by parameters that the extension does not know: of an instance showDetails=true, for
+// its tags, the inputs and the starts of its activities, and the ids of its children that have ended; of a list newestFirst=true,
+// search=TEXT, and showTotals=true, for a header with how many instances have which status.
 //
 // It differs where the extension does harm. A purge takes finished instances only, and refuses a filter that it does not
 // understand. A rewind takes up what was in flight. An exception comes without the extension's stack trace.
@@ -248,7 +254,14 @@ func (c *call) status(id string) error {
 		if err != nil {
 			return err
 		}
-		o.set("historyEvents", historyJSON(events, !c.isFalse("showInput"), c.isTrue("showHistoryOutput")))
+		var runs map[int32]taskhub.Run
+		if c.isTrue("showDetails") {
+			if runs, err = c.hub.Runs(c.r.Context(), id); err != nil {
+				return err
+			}
+			o.tags(events)
+		}
+		o.set("historyEvents", historyJSON(events, !c.isFalse("showInput"), c.isTrue("showHistoryOutput"), runs))
 	}
 	status := http.StatusOK
 	switch {
@@ -266,11 +279,10 @@ func (c *call) status(id string) error {
 const continuation = "x-ms-continuation-token"
 
 func (c *call) list() error {
-	from, err := c.pageStart()
-	if err != nil {
+	f := taskhub.Filter{IDPrefix: c.param("instanceIdPrefix"), Inputs: !c.isFalse("showInput"), PageSize: c.int("top"), Search: c.param("search"), NewestFirst: c.isTrue("newestFirst")}
+	if err := c.beginPage(&f); err != nil {
 		return err
 	}
-	f := taskhub.Filter{From: from, IDPrefix: c.param("instanceIdPrefix"), Inputs: !c.isFalse("showInput"), PageSize: c.int("top")}
 	f.Statuses, _ = c.statuses()
 	f.CreatedFrom, _ = c.time("createdTimeFrom")
 	f.CreatedTo, _ = c.time("createdTimeTo")
@@ -278,11 +290,22 @@ func (c *call) list() error {
 	if err != nil {
 		return err
 	}
+	if c.isTrue("showTotals") {
+		totals, err := c.hub.Totals(c.r.Context(), f)
+		if err != nil {
+			return err
+		}
+		c.w.Header().Set("X-Totals", totalsText(totals))
+	}
 	var list [][]byte
 	for _, i := range page.Instances {
 		list = append(list, describe(i).bytes())
 	}
-	return c.sendPage(list, page.Next)
+	next := page.Next
+	if next != "" && f.NewestFirst {
+		next = strconv.FormatInt(page.NextCreated.UnixNano(), 10) + " " + next
+	}
+	return c.sendPage(list, next)
 }
 
 // pageStart is the id with which the page begins that the request asks for.
@@ -301,6 +324,32 @@ func (c *call) sendPage(list [][]byte, next string) error {
 	}
 	body := append([]byte{'['}, bytes.Join(list, []byte{','})...)
 	return c.send(http.StatusOK, append(body, ']'))
+}
+
+// beginPage has the filter begin where the page does that the request asks for.
+func (c *call) beginPage(f *taskhub.Filter) error {
+	from, err := c.pageStart()
+	if err != nil || from == "" || !f.NewestFirst {
+		f.From = from
+		return err
+	}
+	created, id, _ := strings.Cut(from, " ")
+	nanos, err := strconv.ParseInt(created, 10, 64)
+	if err != nil {
+		return wrongArgument(fmt.Errorf("the header %s has a value that no page came with", continuation))
+	}
+	f.Before, f.From = time.Unix(0, nanos), id
+	return nil
+}
+
+// totalsText is like "Completed=2, Failed=1".
+func totalsText(totals map[api.OrchestrationStatus]int) string {
+	var list []string
+	for status, n := range totals {
+		list = append(list, funchost.StatusName(status)+"="+strconv.Itoa(n))
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
 }
 
 func (c *call) purge(id string) error {

@@ -166,7 +166,7 @@ func TestHistoryJSON(t *testing.T) {
 		"event": {[]*backend.HistoryEvent{raised}, true, false,
 			`[{"EventType":"EventRaised","Name":"Go","Input":"\"<x>\"","ParentTraceContext":null,"Timestamp":"2026-11-26T00:33:54.9075439Z"}]`},
 	} {
-		if got := string(historyJSON(c.events, c.inputs, c.outputs)); got != c.want {
+		if got := string(historyJSON(c.events, c.inputs, c.outputs, nil)); got != c.want {
 			t.Errorf("%s:\n%s, want\n%s", name, got, c.want)
 		}
 	}

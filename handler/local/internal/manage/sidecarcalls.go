@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -305,12 +306,30 @@ func (s *Sidecar) addStart(ctx context.Context, response proto.Message) (proto.M
 	if err != nil {
 		return response, nil //nolint:nilerr // as above
 	}
-	if start := historyevent.Start(events); start != nil {
-		var started sidecar.ExecutionStarted
-		if err := convert(start.GetExecutionStarted(), &started); err != nil {
-			return nil, err
-		}
-		state.Tags = started.Tags
+	state.Tags, err = tagsOf(events)
+	return reply, err
+}
+
+// tagsOf are the tags with which an instance was started.
+func tagsOf(events []*backend.HistoryEvent) (map[string]string, error) {
+	start := historyevent.Start(events)
+	if start == nil {
+		return nil, nil
 	}
-	return reply, nil
+	var started sidecar.ExecutionStarted
+	err := convert(start.GetExecutionStarted(), &started)
+	return started.Tags, err
+}
+
+// tags adds them; there are none of an instance whose start cannot be read.
+func (o *object) tags(events []*backend.HistoryEvent) {
+	tags, err := tagsOf(events)
+	if err != nil || len(tags) == 0 {
+		return
+	}
+	list := &object{}
+	for _, name := range slices.Sorted(maps.Keys(tags)) {
+		list.text(name, tags[name])
+	}
+	o.set("tags", list.bytes())
 }

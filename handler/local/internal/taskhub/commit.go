@@ -139,6 +139,7 @@ func (c *commit) startGeneration(t tx) error {
 	next := nextGeneration(historyevent.Start(c.state.NewEvents(), c.state.OldEvents()), c.turn.next.Input)
 	err := errors.Join(
 		t.exec("DELETE FROM history WHERE instance = ?", c.id),
+		t.exec("DELETE FROM runs WHERE instance = ?", c.id),
 		t.exec("DELETE FROM events WHERE instance = ? AND execution <> ''", c.id),
 		t.exec("UPDATE instances SET execution = ?, input = ? WHERE id = ?", historyevent.Execution(next), next.GetExecutionStarted().GetInput().GetValue(), c.id),
 	)

@@ -146,6 +146,11 @@ func DeadLetters(ctx context.Context, dataDir string) ([]DeadLetter, error) {
 		return nil, err
 	}
 	defer s.close()
+	return s.DeadLetters(ctx)
+}
+
+// DeadLetters returns the dead letters, oldest first.
+func (s *store) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
 	rows, err := s.read.QueryContext(ctx, "SELECT seq, function, id, body, CAST(enqueued AS INTEGER), CAST(deliveries AS INTEGER), CAST(due AS INTEGER), reason FROM messages WHERE dead = 1 ORDER BY due, seq")
 	if err != nil {
 		return nil, err
@@ -180,6 +185,11 @@ func Waiting(ctx context.Context, dataDir string) ([]WaitingMessage, error) {
 		return nil, err
 	}
 	defer s.close()
+	return s.Waiting(ctx)
+}
+
+// Waiting returns the messages that wait for their function, in the order in which they come.
+func (s *store) Waiting(ctx context.Context) ([]WaitingMessage, error) {
 	rows, err := s.read.QueryContext(ctx, "SELECT seq, function, id, body, CAST(enqueued AS INTEGER), CAST(deliveries AS INTEGER), CAST(due AS INTEGER), reason FROM messages WHERE dead = 0 ORDER BY due, seq")
 	if err != nil {
 		return nil, err
@@ -219,6 +229,21 @@ func Resubmit(ctx context.Context, dataDir string, sequenceNumbers ...int64) err
 			}
 		}
 		return nil
+	})
+}
+
+// ErrNoDeadLetter says that there is no dead letter of that number.
+var ErrNoDeadLetter = errors.New("there is no such dead letter: it may have been put back already")
+
+// PutBack puts a dead letter back, with another body unless body is nil, and counts its deliveries anew. The error is
+// [ErrNoDeadLetter] if there is none of that number.
+func (h *TaskHub) PutBack(ctx context.Context, number int64, body []byte) error {
+	return h.updateSynced(ctx, func(t tx) error {
+		n, err := t.execCount("UPDATE messages SET dead = 0, deliveries = 0, due = 0, reason = '', body = COALESCE(?, body) WHERE seq = ? AND dead = 1", body, number)
+		if err == nil && n == 0 {
+			err = ErrNoDeadLetter
+		}
+		return err
 	})
 }
 

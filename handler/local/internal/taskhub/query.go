@@ -21,14 +21,20 @@ type Filter struct {
 	IDPrefix               string
 	Inputs                 bool // with the instances' inputs, which may be large
 
+	Search string // in the id or the name, whatever the case of its ASCII letters
+
+	NewestFirst bool      // by their creation, in place of their ids
+	Before      time.Time // with NewestFirst, [Page.NextCreated] of the page before
+
 	From     string // [Page.Next] of the page before
 	PageSize int    // 0 means 100; at most 1000
 }
 
-// Page is a part of what a query finds, by id.
+// Page is a part of what a query finds.
 type Page struct {
-	Instances []Instance
-	Next      string // the id with which the next page begins, for [Filter.From]; empty: this is the last one
+	Instances   []Instance
+	Next        string    // the id with which the next page begins, for [Filter.From]; empty: this is the last one
+	NextCreated time.Time // when that was created, for [Filter.Before]
 }
 
 const (
@@ -36,7 +42,7 @@ const (
 	maxPageSize     = 1000
 )
 
-// Query returns the instances that the filter chooses, page by page in the order of their ids.
+// Query returns the instances that the filter chooses, page by page.
 func (h *TaskHub) Query(ctx context.Context, f Filter) (Page, error) {
 	size := min(f.PageSize, maxPageSize)
 	if size <= 0 {
@@ -47,24 +53,61 @@ func (h *TaskHub) Query(ctx context.Context, f Filter) (Page, error) {
 		input = "input"
 	}
 	where, args := f.where()
-	list, err := h.instances(ctx, input, where+" ORDER BY id LIMIT ?", append(args, size+1)...)
+	list, err := h.instances(ctx, input, where+" ORDER BY "+f.order()+" LIMIT ?", append(args, size+1)...)
 	if err != nil {
 		return Page{}, explain(h.path, err)
 	}
 	if len(list) <= size {
 		return Page{Instances: list}, nil
 	}
-	return Page{Instances: list[:size], Next: list[size].ID}, nil
+	return Page{Instances: list[:size], Next: list[size].ID, NextCreated: list[size].CreatedAt}, nil
+}
+
+func (f Filter) order() string {
+	if f.NewestFirst {
+		return "created DESC, id DESC"
+	}
+	return "id"
+}
+
+// Totals counts the instances that the filter chooses by their statuses, whatever its own statuses and its page are.
+func (h *TaskHub) Totals(ctx context.Context, f Filter) (map[api.OrchestrationStatus]int, error) {
+	f.Statuses, f.From, f.Before = nil, "", time.Time{}
+	where, args := f.where()
+	rows, err := h.read.QueryContext(ctx, "SELECT status, COUNT(*) FROM instances WHERE "+where+" GROUP BY status", args...)
+	if err != nil {
+		return nil, explain(h.path, err)
+	}
+	defer rows.Close()
+	totals := map[api.OrchestrationStatus]int{}
+	for rows.Next() {
+		var status api.OrchestrationStatus
+		var n int
+		if err := rows.Scan(&status, &n); err != nil {
+			return nil, err
+		}
+		totals[status] = n
+	}
+	return totals, rows.Err()
 }
 
 // where is the filter as an SQL condition.
 func (f Filter) where() (string, []any) {
 	conditions, args := []string{"id >= ?"}, []any{max(f.From, f.IDPrefix)}
+	if f.NewestFirst {
+		conditions, args = []string{"id >= ?"}, []any{f.IDPrefix}
+	}
 	add := func(condition string, values ...any) {
 		conditions, args = append(conditions, condition), append(args, values...)
 	}
 	if f.IDPrefix != "" {
 		add("substr(id, 1, ?) = ?", utf8.RuneCountInString(f.IDPrefix), f.IDPrefix)
+	}
+	if f.NewestFirst && !f.Before.IsZero() {
+		add("(created < ? OR created = ? AND id <= ?)", toNanos(f.Before), toNanos(f.Before), f.From)
+	}
+	if f.Search != "" {
+		add("(instr(lower(id), lower(?)) > 0 OR instr(lower(name), lower(?)) > 0)", f.Search, f.Search)
 	}
 	if len(f.Statuses) > 0 {
 		marks := strings.TrimSuffix(strings.Repeat("?, ", len(f.Statuses)), ", ")

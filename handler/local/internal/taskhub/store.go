@@ -181,7 +181,7 @@ func createSchema(ctx context.Context, path string, db *sql.DB) error {
 			return err
 		}
 	}
-	if _, err := tx.ExecContext(ctx, schema+entitySchema+deathsSchema); err != nil {
+	if _, err := tx.ExecContext(ctx, schema+entitySchema+deathsSchema+runsSchema); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)); err != nil {

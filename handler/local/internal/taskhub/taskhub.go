@@ -59,6 +59,7 @@ type TaskHub struct {
 	turns     map[api.InstanceID]*turn
 	attempts  map[api.InstanceID]int // turns given up one after the other
 	retries   []*backend.ActivityWorkItem
+	began     map[int64]time.Time // when the activities that run were given out, by sequence number
 	watchers  map[string]*watcher
 	timer     *time.Timer
 	due       time.Time // of the timer
@@ -141,7 +142,7 @@ func Open(ctx context.Context, o Options) (*TaskHub, error) {
 	return &TaskHub{
 		open: open, shut: shut, putOffUnit: o.PutOffUnit, entityBatch: o.EntityBatch, held: make(chan struct{}, 2),
 		store: s, log: o.Log, onInstance: o.OnInstance, queue: newQueue(), entities: newQueue(), histories: newCache(), taskAdd: newSignal(),
-		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, watchers: map[string]*watcher{},
+		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, began: map[int64]time.Time{}, watchers: map[string]*watcher{},
 		deaths: deaths{turns: turnDeaths, marked: map[string]bool{}},
 	}, nil
 }

@@ -20,7 +20,7 @@ func (h *TaskHub) GetActivityWorkItem(ctx context.Context) (*backend.ActivityWor
 			h.cannotRead("tasks", err)
 			time.AfterFunc(time.Second, h.taskAdd.set)
 		case item != nil:
-			return item, nil
+			return h.begins(item), nil
 		default:
 			h.addStuck(0) // what could not be read can be again
 		}
@@ -127,7 +127,7 @@ func (h *TaskHub) CompleteActivityWorkItem(ctx context.Context, item *backend.Ac
 		if err != nil || n == 0 {
 			return err
 		}
-		return answer(t, string(item.InstanceID), item.LockedBy, item.Result)
+		return errors.Join(h.keepRun(t, item), answer(t, string(item.InstanceID), item.LockedBy, item.Result))
 	})
 	switch {
 	case errors.Is(err, ErrNotStored):
@@ -135,6 +135,7 @@ func (h *TaskHub) CompleteActivityWorkItem(ctx context.Context, item *backend.Ac
 	case err == nil:
 		h.queue.add(string(item.InstanceID))
 		h.release(lone{task: item.SequenceNumber})
+		h.ends(item)
 	}
 	return err
 }
@@ -142,6 +143,7 @@ func (h *TaskHub) CompleteActivityWorkItem(ctx context.Context, item *backend.Ac
 // AbandonActivityWorkItem lets an activity run again a little later.
 func (h *TaskHub) AbandonActivityWorkItem(_ context.Context, item *backend.ActivityWorkItem) error {
 	item.Result = nil
+	h.ends(item)
 	time.AfterFunc(time.Second, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()

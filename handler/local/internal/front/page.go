@@ -1,0 +1,296 @@
+package front
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-chi/chi/v5"
+
+	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/internal/dashboard"
+	"example.com/durablefunctions/handler/internal/loopback"
+	"example.com/durablefunctions/handler/local/internal/funchost"
+	"example.com/durablefunctions/handler/local/internal/inbox"
+	"example.com/durablefunctions/handler/local/internal/taskhub"
+)
+
+// forPage is what the page does on the local host only, below /local. The real host has nothing of the kind:
+//
+//   - GET functions: the functions, and what [config.Check] finds wrong with the app's files;
+//   - GET messages: the dead letters and the messages that wait; GET messages/{number}: one with its body;
+//   - POST messages/{number}: puts a dead letter back, with the text of {"body":"…"} if there is one;
+//   - POST timers/{name}: runs a timer's function now, and waits for it.
+//
+// An answer that is not 2xx has {"Message":"…"}. Of a browser it takes no write but from this handler's own page.
+func (f *front) forPage(token string) http.Handler {
+	r := chi.NewRouter()
+	r.Get("/local/functions", f.listFunctions)
+	r.Get("/local/messages", f.listMessages)
+	r.Get("/local/messages/{number}", f.showMessage)
+	r.Post("/local/messages/{number}", f.putBack)
+	r.Post("/local/timers/{name}", f.runTimer)
+	return loopback.Only(dashboard.OwnPages(token, r))
+}
+
+func answer(w http.ResponseWriter, status int, value any) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		status, text = http.StatusInternalServerError, []byte(`{"Message":"the answer cannot be encoded"}`)
+	}
+	for name, value := range map[string]string{"Content-Type": "application/json; charset=utf-8", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"} {
+		w.Header().Set(name, value)
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(text)
+}
+
+func refuse(w http.ResponseWriter, status int, text string) {
+	answer(w, status, map[string]string{"Message": text})
+}
+
+// shownFunction is a function as the page shows it.
+type shownFunction struct {
+	Name     string         `json:"name"`
+	Trigger  string         `json:"trigger"`
+	Disabled bool           `json:"disabled,omitempty"`
+	Bindings []shownBinding `json:"bindings"`
+	Path     string         `json:"path,omitempty"`    // of an HTTP function, with its parameters in braces
+	Methods  []string       `json:"methods,omitempty"` // none: all
+	Next     *time.Time     `json:"next,omitempty"`    // when a timer fires
+	Sends    bool           `json:"sends,omitempty"`   // a message can be sent to it
+	Why      string         `json:"why,omitempty"`     // why nothing triggers it here
+}
+
+type shownBinding struct {
+	Type      string `json:"type"`
+	Direction string `json:"direction"`
+	Name      string `json:"name"`
+	Detail    string `json:"detail,omitempty"`
+}
+
+// details are the properties of bindings that say where something comes from or goes to. They name settings and hold no secret.
+var details = []string{"queueName", "topicName", "subscriptionName", "path", "schedule", "eventHubName", "connection", "apiKey", "authLevel"}
+
+func (f *front) shown(function config.Function) shownFunction {
+	t := function.Trigger()
+	s := shownFunction{Name: function.Name, Trigger: t.Type, Bindings: []shownBinding{}}
+	for _, b := range function.Bindings {
+		var list []string
+		for _, name := range details {
+			if value := b.Property(name); value != "" {
+				list = append(list, name+" "+value)
+			}
+		}
+		s.Bindings = append(s.Bindings, shownBinding{b.Type, b.Direction, b.Name, strings.Join(list, ", ")})
+	}
+	switch {
+	case t.Is(config.HTTPTrigger):
+		template := t.Property("route")
+		if template == "" {
+			template = function.Name
+		}
+		s.Path, s.Methods = strings.TrimSuffix("/"+f.App.Host.RoutePrefix, "/")+"/"+template, methods(t)
+	case function.Schedule != nil:
+		next := function.Schedule.Next(time.Now()).UTC()
+		s.Next = &next
+	case funchost.IsDurableTrigger(t):
+	default:
+		s.Sends = true
+		if !funchost.IsMessageTrigger(t) && !t.Is(config.BlobTrigger) {
+			s.Why = "The local host has no " + strings.TrimSuffix(t.Type, "Trigger") + " to listen to: send it a message."
+		}
+	}
+	return s
+}
+
+func methods(t config.Binding) (list []string) {
+	values, _ := t.Properties["methods"].([]any)
+	for _, v := range values {
+		if text, ok := v.(string); ok {
+			list = append(list, strings.ToUpper(text))
+		}
+	}
+	return list
+}
+
+type shownProblem struct {
+	Place   string `json:"place"` // file:line
+	Warning bool   `json:"warning"`
+	Text    string `json:"text"`
+}
+
+func (f *front) listFunctions(w http.ResponseWriter, _ *http.Request) {
+	list := []shownFunction{}
+	for _, function := range f.App.Functions {
+		list = append(list, f.shown(function))
+	}
+	for _, name := range f.App.Disabled {
+		list = append(list, shownFunction{Name: name, Disabled: true, Bindings: []shownBinding{}})
+	}
+	slices.SortFunc(list, func(a, b shownFunction) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
+	problems := []shownProblem{}
+	for _, p := range config.Check(f.App.Root, f.Environ) {
+		place := p.File
+		if p.Line > 0 {
+			place += ":" + strconv.Itoa(p.Line)
+		}
+		problems = append(problems, shownProblem{place, p.Warning, p.Text})
+	}
+	answer(w, http.StatusOK, map[string]any{"functions": list, "problems": problems})
+}
+
+// maxListed bounds how many messages of a kind the page gets.
+const maxListed = 1000
+
+// shownMessage is a message as the page shows it, in a list with the beginning of its body only.
+type shownMessage struct {
+	Number     int64      `json:"number"`
+	Function   string     `json:"function"`
+	ID         string     `json:"id"`
+	Dead       bool       `json:"dead"`
+	Enqueued   time.Time  `json:"enqueued"`
+	Deliveries int        `json:"deliveries"`
+	Time       *time.Time `json:"time,omitempty"` // of a dead letter its last delivery, of another its next one; none: at once
+	Reason     string     `json:"reason,omitempty"`
+	Size       int        `json:"size"`
+	Body       string     `json:"body"`
+	Binary     bool       `json:"binary,omitempty"` // the body is base64 of what is no text
+}
+
+const shownBeginning = 200
+
+func shownOf(m taskhub.Message, function, reason string, dead bool, at time.Time, whole bool) shownMessage {
+	s := shownMessage{Number: m.SequenceNumber, Function: function, ID: m.ID, Dead: dead, Enqueued: m.EnqueuedAt, Deliveries: m.DeliveryCount, Reason: reason, Size: len(m.Body)}
+	if !at.IsZero() {
+		s.Time = &at
+	}
+	body := m.Body
+	if s.Binary = !utf8.Valid(body); s.Binary {
+		if !whole {
+			body = body[:min(len(body), shownBeginning/2)]
+		}
+		s.Body = base64.StdEncoding.EncodeToString(body)
+		return s
+	}
+	if !whole && len(body) > shownBeginning {
+		body = []byte(strings.ToValidUTF8(string(body[:shownBeginning]), "") + "…")
+	}
+	s.Body = string(body)
+	return s
+}
+
+// messages are the dead letters and the messages that wait.
+func (f *front) messages(r *http.Request, whole bool) (dead, waiting []shownMessage, err error) {
+	letters, err := f.Hub.DeadLetters(r.Context())
+	if err != nil {
+		return nil, nil, err
+	}
+	others, err := f.Hub.Waiting(r.Context())
+	dead, waiting = []shownMessage{}, []shownMessage{}
+	for _, l := range letters {
+		dead = append(dead, shownOf(l.Message, l.Function, l.Reason, true, l.DiedAt, whole))
+	}
+	for _, m := range others {
+		waiting = append(waiting, shownOf(m.Message, m.Function, m.Reason, false, m.Due, whole))
+	}
+	return dead, waiting, err
+}
+
+func (f *front) listMessages(w http.ResponseWriter, r *http.Request) {
+	dead, waiting, err := f.messages(r, false)
+	if err != nil {
+		f.fail(w, "the messages could not be read", err)
+		return
+	}
+	answer(w, http.StatusOK, map[string]any{
+		"dead": dead[:min(len(dead), maxListed)], "waiting": waiting[:min(len(waiting), maxListed)], "deadTotal": len(dead), "waitingTotal": len(waiting),
+	})
+}
+
+func (f *front) fail(w http.ResponseWriter, what string, err error) {
+	f.Log.Error(what, "error", err)
+	refuse(w, http.StatusInternalServerError, what)
+}
+
+func (f *front) showMessage(w http.ResponseWriter, r *http.Request) {
+	dead, waiting, err := f.messages(r, true)
+	if err != nil {
+		f.fail(w, "the messages could not be read", err)
+		return
+	}
+	number := chi.URLParam(r, "number")
+	for _, m := range append(dead, waiting...) {
+		if strconv.FormatInt(m.Number, 10) == number {
+			answer(w, http.StatusOK, m)
+			return
+		}
+	}
+	refuse(w, http.StatusNotFound, "there is no such message: it may have been taken meanwhile")
+}
+
+func (f *front) putBack(w http.ResponseWriter, r *http.Request) {
+	number, err := strconv.ParseInt(chi.URLParam(r, "number"), 10, 64)
+	if err != nil {
+		refuse(w, http.StatusNotFound, taskhub.ErrNoDeadLetter.Error())
+		return
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
+	if errors.As(err, new(*http.MaxBytesError)) {
+		refuse(w, http.StatusRequestEntityTooLarge, "the message is too large")
+		return
+	}
+	var change struct{ Body *string }
+	if err != nil || len(text) > 0 && json.Unmarshal(text, &change) != nil {
+		refuse(w, http.StatusBadRequest, `the request must be empty, or {"body":"the message's text"}`)
+		return
+	}
+	var body []byte
+	if change.Body != nil {
+		body = append([]byte{}, *change.Body...)
+	}
+	tooLarge := (*inbox.SizeError)(nil)
+	switch err := f.Inbox.PutBack(r.Context(), number, body); {
+	case err == nil:
+		w.WriteHeader(http.StatusNoContent)
+	case errors.Is(err, taskhub.ErrNoDeadLetter):
+		refuse(w, http.StatusNotFound, err.Error())
+	case errors.As(err, &tooLarge):
+		refuse(w, http.StatusRequestEntityTooLarge, err.Error())
+	default:
+		f.fail(w, "the dead letter could not be put back", err)
+	}
+}
+
+func (f *front) runTimer(w http.ResponseWriter, r *http.Request) {
+	function, ok := f.App.Function(chi.URLParam(r, "name"))
+	switch {
+	case !ok || function.Schedule == nil:
+		refuse(w, http.StatusNotFound, "there is no function with a timer of that name")
+		return
+	case f.Invoker.Stopping.Err() != nil:
+		refuse(w, http.StatusServiceUnavailable, "the host is stopping")
+		return
+	}
+	control := http.NewResponseController(w)
+	_, _ = control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{})
+	_, started, err := f.Invoker.Run(r.Context(), function, func(try funchost.Try, client funchost.Client) []byte {
+		return funchost.TimerRequest(function, try, funchost.Timer{}, client)
+	})
+	failure := (*funchost.Exception)(nil)
+	switch {
+	case errors.As(err, &failure):
+		refuse(w, http.StatusInternalServerError, "the function failed: "+failure.OwnWords())
+	case err != nil:
+		f.fail(w, "the function could not be run", err)
+	default:
+		answer(w, http.StatusOK, map[string]any{"started": append([]string{}, started...)})
+	}
+}
