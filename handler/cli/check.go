@@ -11,7 +11,7 @@ import (
 
 type checkCommand struct {
 	Strict bool   `help:"Exit with 3 when there are only warnings, too."`
-	Dir    string `arg:"" optional:"" default:"." help:"App root: the directory with host.json."`
+	Dir    string `arg:"" optional:"" default:"." complete:"directory" help:"App root: the directory with host.json."`
 }
 
 func (c *checkCommand) Run(e *Environment) error {

@@ -76,6 +76,8 @@ type commands struct {
 	StartNew    startNewCommand    `cmd:"" help:"Start an orchestration, here or in a deployed app."`
 	Dashboard   dashboardCommand   `cmd:"" help:"Serve the page with the instances of a deployed app on this machine; start has its own."`
 	Messages    messagesCommand    `cmd:"" help:"Look at the messages of the local host."`
+	Completion  completionCommand  `cmd:"" help:"Print the script that has a shell complete commands, flags, names and instance ids; it says where to put it."`
+	Complete    completeCommand    `cmd:"" hidden:""`
 
 	kong.Plugins
 }
@@ -85,8 +87,9 @@ type Environment struct {
 	Context        context.Context // ends with the first signal, once there is a session
 	Stdout, Stderr io.Writer
 
-	app App
-	url string // of the port that the local host is served on
+	app     App
+	environ []string // without the settings of local.settings.json
+	url     string   // of the port that the local host is served on
 }
 
 // exit is an error that chooses the exit code. Without an inner error nothing is printed.
@@ -106,6 +109,7 @@ func Main(args []string, app App) int {
 	defer colorable.EnableColorsStdout(nil)() // on Windows
 	var c commands
 	_ = os.Unsetenv(handler.PortVariable) // there is no Functions host
+	environ := os.Environ()
 	name := cmp.Or(app.Name, "app")
 	parser := newParser(&c, name, app)
 	run, err := parser.Parse(args)
@@ -117,7 +121,7 @@ func Main(args []string, app App) int {
 		err = loadSettings()
 	}
 	if err == nil {
-		err = run.Run(&Environment{Context: context.Background(), Stdout: os.Stdout, Stderr: os.Stderr, app: app})
+		err = run.Run(&Environment{Context: context.Background(), Stdout: os.Stdout, Stderr: os.Stderr, app: app, environ: environ})
 	}
 	var e exit
 	switch {
@@ -133,7 +137,7 @@ func Main(args []string, app App) int {
 }
 
 // readingOnly are the commands that run no function. The settings of the app in the working directory are not theirs.
-var readingOnly = []string{"check", "new", "publish"}
+var readingOnly = []string{"check", "completion", "new", "publish"}
 
 func newParser(c *commands, name string, app App) *kong.Kong {
 	if app.Commands != nil {

@@ -15,7 +15,7 @@ import (
 
 // DataFlag is the flag --data, which all commands share.
 type DataFlag struct {
-	Data string `help:"Directory for all that is kept. Default: setting APP_DATA_DIR, else one for this app in your state directory." placeholder:"DIR"`
+	Data string `help:"Directory for all that is kept. Default: setting APP_DATA_DIR, else one for this app in your state directory." placeholder:"DIR" complete:"directory"`
 }
 
 // Dir returns the data directory. It takes over what an older version kept in the app root, if nothing is kept in the

@@ -16,10 +16,10 @@ import (
 
 type deliverCommand struct {
 	DataFlag
-	Function  string `placeholder:"NAME" help:"Function with a message trigger; may be left out if there is one."`
+	Function  string `placeholder:"NAME" complete:"function" help:"Function with a message trigger; may be left out if there is one."`
 	MessageID string `placeholder:"ID" help:"The message's id: one that was delivered before starts nothing twice. Default: a random one."`
 	JSON      bool   `name:"json" help:"Print a JSON array instead of a table."`
-	File      string `arg:"" help:"File with the message, or - for standard input."`
+	File      string `arg:"" complete:"file" help:"File with the message, or - for standard input."`
 }
 
 // delivered is what --json prints of an orchestration.

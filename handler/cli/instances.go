@@ -32,7 +32,7 @@ type instancesCommand struct {
 
 // choice is the flags that choose instances.
 type choice struct {
-	Status []string `placeholder:"STATUS" help:"Only with these: Pending, Running, Suspended, Completed, Failed, Terminated."`
+	Status []string `placeholder:"STATUS" complete:"Pending,Running,Suspended,Completed,Failed,Terminated" help:"Only with these: Pending, Running, Suspended, Completed, Failed, Terminated."`
 	From   string   `placeholder:"TIME" help:"Only created since: 2026-01-31, 2026-01-31T12:00:00Z, or 2h for the last two hours."`
 	To     string   `placeholder:"TIME" help:"Only created until."`
 }
@@ -210,7 +210,7 @@ func value(v json.RawMessage, n int) string {
 
 type showInstance struct {
 	Remote
-	ID    string `arg:"" help:"Instance id."`
+	ID    string `arg:"" complete:"instance" help:"Instance id."`
 	JSON  bool   `name:"json" help:"Print it with its history as one JSON object."`
 	Watch bool   `help:"Look again every two seconds until it has ended."`
 }
@@ -269,7 +269,7 @@ func printInstance(w io.Writer, i httpapi.Instance, now time.Time) error {
 
 type instanceHistory struct {
 	Remote
-	ID   string `arg:"" help:"Instance id."`
+	ID   string `arg:"" complete:"instance" help:"Instance id."`
 	JSON bool   `name:"json" help:"Print the events as one JSON array, as the app tells them."`
 }
 
@@ -319,7 +319,7 @@ func eventDetail(e httpapi.Event) string {
 
 type waitInstance struct {
 	Remote
-	ID      string        `arg:"" help:"Instance id."`
+	ID      string        `arg:"" complete:"instance" help:"Instance id."`
 	Timeout time.Duration `help:"Give up after this, such as 5m. Default: never."`
 	JSON    bool          `name:"json" help:"Print the instance as one JSON object."`
 }
@@ -375,7 +375,7 @@ func printEnd(w io.Writer, i httpapi.Instance, asJSON bool) error {
 // steerInstances is one of the operations that take ids and a reason.
 type steerInstances struct {
 	Remote
-	ID     []string `arg:"" help:"Instance ids."`
+	ID     []string `arg:"" complete:"instance" help:"Instance ids."`
 	Reason string   `help:"Why; it is kept with the instance."`
 }
 
@@ -420,7 +420,7 @@ func forEach(e *Environment, ids []string, do func(id string) (string, error)) (
 
 type raiseEvent struct {
 	Remote
-	ID    string `arg:"" help:"Instance id."`
+	ID    string `arg:"" complete:"instance" help:"Instance id."`
 	Event string `arg:"" help:"Name of the event."`
 	Input string `default:"null" help:"Its data: JSON, @FILE, or - for what is piped in."`
 }
@@ -460,7 +460,7 @@ func jsonArgument(flag, text string) (data []byte, err error) {
 
 type restartInstance struct {
 	Remote
-	ID     string `arg:"" help:"Instance id."`
+	ID     string `arg:"" complete:"instance" help:"Instance id."`
 	SameID bool   `help:"In its own place, if it has ended. Default: beside it, as a new instance."`
 }
 
@@ -483,7 +483,7 @@ func (c *restartInstance) Run(e *Environment) error {
 type purgeInstances struct {
 	Remote
 	choice
-	ID []string `arg:"" optional:"" help:"Instance ids. Without one, a filter with --from."`
+	ID []string `arg:"" optional:"" complete:"instance" help:"Instance ids. Without one, a filter with --from."`
 }
 
 func (c *purgeInstances) Run(e *Environment) error {
@@ -511,7 +511,7 @@ func (c *purgeInstances) Run(e *Environment) error {
 
 type startNewCommand struct {
 	Remote
-	Orchestrator string `arg:"" help:"Name of the orchestrator function."`
+	Orchestrator string `arg:"" complete:"orchestrator" help:"Name of the orchestrator function."`
 	ID           string `name:"id" help:"Id of the new instance. Default: the app makes one."`
 	Input        string `help:"Its input: JSON, @FILE, or - for what is piped in."`
 	Wait         bool   `help:"Wait for its end, as instances wait does."`

@@ -17,8 +17,8 @@ type newCommand struct {
 	What    string   `arg:"" name:"dir" help:"Directory of the new app; or the word function, and a name: a new function in the app here."`
 	Name    string   `arg:"" optional:"" help:"Name of the new function."`
 	Module  string   `help:"Module path of the new app. Default: the directory's name." placeholder:"PATH"`
-	With    []string `help:"What the new app has beside an orchestration and an activity: ${with}." default:"queue" placeholder:"TRIGGER"`
-	Trigger string   `help:"The new function's trigger: ${triggers}." placeholder:"TRIGGER"`
+	With    []string `help:"What the new app has beside an orchestration and an activity: ${with}." default:"queue" placeholder:"TRIGGER" complete:"with"`
+	Trigger string   `help:"The new function's trigger: ${triggers}." placeholder:"TRIGGER" complete:"trigger"`
 }
 
 func (c *newCommand) Run(e *Environment) error {

@@ -17,8 +17,12 @@ import (
 
 type startCommand struct {
 	DataFlag
-	Open bool   `help:"Open the page with the instances in the browser."`
-	Port uint16 `help:"Loopback port to take messages on. Default: Host.LocalHttpPort of local.settings.json, else 7071."`
+	Open  bool     `help:"Open the page with the instances in the browser."`
+	Port  uint16   `help:"Loopback port to take messages on. Default: Host.LocalHttpPort of local.settings.json, else 7071."`
+	Watch bool     `help:"Build again when a file of the app changes, and go on with the new build; nothing that runs is lost."`
+	Build []string `arg:"" optional:"" help:"With --watch: the command that builds, after --, such as -- go build -o app . Default: go build."`
+
+	Supervised bool `hidden:"" help:"start --watch has started this one."`
 }
 
 // defaultPort is that of func start.
@@ -29,18 +33,18 @@ func (c *startCommand) Run(e *Environment) error {
 	if err != nil {
 		return err
 	}
-	port, err := local.HTTPPort(".")
+	if len(c.Build) > 0 && !c.Watch {
+		return errors.New("a build command is for start --watch")
+	}
+	listener, err := c.listen(dir)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(cmp.Or(c.Port, port, defaultPort)))))
-	if err != nil {
-		if address := runningAt(dir); address != "" {
-			return isRunning(dir, address)
-		}
-		return fmt.Errorf("cannot take messages: %w", err)
-	}
 	defer listener.Close()
+	if c.Watch {
+		return c.watch(e, dir, listener)
+	}
+	reload := c.followSupervisor(e)
 	e.url = "http://" + listener.Addr().String()
 	console := newConsole(e.Stdout, e.app.Result)
 	h, err := e.open(dir, e.Stderr, console.instance, console.line, false)
@@ -63,12 +67,31 @@ func (c *startCommand) Run(e *Environment) error {
 	err = serve(e.Context, listener, h.Handler())
 	if err == nil {
 		h.stop(e.Stderr)
-		err = h.printLeft(console)
+		err = h.printLeft(console, reload.Load())
 	}
 	if err != nil {
 		return exit{ExitFailed, err}
 	}
 	return nil
+}
+
+// listen takes the port, unless the supervisor has handed it on.
+func (c *startCommand) listen(dir string) (net.Listener, error) {
+	if c.Supervised && canInherit {
+		return inheritedListener()
+	}
+	port, err := local.HTTPPort(".")
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(cmp.Or(c.Port, port, defaultPort)))))
+	if err != nil {
+		if address := runningAt(dir); address != "" {
+			return nil, isRunning(dir, address)
+		}
+		return nil, fmt.Errorf("cannot take messages: %w", err)
+	}
+	return listener, nil
 }
 
 func printFunctions(c *console, functions []local.FunctionInfo) {
@@ -110,8 +133,8 @@ func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
 	return nil
 }
 
-// printLeft says what the next start will go on with.
-func (s *Session) printLeft(c *console) error {
+// printLeft says what the next start will go on with, or the next build.
+func (s *Session) printLeft(c *console, reload bool) error {
 	ctx := context.Background()
 	running, err := s.Running(ctx)
 	if err != nil {
@@ -120,6 +143,10 @@ func (s *Session) printLeft(c *console) error {
 	waiting, err := s.Waiting(ctx)
 	if err != nil {
 		return err
+	}
+	if reload {
+		c.printf("The new build goes on with orchestrations: %d, messages: %d\n", len(running), waiting)
+		return nil
 	}
 	if len(running) == 0 && waiting == 0 {
 		c.printf("Stopped: nothing is left to do\n")

@@ -32,7 +32,7 @@ func Result(i local.Instance) string {
 
 type importCommand struct {
 	cli.DataFlag
-	File string `arg:"" help:"CSV file, or - for standard input."`
+	File string `arg:"" complete:"file" help:"CSV file, or - for standard input."`
 }
 
 func (c *importCommand) Run(e *cli.Environment) error {

@@ -25,7 +25,7 @@ type processCommand struct {
 	cli.DataFlag
 	JSON   bool   `name:"json" help:"Print one JSON object instead of the summary."`
 	Strict bool   `help:"Exit with code 3 if a record failed."`
-	File   string `arg:"" help:"File with the message, or - for standard input."`
+	File   string `arg:"" complete:"file" help:"File with the message, or - for standard input."`
 }
 
 // report is what --json prints.
