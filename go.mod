@@ -17,6 +17,7 @@ require (
 	github.com/mattn/go-colorable v0.1.14
 	github.com/microsoft/durabletask-go v0.6.0
 	github.com/robfig/cron/v3 v3.0.1
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/schollz/progressbar/v3 v3.19.1
 	github.com/sendgrid/rest v2.6.9+incompatible
 	github.com/sendgrid/sendgrid-go v3.16.1+incompatible

@@ -205,4 +205,4 @@ output FUNCTION_APP_NAME string = app.outputs.name
 output FUNCTION_APP_URL string = app.outputs.url
 output PUBLISH_PLATFORM string = plan == 'Consumption' ? 'windows/amd64' : 'linux/amd64'
 output PUBLISH_HOST string = hosts[durableBackend]
-output WATCH_COMMAND string = 'go run . instances --app ${app.outputs.url}'
+output WATCH_COMMAND string = 'go run . instances list --app ${app.outputs.name} --resource-group ${resourceGroup.name} --watch'

@@ -49,9 +49,6 @@ func TestBicepModules(t *testing.T) {
 			if p[2] == "" {
 				needed = append(needed, p[1])
 			}
-			if strings.Count(module, p[1]) < 2 {
-				t.Errorf("%s does not use its parameter %s", m[2], p[1])
-			}
 		}
 		for _, p := range needed {
 			if !slices.Contains(given, p) {
@@ -75,12 +72,243 @@ func TestBicepModules(t *testing.T) {
 			t.Errorf("%s has no output %s", u[1], u[2])
 		}
 	}
-	for _, c := range []string{"{}", "()", "[]"} {
-		for _, file := range []string{"main.bicep", "modules/app.bicep", "modules/keyvault.bicep", "modules/storage.bicep"} {
-			if text := readText(t, "infra/"+file); strings.Count(text, c[:1]) != strings.Count(text, c[1:]) {
-				t.Errorf("%s: the %s do not match", file, c)
+}
+
+// bicepFunctions are the functions of Bicep that infra/ calls.
+var bicepFunctions = []string{"empty", "environment", "guid", "max", "min", "subscription", "subscriptionResourceId", "toLower", "union", "uniqueString"}
+
+var (
+	bicepDeclared = regexp.MustCompile(`(?m)^\s*(?:param|var|resource|module)\s+(\w+)\b|\bfor (\w+) in\b`)
+	bicepTyped    = regexp.MustCompile(`(?m)^(param|output) (\w+) (\w+)`)
+	bicepName     = regexp.MustCompile(`[.@]?\b[A-Za-z_]\w*\b\s*[(:]?`)
+)
+
+// bicepCode is a text without its comments and strings; what a string has interpolated stays.
+func bicepCode(text string) string {
+	var code strings.Builder
+	var depths []int // of braces, for each interpolation that is open
+	inString := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case inString && c == '\\':
+			i++
+		case inString && strings.HasPrefix(text[i:], "${"):
+			inString, depths = false, append(depths, 0)
+			i++
+			code.WriteByte('$')
+		case inString:
+			inString = c != '\''
+		case c == '\'':
+			inString = true
+			code.WriteString("''")
+		case strings.HasPrefix(text[i:], "//") || c == '#' && (i == 0 || text[i-1] == '\n'):
+			for i+1 < len(text) && text[i+1] != '\n' {
+				i++
+			}
+		case c == '}' && len(depths) > 0 && depths[len(depths)-1] == 0:
+			inString, depths = true, depths[:len(depths)-1]
+			code.WriteByte(' ')
+		default:
+			if n := len(depths); n > 0 && c == '{' {
+				depths[n-1]++
+			} else if n > 0 && c == '}' {
+				depths[n-1]--
+			}
+			code.WriteByte(c)
+		}
+	}
+	return code.String()
+}
+
+// bicepNames returns the names that a file declares, and those that it uses.
+func bicepNames(text string) (declared, used []string) {
+	text = bicepCode(text)
+	for _, m := range bicepDeclared.FindAllStringSubmatch(text, -1) {
+		declared = append(declared, m[1]+m[2])
+	}
+	text = regexp.MustCompile(`(?m)^(targetScope|import).*$`).ReplaceAllString(text, "")
+	text = bicepTyped.ReplaceAllString(text, "")
+	text = regexp.MustCompile(`(?m)^\s*(resource|module) \w+ ''( existing)? =|^var \w+ =|\bfor \w+ in\b`).ReplaceAllString(text, "")
+	for _, line := range strings.Split(text, "\n") {
+		for n, m := range bicepName.FindAllStringIndex(line, -1) {
+			name := line[m[0]:m[1]]
+			bare := strings.TrimRight(name, " (:")
+			before := strings.TrimSpace(line[:m[0]])
+			isKey := strings.HasSuffix(name, ":") && n == 0 && before == ""
+			isMember := name[0] == '.' || name[0] == '@'
+			isCall := strings.HasSuffix(name, "(")
+			if isKey || isMember || slices.Contains([]string{"if", "true", "false", "null"}, bare) || isCall && slices.Contains(bicepFunctions, bare) {
+				continue
+			}
+			used = append(used, bare)
+		}
+	}
+	return declared, used
+}
+
+// TestBicepNames: what is used is declared, once, and what is declared is used.
+func TestBicepNames(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join(root, "infra", "*.bicep"))
+	modules, err2 := filepath.Glob(filepath.Join(root, "infra", "modules", "*.bicep"))
+	if err != nil || err2 != nil || len(files) != 1 || len(modules) != 7 {
+		t.Fatalf("found %q and %q", files, modules)
+	}
+	main := readText(t, "infra/main.bicep")
+	for _, file := range append(files, modules...) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		declared, used := bicepNames(string(text))
+		for n, name := range declared {
+			if slices.Contains(declared[:n], name) {
+				t.Errorf("%s declares %s twice", filepath.Base(file), name)
 			}
 		}
+		for _, name := range used {
+			if !slices.Contains(declared, name) {
+				t.Errorf("%s uses %s, which it does not declare", filepath.Base(file), name)
+			}
+		}
+		for _, m := range regexp.MustCompile(`(?m)^(?:param|var) (\w+)`).FindAllStringSubmatch(string(text), -1) {
+			if !slices.Contains(used, m[1]) {
+				t.Errorf("%s does not use %s", filepath.Base(file), m[1])
+			}
+		}
+		if name := "modules/" + filepath.Base(file); filepath.Base(file) != "main.bicep" && !strings.Contains(main, "'"+name+"'") {
+			t.Errorf("main.bicep does not use %s", name)
+		}
+	}
+	// The test finds mistakes.
+	_, used := bicepNames("param a string\nvar b = 'x-${aa}/${c.d}'\nresource r 'T@1' = if (!empty(e)) {\n  name: f ? 'g' : h(i)\n  k: l.outputs.m // n\n}\n")
+	if want := []string{"aa", "c", "e", "f", "h", "i", "l"}; !slices.Equal(used, want) {
+		t.Errorf("found the names %q, want %q", used, want)
+	}
+}
+
+// TestBicepTypes: each module's parameter gets a value of its type, as far as the value's type can be seen.
+func TestBicepTypes(t *testing.T) {
+	t.Parallel()
+	main := readText(t, "infra/main.bicep")
+	types := map[string]string{}
+	for _, m := range bicepTyped.FindAllStringSubmatch(main, -1) {
+		types[m[2]] = m[3]
+	}
+	for _, m := range regexp.MustCompile(`(?m)^var (\w+) = (.*)$`).FindAllStringSubmatch(main, -1) {
+		types[m[1]] = bicepType(m[2])
+	}
+	modules := map[string]string{}
+	for _, m := range bicepModule.FindAllStringSubmatch(main, -1) {
+		modules[m[1]] = readText(t, "infra/"+m[2])
+	}
+	seen := 0
+	for _, m := range bicepModule.FindAllStringSubmatch(main, -1) {
+		for _, given := range regexp.MustCompile(`(?m)^    (\w+): (.*)$`).FindAllStringSubmatch(m[3], -1) {
+			want := bicepTypeOf(modules[m[1]], "param", given[1])
+			got := bicepType(given[2])
+			if name, ok := types[given[2]]; ok {
+				got = name
+			} else if o := bicepUse.FindStringSubmatch(given[2]); o != nil && o[0] == given[2] {
+				got = bicepTypeOf(modules[o[1]], "output", o[2])
+			}
+			if got == "" {
+				continue
+			}
+			if seen++; got != want {
+				t.Errorf("%s: parameter %s is %s, and gets %s, which is %s", m[2], given[1], want, given[2], got)
+			}
+		}
+	}
+	if seen < 35 {
+		t.Errorf("the types of %d parameters were seen", seen)
+	}
+}
+
+// bicepType is the type of a literal, "" of another expression.
+func bicepType(expression string) string {
+	switch {
+	case strings.HasPrefix(expression, "'"):
+		return "string"
+	case strings.HasPrefix(expression, "{"), strings.HasPrefix(expression, "union({"):
+		return "object"
+	case strings.HasPrefix(expression, "["):
+		return "array"
+	case expression == "true", expression == "false", strings.Contains(expression, " == ") && !strings.Contains(expression, "?"):
+		return "bool"
+	case regexp.MustCompile(`^\d+$`).MatchString(expression):
+		return "int"
+	}
+	return ""
+}
+
+func bicepTypeOf(text, kind, name string) string {
+	for _, m := range bicepTyped.FindAllStringSubmatch(text, -1) {
+		if m[1] == kind && m[2] == name {
+			return m[3]
+		}
+	}
+	return "nothing"
+}
+
+// builtInRoles are the roles that infra/ gives, by their ids, which are the same in all of Azure.
+var builtInRoles = map[string]string{
+	"b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
+	"974c5e8b-45b9-4653-ba55-5f855dd0fb88": "Storage Queue Data Contributor",
+	"0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "Storage Table Data Contributor",
+	"090c5cfd-751d-490a-894a-3ce6f1109419": "Azure Service Bus Data Owner",
+	"4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
+	"3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
+	"0ad04412-c4d5-4796-b79c-f76d14c8d402": "Durable Task Data Contributor",
+}
+
+// TestInfraRules: what Azure refuses, or what would keep the app from its services.
+func TestInfraRules(t *testing.T) {
+	t.Parallel()
+	modules, err := filepath.Glob(filepath.Join(root, "infra", "modules", "*.bicep"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := map[string]bool{}
+	for _, file := range modules {
+		text := readText(t, "infra/modules/"+filepath.Base(file))
+		for _, id := range regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`).FindAllString(text, -1) {
+			if builtInRoles[id] == "" {
+				t.Errorf("%s: %s is not a role that this test knows", filepath.Base(file), id)
+			}
+			given[id] = true
+		}
+		if n := strings.Count(text, "Microsoft.Authorization/roleAssignments@"); n != strings.Count(text, "principalType: 'ServicePrincipal'") {
+			t.Errorf("%s: a role for a new identity fails without its principalType", filepath.Base(file))
+		}
+	}
+	if len(given) != len(builtInRoles) {
+		t.Errorf("infra/ gives the roles %v, want %v", given, builtInRoles)
+	}
+	bus := readText(t, "infra/modules/servicebus.bicep")
+	if strings.Contains(bus, "requiresDuplicateDetection: true") != strings.Contains(bus, "name: 'Standard'") {
+		t.Error("duplicate detection needs the Standard tier of Service Bus")
+	}
+	app := readText(t, "infra/modules/app.bicep")
+	for _, want := range []string{"name: 'custom'", "version: '1.0'", "name: 'durable'", "keyVaultReferenceIdentity: identityId", "userAssignedIdentityResourceId: identityId", "var planSettings = isFlex ? {} :", "var isWindows = plan == 'Consumption'"} {
+		if !strings.Contains(app, want) {
+			t.Errorf("app.bicep has no %s", want)
+		}
+	}
+	main := readText(t, "infra/main.bicep")
+	for _, connection := range []string{"AzureWebJobsStorage", "MyServiceBusConnection"} {
+		for _, property := range []string{"__credential: 'managedidentity'", "__clientId: identity.outputs.clientId"} {
+			if !strings.Contains(main, connection+property) {
+				t.Errorf("main.bicep has no %s%s", connection, property)
+			}
+		}
+	}
+	// The command that azd prints at the end is one that the app has.
+	command := regexp.MustCompile(`output WATCH_COMMAND string = 'go run \. (.*)'`).FindStringSubmatch(main)[1]
+	args := strings.Fields(regexp.MustCompile(`\$\{[^}]*\}`).ReplaceAllString(command, "X"))
+	env, dir := fakeTools(t, map[string]string{"az": "echo nobody >&2; exit 1"})
+	if r := run(t, env, "", args...); !strings.Contains(r.stderr, "az does not tell about X") || len(calls(t, dir, "az")) != 1 {
+		t.Errorf("%s: exit code %d, %s", command, r.code, r.stderr)
 	}
 }
 

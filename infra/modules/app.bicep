@@ -34,7 +34,7 @@ var skus = {
   }
 }
 
-// Flex Consumption has these in functionAppConfig, and refuses them as settings.
+// Flex Consumption has these in functionAppConfig, or always, and refuses them as settings.
 var planSettings = isFlex ? {} : {
   FUNCTIONS_EXTENSION_VERSION: '~4'
   FUNCTIONS_WORKER_RUNTIME: 'custom'
@@ -57,7 +57,7 @@ resource serverFarm 'Microsoft.Web/serverfarms@2024-04-01' = {
   name: planName
   location: location
   tags: tags
-  kind: isWindows ? 'functionapp' : (plan == 'ElasticPremium' ? 'elastic' : 'linux')
+  kind: plan == 'ElasticPremium' ? 'elastic' : (plan == 'Dedicated' ? 'linux' : 'functionapp')
   sku: skus[plan]
   properties: {
     reserved: !isWindows
