@@ -14,7 +14,8 @@
 //
 // Every turn is run twice, the second time as the replay that later turns make of it, and compared with the turns
 // before: id, kind, name, input and time of each thing that the orchestrator schedules. A difference fails the test; the
-// host would only see a part of it, and later.
+// host would only see a part of it, and later. Once a history has more than 1,000 events, it is the next turn that replays
+// the one before, so that long runs take half the time.
 //
 // Inputs, results and errors of activities are sent as they are through the host, which alters some values and wraps
 // every error (see package durable).

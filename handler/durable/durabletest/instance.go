@@ -75,15 +75,17 @@ func (i *instance) turn(events []*backend.HistoryEvent) {
 	news := append([]*backend.HistoryEvent{newEvent("orchestratorStarted", e.now)}, events...)
 	logger := slog.New(slog.NewTextHandler(&e.logs, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
 	result, scheduled := i.replay(i.past, news, logger)
-	// Once more as the turns to come will see it: as part of the past.
-	again, scheduledAgain := i.replay(slices.Concat(i.past, news), nil, slog.New(slog.DiscardHandler))
-	if !proto.Equal(result.Response, again.Response) {
-		e.t.Fatalf("durabletest: %s is not deterministic: turn %d and a replay of it differ:\n%v\n%v", i.id, e.turns, result.Response, again.Response)
-	}
 	i.compare(scheduled)
-	i.compare(scheduledAgain)
-
 	i.past = append(i.past, news...)
+	if len(i.past) <= replayedTwice || completes(result) {
+		// Once more as the turns to come will see it: as part of the past.
+		again, scheduledAgain := i.replay(i.past, nil, slog.New(slog.DiscardHandler))
+		if !proto.Equal(result.Response, again.Response) {
+			e.t.Fatalf("durabletest: %s is not deterministic: turn %d and a replay of it differ:\n%v\n%v", i.id, e.turns, result.Response, again.Response)
+		}
+		i.compare(scheduledAgain)
+	}
+
 	if status := result.Response.CustomStatus; status != nil && (len(i.shown) == 0 || i.shown[len(i.shown)-1] != status.Value) {
 		i.shown = append(i.shown, status.Value)
 	}
@@ -96,6 +98,19 @@ func (i *instance) turn(events []*backend.HistoryEvent) {
 	}
 }
 
+// replayedTwice is how many events a history has at most of which each turn is run twice. In longer ones the next turn is the replay
+// of the one before, which finds the same differences a turn later in half the time; the last turn is run twice whatever its length.
+const replayedTwice = 1000
+
+func completes(r replay.Result) bool {
+	for _, a := range r.Response.Actions {
+		if a.GetCompleteOrchestration() != nil {
+			return true
+		}
+	}
+	return false
+}
+
 func withoutTime(_ []string, a slog.Attr) slog.Attr {
 	if a.Key == slog.TimeKey {
 		return slog.Attr{}
@@ -103,10 +118,9 @@ func withoutTime(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// replay runs the orchestrator over copies of the events, for a replay may change them, and says what it scheduled in
-// all turns: nil if it panicked, which leaves nothing to see.
+// replay runs the orchestrator over the events and says what it scheduled in all turns: nil if it panicked, which leaves nothing to see.
 func (i *instance) replay(past, news []*backend.HistoryEvent, logger *slog.Logger) (result replay.Result, scheduled map[int32]step) {
-	turn := &wire.Turn{InstanceID: i.id, Past: clone(past), New: clone(news), DefaultVersion: i.env.version}
+	turn := &wire.Turn{InstanceID: i.id, Past: past, New: news, DefaultVersion: i.env.version}
 	result = replay.Observe(turn, i.orchestrator, logger, func(all *backend.ExecutionResults) {
 		scheduled = make(map[int32]step, len(all.Response.Actions))
 		for _, a := range all.Response.Actions {
@@ -123,17 +137,6 @@ func (i *instance) replay(past, news []*backend.HistoryEvent, logger *slog.Logge
 		}
 	})
 	return result, scheduled
-}
-
-// clone copies the events that a replay may change: results and failures.
-func clone(events []*backend.HistoryEvent) []*backend.HistoryEvent {
-	copies := slices.Clone(events)
-	for i, e := range events {
-		if e.GetTaskCompleted() != nil || e.GetTaskFailed() != nil || e.GetSubOrchestrationInstanceFailed() != nil {
-			copies[i] = proto.Clone(e).(*backend.HistoryEvent)
-		}
-	}
-	return copies
 }
 
 // step is something that an orchestrator scheduled.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -59,6 +60,35 @@ const (
 	OrchestratorKilledType = "OrchestratorKilledTheProcess"
 	OperationKilledType    = "OperationKilledTheProcess"
 )
+
+// AppendPast appends an encoded event as one of the past events of a turn's request. What it makes, of one event after the other, is
+// the past of that request, which so need not be encoded for each turn anew.
+func AppendPast(past, event []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(past, pastEvents, protowire.BytesType), event)
+}
+
+// pastEvents is the number of the field in OrchestratorRequest.
+const pastEvents = 3
+
+// DecodePast is the reverse of AppendPast, for all events.
+func DecodePast(past []byte) (events []*backend.HistoryEvent, err error) {
+	for len(past) > 0 {
+		_, _, n := protowire.ConsumeTag(past)
+		if n < 0 {
+			return nil, protowire.ParseError(n)
+		}
+		event, m := protowire.ConsumeBytes(past[n:])
+		if m < 0 {
+			return nil, protowire.ParseError(m)
+		}
+		e, err := backend.UnmarshalHistoryEvent(event)
+		if err != nil {
+			return nil, err
+		}
+		events, past = append(events, e), past[n+m:]
+	}
+	return events, nil
+}
 
 // AsStored returns the event as the real host keeps it in a history and sends it: of what was scheduled not the input,
 // of a termination not whether it is for the children too.

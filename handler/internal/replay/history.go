@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"example.com/durablefunctions/handler/internal/historyevent"
@@ -146,8 +147,7 @@ func (s *sorter) feed(e *backend.HistoryEvent) {
 			*s.out = append(*s.out, historyevent.New("orchestratorStarted", t))
 		}
 	}
-	*s.out = append(*s.out, e)
-	s.addOutcome(e)
+	*s.out = append(*s.out, s.takeOutcome(e))
 }
 
 func isScheduled(e *backend.HistoryEvent) bool {
@@ -162,26 +162,31 @@ func matters(e *backend.HistoryEvent) bool {
 		e.GetTimerFired() != nil || e.GetEventRaised() != nil && e.GetEventRaised().Name != wire.AgainEvent
 }
 
-// addOutcome lists the event if it completes something. Markers come off results, and a failure gets details that say
-// in the author's terms what happened: v0.6.0 takes a failure without details for a success.
-func (s *sorter) addOutcome(e *backend.HistoryEvent) {
+// takeOutcome lists the event if it completes something, and returns it as the SDK gets it: markers come off results, and a failure
+// gets details that say in the author's terms what happened, as v0.6.0 takes a failure without details for a success. The event in the
+// history stays as it is.
+func (s *sorter) takeOutcome(e *backend.HistoryEvent) *backend.HistoryEvent {
 	o := outcome{event: e, turn: s.turn}
 	switch {
 	case e.GetTaskCompleted() != nil:
 		if r := e.GetTaskCompleted().Result; r != nil && strings.Contains(r.Value, wire.Marker) {
-			r.Value = string(wire.DecodeValue([]byte(r.Value)))
+			o.event = proto.Clone(e).(*backend.HistoryEvent)
+			o.event.GetTaskCompleted().Result.Value = string(wire.DecodeValue([]byte(r.Value)))
 		}
 	case e.GetTaskFailed() != nil:
-		f := e.GetTaskFailed()
+		o.event = proto.Clone(e).(*backend.HistoryEvent)
+		f := o.event.GetTaskFailed()
 		o.failure, f.FailureDetails = explainActivity(s.nameOf(f.TaskScheduledId), f.FailureDetails)
 	case e.GetSubOrchestrationInstanceFailed() != nil:
-		f := e.GetSubOrchestrationInstanceFailed()
+		o.event = proto.Clone(e).(*backend.HistoryEvent)
+		f := o.event.GetSubOrchestrationInstanceFailed()
 		o.failure, f.FailureDetails = explainSubOrchestration(s.nameOf(f.TaskScheduledId), f.FailureDetails)
 	case e.GetSubOrchestrationInstanceCompleted() != nil, e.GetTimerFired() != nil, e.GetEventRaised() != nil:
 	default:
-		return
+		return e
 	}
 	s.outcomes = append(s.outcomes, o)
+	return o.event
 }
 
 // earlier says by id what earlier turns scheduled and nobody schedules again. The ids count up from 0; one out of line is

@@ -14,6 +14,41 @@ const HTTPActivity = "BuiltIn::HttpActivity"
 // propertiesField is the number of OrchestratorRequest's properties, a map, which durabletask-go does not know.
 const propertiesField = 7
 
+// The properties that say something to us.
+const (
+	versionProperty   = "defaultVersion"
+	httpPauseProperty = "HttpDefaultAsyncRequestSleepTimeMilliseconds"
+)
+
+// appendProperties appends the properties that the host sends with a turn, in its order: those that a setting of host.json stands
+// behind only when it is set.
+func (t *HostTurn) appendProperties(request []byte) ([]byte, error) {
+	properties := []struct {
+		name  string
+		value *structpb.Value
+		sent  bool
+	}{
+		{httpPauseProperty, structpb.NewNumberValue(float64(t.HTTPPause.Milliseconds())), t.HTTPPause > 0},
+		{"IncludeState", structpb.NewBoolValue(true), true},
+		{"IsExtendedSession", structpb.NewBoolValue(false), true},
+		{"ExtendedSessionIdleTimeoutInSeconds", structpb.NewNumberValue(0), true},
+		{versionProperty, structpb.NewStringValue(t.DefaultVersion), t.DefaultVersion != ""},
+	}
+	for _, p := range properties {
+		if !p.sent {
+			continue
+		}
+		value, err := proto.Marshal(p.value)
+		if err != nil {
+			return nil, err
+		}
+		entry := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), p.name)
+		entry = protowire.AppendBytes(protowire.AppendTag(entry, 2, protowire.BytesType), value)
+		request = protowire.AppendBytes(protowire.AppendTag(request, propertiesField, protowire.BytesType), entry)
+	}
+	return request, nil
+}
+
 // readProperties takes what we need of the properties that the host sends beside the history.
 func (t *Turn) readProperties(unknown []byte) {
 	for len(unknown) > 0 {
@@ -42,9 +77,9 @@ func (t *Turn) readProperty(entry []byte) {
 	}
 	for name, value := range field.Fields {
 		switch name {
-		case "defaultVersion":
+		case versionProperty:
 			t.DefaultVersion = value.GetStringValue()
-		case "HttpDefaultAsyncRequestSleepTimeMilliseconds":
+		case httpPauseProperty:
 			if ms := value.GetNumberValue(); ms > 0 && ms < float64(24*time.Hour/time.Millisecond) {
 				t.HTTPPause = time.Duration(ms * float64(time.Millisecond))
 			}

@@ -1,17 +1,22 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
 // Turn is what the host sends of an orchestration: its whole history, the part that past turns have seen and the events
@@ -98,24 +103,61 @@ func hasStart(events []*backend.HistoryEvent) bool {
 	return false
 }
 
-// EncodeTurn is the reverse of DecodeTurn, for hosts.
-func EncodeTurn(t *Turn) (string, error) {
-	m := turnRequest.New()
-	fields := turnRequest.Descriptor().Fields()
-	m.Set(fields.ByName("instanceId"), protoreflect.ValueOfString(t.InstanceID))
-	appendEvents(m.Mutable(fields.ByName("pastEvents")).List(), t.Past)
-	appendEvents(m.Mutable(fields.ByName("newEvents")).List(), t.New)
-	raw, err := proto.Marshal(m.Interface())
-	if err != nil {
-		return "", err
-	}
-	return base64.StdEncoding.EncodeToString(raw), nil
+// HostTurn is a turn as a host sends it.
+type HostTurn struct {
+	InstanceID string
+	Past       []byte // by historyevent.AppendPast
+	New        []*backend.HistoryEvent
+
+	DefaultVersion string        // of orchestrations that are started without one, as host.json says
+	HTTPPause      time.Duration // as Turn has it
 }
 
-func appendEvents(list protoreflect.List, events []*backend.HistoryEvent) {
-	for _, e := range events {
-		list.Append(protoreflect.ValueOfMessage(e.ProtoReflect()))
+// Append appends the text of the orchestration trigger's value: the reverse of DecodeTurn. It copies the past once, into that text.
+func (t *HostTurn) Append(text []byte) ([]byte, error) {
+	head := protowire.AppendString(protowire.AppendTag(nil, instanceField, protowire.BytesType), t.InstanceID)
+	var tail []byte
+	for _, e := range t.New {
+		event, err := proto.Marshal(e)
+		if err != nil {
+			return nil, err
+		}
+		tail = protowire.AppendBytes(protowire.AppendTag(tail, newEventsField, protowire.BytesType), event)
 	}
+	tail, err := t.appendProperties(tail)
+	if err != nil {
+		return nil, err
+	}
+	const more = 1 << 10 // for what the request has behind the text
+	w := bytes.NewBuffer(slices.Grow(text, base64.StdEncoding.EncodedLen(len(head)+len(t.Past)+len(tail))+more))
+	encoder := base64.NewEncoder(base64.StdEncoding, w)
+	for _, part := range [][]byte{head, t.Past, tail} {
+		if _, err := encoder.Write(part); err != nil {
+			return nil, err
+		}
+	}
+	err = encoder.Close()
+	return w.Bytes(), err
+}
+
+// The numbers of OrchestratorRequest's fields.
+const (
+	instanceField  = 1
+	newEventsField = 4
+)
+
+// EncodeTurn is HostTurn.Append for a turn as it was decoded.
+func EncodeTurn(t *Turn) (string, error) {
+	host := HostTurn{InstanceID: t.InstanceID, New: t.New, DefaultVersion: t.DefaultVersion, HTTPPause: t.HTTPPause}
+	for _, e := range t.Past {
+		event, err := proto.Marshal(e)
+		if err != nil {
+			return "", err
+		}
+		host.Past = historyevent.AppendPast(host.Past, event)
+	}
+	text, err := host.Append(nil)
+	return string(text), err
 }
 
 // EncodeActions returns the answer to a turn as the JSON string that the host wants as ReturnValue.

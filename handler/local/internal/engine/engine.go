@@ -65,10 +65,10 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 }
 
 // ExecuteOrchestrator runs a turn. It returns an error only if the turn is to be run again: at functionTimeout, when the
-// handler puts it off, and when the host closes. Anything else that goes wrong fails the orchestration for good, as on the real host.
+// handler puts it off, and when the host closes. Of the past it gets only what the engine looks at; the task hub has all. Anything else that goes wrong fails the orchestration for good, as on the real host.
 func (e *Engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
 	start := historyevent.Start(added, past)
-	results, err := e.turn(context.WithoutCancel(ctx), id, start, past, added)
+	results, err := e.turn(context.WithoutCancel(ctx), id, start, added)
 	if failure := (*funchost.Exception)(nil); errors.As(err, &failure) && !failure.IsTimeout() {
 		name := start.GetExecutionStarted().GetName()
 		e.log.Error("the host fails an orchestration", "instance", id, "orchestrator", name, "reason", failure.Error())
@@ -77,14 +77,14 @@ func (e *Engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, pas
 	return results, err
 }
 
-func (e *Engine) turn(ctx context.Context, id api.InstanceID, start *backend.HistoryEvent, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
+func (e *Engine) turn(ctx context.Context, id api.InstanceID, start *backend.HistoryEvent, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
 	f, ok := e.function(start.GetExecutionStarted().GetName(), config.OrchestrationTrigger)
 	if !ok {
 		return nil, funchost.NoOrchestrator(start.GetExecutionStarted().GetName(), e.app.Functions)
 	}
 	var results *funchost.TurnResults
 	err := e.invoker.Retry(f, func(try funchost.Try) (err error) {
-		results, err = e.tryTurn(ctx, f, try, id, past, added)
+		results, err = e.tryTurn(ctx, f, try, id, start, added)
 		return err
 	})
 	if failure := (*funchost.Exception)(nil); results == nil || err != nil && !errors.As(err, &failure) {
@@ -96,8 +96,12 @@ func (e *Engine) turn(ctx context.Context, id api.InstanceID, start *backend.His
 }
 
 // tryTurn returns results beside the error if they say that the orchestration has failed.
-func (e *Engine) tryTurn(ctx context.Context, f config.Function, try funchost.Try, id api.InstanceID, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
-	body, err := funchost.TurnRequest(f, try, string(id), past, added)
+func (e *Engine) tryTurn(ctx context.Context, f config.Function, try funchost.Try, id api.InstanceID, start *backend.HistoryEvent, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
+	past, events := e.hub.Past(string(id))
+	body, err := funchost.TurnRequest(f, try, wire.HostTurn{
+		InstanceID: string(id), Past: past, New: added,
+		DefaultVersion: e.app.Host.DefaultVersion,
+	})
 	if err != nil {
 		return nil, &funchost.Exception{Message: err.Error()}
 	}
@@ -112,13 +116,13 @@ func (e *Engine) tryTurn(ctx context.Context, f config.Function, try funchost.Tr
 	putOff := funchost.IsPutOff(results)
 	from := output.Source{Function: f, Instance: string(id)}
 	if !putOff { // what a refused turn sends is sent by the next as well
-		from.Execution, from.Turn = historyevent.Execution(historyevent.Start(added, past)), len(past)
+		from.Execution, from.Turn = historyevent.Execution(start), events
 	}
 	if err := e.invoker.SendOutputs(ctx, from, a); err != nil {
 		return nil, err
 	}
 	if putOff {
-		e.putOff(id, past, added)
+		e.putOff(id, events == 0)
 		return nil, errPutOff
 	}
 	if failure := funchost.OrchestrationFailure(f, results); failure != nil {
@@ -130,9 +134,9 @@ func (e *Engine) tryTurn(ctx context.Context, f config.Function, try funchost.Tr
 // errPutOff says that the handler has refused a turn, which it is asked for again.
 var errPutOff = errors.New("the handler put the turn off")
 
-func (e *Engine) putOff(id api.InstanceID, past, added []*backend.HistoryEvent) {
+func (e *Engine) putOff(id api.InstanceID, first bool) {
 	log := e.log.With("instance", id)
-	if historyevent.Start(added) != nil && historyevent.Start(past) == nil {
+	if first {
 		log.Warn("the handler put off a first turn: until it comes again, the host loses every event that is raised for the instance")
 	}
 	if err := e.hub.PutOff(id); err != nil {

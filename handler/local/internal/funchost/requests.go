@@ -3,11 +3,11 @@ package funchost
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/microsoft/durabletask-go/backend"
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
 
@@ -42,21 +42,22 @@ func sys(function string) []byte {
 	return fmt.Appendf(nil, `{"MethodName":"%s","UtcNow":"%s","RandGuid":"%s"}`, function, timestamp(time.Now()), uuid.NewString())
 }
 
-// TurnRequest returns the request of an orchestrator's turn.
-func TurnRequest(f config.Function, try Try, instance string, past, added []*backend.HistoryEvent) ([]byte, error) {
-	sent := make([]*backend.HistoryEvent, len(added))
-	for i, event := range added {
-		sent[i] = historyevent.AsStored(event)
+// TurnRequest returns the request of an orchestrator's turn. The history is copied into it once.
+func TurnRequest(f config.Function, try Try, turn wire.HostTurn) ([]byte, error) {
+	turn.New = slices.Clone(turn.New)
+	for i, event := range turn.New {
+		turn.New[i] = historyevent.AsStored(event)
 	}
-	history, err := wire.EncodeTurn(&wire.Turn{InstanceID: instance, Past: past, New: sent})
+	metadata := &object{}
+	metadata.set("sys", sys(f.Name))
+	try.describe(metadata, f.Name)
+	body := append(appendQuoted([]byte(`{"Data":{`), f.Trigger().Name), `:"\"`...)
+	body, err := turn.Append(body)
 	if err != nil {
 		return nil, fmt.Errorf("encode the turn: %w", err)
 	}
-	data, metadata := &object{}, &object{}
-	data.set(f.Trigger().Name, twice(history))
-	metadata.set("sys", sys(f.Name))
-	try.describe(metadata, f.Name)
-	return envelope(data, metadata), nil
+	body = append(body, `\""},"Metadata":`...)
+	return append(metadata.append(body), '}'), nil
 }
 
 // ActivityRequest returns the request of an activity. The error is an [*Exception]: an input that the extension cannot read

@@ -19,7 +19,7 @@ type commit struct {
 	state *backend.OrchestrationRuntimeState
 	root  string
 
-	past    cached    // after the turn; none if the instance has ended
+	past    past      // after the turn; none if the instance has ended
 	woken   []string  // instances that got events
 	timer   int64     // the earliest one's time, 0: none
 	tasks   int       // activities to run
@@ -76,18 +76,17 @@ func (c *commit) storeTurn(t tx) error {
 		return err
 	}
 	defer insert.Close()
-	past := c.turn.past
-	past.past = past.past[:len(past.past):len(past.past)] // a turn that cannot be stored is stored once more
+	past := c.turn.past // which stays as it is: a turn that cannot be stored is stored once more
 	for _, e := range append(c.state.NewEvents(), historyevent.New("orchestratorCompleted", time.Now())) {
 		e = historyevent.AsStored(e)
 		payload, err := marshal(e)
 		if err != nil {
 			return err
 		}
-		if _, err := insert.ExecContext(t.ctx, c.id, len(past.past), payload); err != nil {
+		if _, err := insert.ExecContext(t.ctx, c.id, past.events, payload); err != nil {
 			return err
 		}
-		past.past, past.size = append(past.past, e), past.size+len(payload)
+		past = past.append(e, payload)
 	}
 	if !historyevent.IsEnd(c.status()) {
 		c.past = past

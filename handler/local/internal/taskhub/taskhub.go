@@ -83,7 +83,7 @@ type turn struct {
 	more      bool
 	next      *Generation // set when the orchestration continues as new
 	putOff    bool        // its events come again later
-	past      cached
+	past      past
 }
 
 // Generation is what a continue-as-new asks for.

@@ -150,18 +150,23 @@ func queryEvents(ctx context.Context, q querier, table, query string, args ...an
 // scanEvent reads a row whose first column is its sequence number and whose last one is an event. The error is a [*RowError]
 // if it cannot be decoded.
 func scanEvent(rows *sql.Rows, table string, columns ...any) (e *backend.HistoryEvent, seq int64, err error) {
-	var payload sql.RawBytes
+	e, seq, _, err = scanPayload(rows, table, columns...)
+	return e, seq, err
+}
+
+// scanPayload is scanEvent, and also returns the event's protobuf, which is good until the next row.
+func scanPayload(rows *sql.Rows, table string, columns ...any) (e *backend.HistoryEvent, seq int64, payload sql.RawBytes, err error) {
 	if err := rows.Scan(slices.Concat([]any{&seq}, columns, []any{&payload})...); err != nil {
-		return nil, seq, err
+		return nil, seq, nil, err
 	}
 	e, err = backend.UnmarshalHistoryEvent(payload)
 	if err != nil {
-		return nil, seq, &RowError{Table: table, Row: seq, Err: err}
+		return nil, seq, nil, &RowError{Table: table, Row: seq, Err: err}
 	}
-	return e, seq, nil
+	return e, seq, payload, nil
 }
 
-// GetOrchestrationRuntimeState loads an instance's history.
+// GetOrchestrationRuntimeState loads an instance's history, of which the state has only what the engine looks at: see [TaskHub.Past].
 func (h *TaskHub) GetOrchestrationRuntimeState(ctx context.Context, item *backend.OrchestrationWorkItem) (*backend.OrchestrationRuntimeState, error) {
 	h.mu.Lock()
 	current := h.turns[item.InstanceID]
@@ -169,7 +174,7 @@ func (h *TaskHub) GetOrchestrationRuntimeState(ctx context.Context, item *backen
 	if current == nil {
 		return nil, backend.ErrWorkItemLockLost
 	}
-	past, err := h.past(ctx, string(item.InstanceID), current.execution)
+	past, err := h.pastFor(ctx, string(item.InstanceID), current.execution)
 	if broken := (*RowError)(nil); errors.As(err, &broken) {
 		h.setAside(ctx, string(item.InstanceID), broken)
 	}
@@ -178,12 +183,16 @@ func (h *TaskHub) GetOrchestrationRuntimeState(ctx context.Context, item *backen
 		return nil, fmt.Errorf("read the history of %s: %w", item.InstanceID, err)
 	}
 	h.addStuck(0) // all of a turn could be read
+	h.mu.Lock()
 	current.past = past
-	return backend.NewOrchestrationRuntimeState(item.InstanceID, past.past), nil
+	h.mu.Unlock()
+	return backend.NewOrchestrationRuntimeState(item.InstanceID, past.state), nil
 }
 
+const pastQuery = "SELECT seq, payload FROM history WHERE instance = ? ORDER BY seq"
+
 func pastOf(ctx context.Context, q querier, id string) ([]*backend.HistoryEvent, error) {
-	return queryEvents(ctx, q, "history", "SELECT seq, payload FROM history WHERE instance = ? ORDER BY seq", id)
+	return queryEvents(ctx, q, "history", pastQuery, id)
 }
 
 // ContinueAsNew is called within a turn whose answer asks for it, in place of giving that action to the engine, which
@@ -223,7 +232,7 @@ func (h *TaskHub) CompleteOrchestrationWorkItem(ctx context.Context, item *backe
 	if suspected || c.changed != nil && c.changed.IsFinished() {
 		h.forgetDeaths(c.id, false)
 	}
-	if len(c.past.past) > 0 {
+	if c.past.events > 0 {
 		h.histories.put(c.id, c.past)
 	}
 	for _, id := range c.woken {
