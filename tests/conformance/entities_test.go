@@ -174,8 +174,13 @@ func TestRecordedEntities(t *testing.T) {
 	}
 }
 
-// isEntities says that the file is the one whose orchestrations entityCallers knows.
-func (f recording) isEntities() bool { return filepath.Base(f.name) == "entities.jsonl" }
+// isEntities says that the file shows the calls of entities, whose orchestrations entityCallers knows.
+func (f recording) isEntities() bool {
+	return slices.ContainsFunc(f.lines, func(line []byte) bool {
+		var l struct{ RPC string }
+		return json.Unmarshal(line, &l) == nil && l.RPC == "SignalEntity"
+	})
+}
 
 // batchResult is what two answers to a batch have in common.
 type batchResult struct {

@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -291,10 +290,15 @@ func TestHTTPAPIComparison(t *testing.T) {
 	t.Parallel()
 	p := &apiPlayer{ids: map[string]string{}, started: map[string]bool{"h-ev": true}, rewound: map[string]bool{}, hub: apiHub}
 	var status apiLine
-	for _, l := range apiLines(recording{lines: bytes.Split(readFile(t, "3.19/lab-http-api"), []byte("\n"))}) {
-		if l.Note == "status, running" {
-			status = l
+	for _, file := range readRecordings(t) {
+		for _, l := range apiLines(file) {
+			if l.Note == "status, running" {
+				status = l
+			}
 		}
+	}
+	if status.Response.Status == 0 && *recordings != ownRecordings {
+		t.Skip("no recording has the status of a running instance")
 	}
 	if d := p.compare(status, status.Response); status.Response.Status == 0 || hasBodyDifference(d) {
 		t.Fatalf("unchanged, it differs: %q", d)

@@ -1,19 +1,21 @@
 // Package conformance plays recordings of the real Functions host against package handler, and compares the answers with
 // the recorded ones:
 //
-//	go test ./tests/conformance -run Record -count=1 -v -recordings DIR
+//	go test ./tests/conformance -count=1 -v -recordings DIR
 //
-// DIR is an absolute path, or relative to this package; every *.jsonl below it is played: by TestRecordings what was
-// recorded with the lab app, by TestRecordedHistories the turns that were recorded with a scripted handler, by
-// TestRecordedMessages what Service Bus was sent. The formats, the apps and what counts as the same are described in
-// testdata/recordings/README.md. What cannot be compared is counted, and the count is printed.
+// DIR is an absolute path, or relative to this package; every *.jsonl below it is played, whatever its name: what is in it tells
+// its format. TestRecordings plays to the handler what was recorded with the lab app, TestRecordedHistories the turns of the scripted
+// handler, TestRecordedMessages, TestRecordedHTTP, TestRecordedTriggers and TestRecordedEntities the rest. The formats, the apps and
+// what counts as the same are described in testdata/recordings/README.md. What cannot be compared is counted, and the count is
+// printed; TestRecordingFormats names a file that is none of ours.
 //
-// TestLocalHost goes the other way: the local host plays the real one's part, and its conversations are compared with
-// the recorded ones.
+// TestLocalHost, TestLocalHostScripted, TestLocalHostEntities and TestHTTPAPI go the other way: the local host plays the real one's
+// part, and its conversations are compared with the recorded ones.
 package conformance
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -24,6 +26,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/durablefunctions/handler/payload"
 	"example.com/durablefunctions/internal/testkit"
 )
 
@@ -94,6 +97,82 @@ func (c tally) String() string {
 		parts = append(parts, fmt.Sprintf("%d %s", c[what], what))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// formats are the kinds of lines that there are, by what tells them apart.
+var formats = []struct {
+	name string
+	is   func(map[string]json.RawMessage) bool
+}{
+	{"messages of Service Bus", func(l map[string]json.RawMessage) bool { return l["sent"] != nil && l["request"] != nil }},
+	{"calls of the durable client", func(l map[string]json.RawMessage) bool { return l["rpc"] != nil }},
+	{"requests of the host", func(l map[string]json.RawMessage) bool { return l["function"] != nil && l["request"] != nil }},
+	{"calls of the HTTP API", func(l map[string]json.RawMessage) bool {
+		return bytes.HasPrefix(l["request"], []byte("{")) && l["response"] != nil
+	}},
+	{"compressed texts", func(l map[string]json.RawMessage) bool { return l["text"] != nil && l["compressed"] != nil }},
+}
+
+// formatOf names the format of a line, "" if it is none of ours.
+func formatOf(line []byte) string {
+	var l map[string]json.RawMessage
+	if json.Unmarshal(line, &l) == nil {
+		for _, f := range formats {
+			if f.is(l) {
+				return f.name
+			}
+		}
+	}
+	return ""
+}
+
+// TestRecordingFormats says what each file holds, and which it is that holds something else.
+func TestRecordingFormats(t *testing.T) {
+	t.Parallel()
+	for _, file := range readRecordings(t) {
+		counted, unknown := tally{}, 0
+		for i, line := range file.lines {
+			if format := formatOf(line); format != "" {
+				counted[format]++
+			} else if unknown == 0 {
+				unknown = i + 1
+			}
+		}
+		switch {
+		case unknown == 0:
+			t.Logf("%s: %s", file.name, counted)
+		case *recordings == ownRecordings:
+			t.Errorf("%s:%d is in no format that testdata/recordings/README.md describes", file.name, unknown)
+		default:
+			t.Logf("%s:%d is in no format that testdata/recordings/README.md describes: such lines are skipped (recognised in this file: %s)", file.name, unknown, cmp.Or(counted.String(), "none"))
+		}
+	}
+	for line, want := range map[string]string{
+		`{"a":1}`: "", `nonsense`: "", `[]`: "", `{"request":{"path":"/"},"response":{}}`: "calls of the HTTP API",
+	} {
+		if got := formatOf([]byte(line)); got != want {
+			t.Errorf("%s is taken for %q, want %q", line, got, want)
+		}
+	}
+}
+
+// TestRecordedTexts: the payload codec reads what .NET compressed.
+func TestRecordedTexts(t *testing.T) {
+	t.Parallel()
+	for _, file := range readRecordings(t) {
+		for i, line := range file.lines {
+			var l struct{ Text, Compressed string }
+			if formatOf(line) != "compressed texts" {
+				continue
+			}
+			if err := json.Unmarshal(line, &l); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := payload.Decompress(l.Compressed, 64<<20); err != nil || got != l.Text {
+				t.Errorf("%s:%d: %.100q, %v, recorded is %.100q", file.name, i+1, got, err, l.Text)
+			}
+		}
+	}
 }
 
 func TestRecordings(t *testing.T) {

@@ -277,8 +277,8 @@ func TestRecordedTriggers(t *testing.T) {
 					return nil
 				})
 			}
-			host := serveApp(t, app, r.Function, fmt.Sprintf(`{"name":%q,"type":%q,"direction":"in","dataType":%q,"schedule":"0 * * * * *","path":"protoa-blobs/{name}.{ext}"},{"name":"starter","type":"durableClient","direction":"in"}`,
-				name, r.triggerType(), dataType), `{"version":"2.0"}`)
+			host := serveApp(t, app, r.Function, fmt.Sprintf(`{"name":%q,"type":%q,"direction":"in","dataType":%q,"schedule":"0 * * * * *","path":%q},{"name":"starter","type":"durableClient","direction":"in"}`,
+				name, r.triggerType(), dataType, r.blobPath()), `{"version":"2.0"}`)
 			if a := host.Post(t, r.Function, r.Request); a.Status != 200 || !called {
 				t.Errorf("answer %s, called: %v", a, called)
 			}
@@ -300,9 +300,21 @@ func (r triggerRecord) triggerType() string {
 	return ""
 }
 
+// blobPath is the path that the recorded blobTrigger had, as far as the blob's address and the placeholders tell.
+func (r triggerRecord) blobPath() string {
+	path := "blobs"
+	if parts := strings.Split(testkit.Text(r.invocation.Metadata["Uri"]), "/"); len(parts) > 5 { // scheme, host, account, container, blob
+		path = parts[4]
+	}
+	if r.invocation.Metadata["ext"] == nil {
+		return path + "/{name}"
+	}
+	return path + "/{name}.{ext}"
+}
+
 func (r triggerRecord) triggerName() string {
 	for name := range r.invocation.Data {
-		if name != "starter" {
+		if name != "starter" && name != "other" { // a second blob, an input
 			return name
 		}
 	}
@@ -355,8 +367,13 @@ func (r triggerRecord) compareBlob(t *testing.T, b handler.Blob, value json.RawM
 		ContentType   string
 	}
 	_ = json.Unmarshal(r.invocation.Metadata["Properties"], &properties)
-	params := map[string]string{"name": testkit.Text(r.invocation.Metadata["name"]), "ext": testkit.Text(r.invocation.Metadata["ext"])}
-	if string(b.Content) != string(content) || len(b.Content) != properties.ContentLength || b.ContentType != properties.ContentType || !maps.Equal(b.Params, params) || b.Name != params["name"]+"."+params["ext"] {
+	params := map[string]string{"name": testkit.Text(r.invocation.Metadata["name"])}
+	name := params["name"]
+	if ext := r.invocation.Metadata["ext"]; ext != nil {
+		params["ext"] = testkit.Text(ext)
+		name += "." + params["ext"]
+	}
+	if string(b.Content) != string(content) || len(b.Content) != properties.ContentLength || b.ContentType != properties.ContentType || !maps.Equal(b.Params, params) || b.Name != name {
 		t.Errorf("blob %+v, recorded is %s", b, r.invocation.Metadata["Properties"])
 	}
 }

@@ -101,6 +101,7 @@ const (
 	jsonSerializationException = "Newtonsoft.Json.JsonSerializationException"
 	invocationException        = "Microsoft.Azure.WebJobs.Host.FunctionInvocationException"
 	argumentException          = "System.ArgumentException"
+	formatException            = "System.FormatException"
 	notSupportedException      = "System.NotSupportedException"
 	timeoutException           = "Microsoft.Azure.WebJobs.Host.FunctionTimeoutException"
 

@@ -118,7 +118,7 @@ func redirect(response *http.Response) string {
 
 func (r *Reply) isJSON() bool {
 	mediaType, _, err := mime.ParseMediaType(r.ContentType)
-	return err == nil && strings.EqualFold(mediaType, "application/json")
+	return err == nil && (mediaType == "application/json" || mediaType == "text/json")
 }
 
 // latin1 turns each byte into one character.

@@ -1,6 +1,7 @@
 package funchost
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,12 +48,19 @@ func (a *Answer) Turn(f config.Function) (*TurnResults, error) {
 	return results, nil
 }
 
+// nullResponse is what the host says of a turn whose answer has no text as its ReturnValue.
+const nullResponse = "The function invocation resulted in a null response. This means that either the orchestrator function was implemented incorrectly, " +
+	"the Durable Task language SDK was implemented incorrectly, or that the destination language worker is not sending the function result back to the host."
+
 func decodeTurn(value json.RawMessage) (*TurnResults, error) {
 	var text string
 	if err := json.Unmarshal(value, &text); err != nil || text == "" {
-		return nil, fmt.Errorf("the answer's ReturnValue is not a string with an OrchestratorResponse")
+		return nil, &Exception{Type: invalidOperationException, Message: nullResponse}
 	}
 	results, err := wire.DecodeActions(text)
+	if corrupt := base64.CorruptInputError(0); errors.As(err, &corrupt) {
+		return nil, &Exception{Type: formatException, Message: "The input is not a valid Base-64 string as it contains a non-base 64 character, more than two padding characters, or an illegal character among the padding characters."}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the answer's ReturnValue is no OrchestratorResponse: %w", err)
 	}

@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
@@ -93,6 +94,16 @@ func TestHTTPEntities(t *testing.T) {
 	}
 }
 
+// tokenOf is the header that leads to the next page. Its name is sent in lower case, as the extension sends it.
+func tokenOf(w *httptest.ResponseRecorder) []string {
+	for name, values := range w.Header() {
+		if name == continuation {
+			return values
+		}
+	}
+	return nil
+}
+
 func TestHTTPEntityPaging(t *testing.T) {
 	t.Parallel()
 	h := openHTTP(t)
@@ -101,12 +112,12 @@ func TestHTTPEntityPaging(t *testing.T) {
 		settle(t, h, "1")
 	}
 	first := ask(h, "GET", "/entities/counter?top=2", "")
-	token := first.Header()[continuation]
+	token := tokenOf(first)
 	if len(token) != 1 || !strings.HasSuffix(token[0], " ") || strings.Count(first.Body.String(), "entityId") != 2 {
 		t.Fatalf("the token %q, the page %s", token, first.Body)
 	}
 	second := ask(h, "GET", "/entities/counter?top=2", "", continuation, token[0])
-	if got := second.Body.String(); !strings.Contains(got, `"key":"c"`) || strings.Count(got, "entityId") != 1 || second.Header()[continuation] != nil {
+	if got := second.Body.String(); !strings.Contains(got, `"key":"c"`) || strings.Count(got, "entityId") != 1 || tokenOf(second) != nil {
 		t.Errorf("%s %v", got, second.Header())
 	}
 	if w := ask(h, "GET", "/entities?top=2", "", continuation, "%"); w.Code != 400 {
