@@ -19,7 +19,7 @@ param location string
 ])
 param plan string = 'FlexConsumption'
 
-@description('Where orchestrations are kept: Azure Storage, the Durable Task Scheduler, or a SQL database that is there already.')
+@description('Where orchestrations are kept: Azure Storage, the Durable Task Scheduler, or a SQL database that is there already, which needs ElasticPremium or Dedicated.')
 @allowed([
   'storage'
   'dts'
@@ -182,6 +182,7 @@ module app 'modules/app.bicep' = {
     storageAccountName: storage.outputs.name
     deploymentContainerUrl: storage.outputs.containerUrl
     needsFileShare: needsFileShare
+    runtimeScaling: durableBackend != 'storage'
     settings: union({
       AzureWebJobsStorage__accountName: storage.outputs.name
       AzureWebJobsStorage__credential: 'managedidentity'

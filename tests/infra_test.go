@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -234,7 +236,7 @@ func bicepType(expression string) string {
 		return "object"
 	case strings.HasPrefix(expression, "["):
 		return "array"
-	case expression == "true", expression == "false", strings.Contains(expression, " == ") && !strings.Contains(expression, "?"):
+	case expression == "true", expression == "false", !strings.Contains(expression, "?") && (strings.Contains(expression, " == ") || strings.Contains(expression, " != ")):
 		return "bool"
 	case regexp.MustCompile(`^\d+$`).MatchString(expression):
 		return "int"
@@ -333,10 +335,34 @@ func TestAzdParameters(t *testing.T) {
 			t.Errorf("parameter %s, %q", name, p.Value)
 		}
 	}
-	hooks := readText(t, "azure.yaml")
-	for _, m := range regexp.MustCompile(`"\$(\w+)"|\$env:(\w+)`).FindAllStringSubmatch(hooks, -1) {
-		if name := m[1] + m[2]; !strings.Contains(readText(t, "infra/main.bicep"), "output "+name+" ") {
-			t.Errorf("azure.yaml uses %s, which main.bicep does not put out", name)
+	hooks, main, given := readText(t, "azure.yaml"), readText(t, "infra/main.bicep"), readText(t, "infra/main.parameters.json")
+	for _, m := range regexp.MustCompile(`\$(?:env:|\{)?([A-Z_]+)`).FindAllStringSubmatch(hooks, -1) {
+		if name := m[1]; !strings.Contains(main, "output "+name+" ") && !strings.Contains(given, "${"+name+"=") {
+			t.Errorf("azure.yaml uses %s, which main.bicep does not put out and main.parameters.json does not read", name)
+		}
+	}
+}
+
+// TestAzdHook: a backend that the plan does not have ends azd up before it makes anything.
+func TestAzdHook(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("no sh")
+	}
+	var project struct {
+		Hooks map[string]map[string]struct{ Shell, Run string }
+	}
+	if err := yaml.Unmarshal([]byte(readText(t, "azure.yaml")), &project); err != nil {
+		t.Fatal(err)
+	}
+	for env, want := range map[string]bool{
+		"": true, "DURABLE_BACKEND=dts": true, "DURABLE_BACKEND=mssql": false, "DURABLE_BACKEND=mssql PLAN=FlexConsumption": false, "DURABLE_BACKEND=mssql PLAN=Consumption": false,
+		"DURABLE_BACKEND=mssql PLAN=ElasticPremium": true, "DURABLE_BACKEND=mssql PLAN=Dedicated": true, "DURABLE_BACKEND=storage PLAN=FlexConsumption": true,
+	} {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", project.Hooks["preprovision"]["posix"].Run)
+		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, strings.Fields(env)...)
+		if out, err := cmd.CombinedOutput(); (err == nil) != want || !want && !strings.Contains(string(out), "azd env set PLAN") {
+			t.Errorf("%s: %v, %s", env, err, out)
 		}
 	}
 }

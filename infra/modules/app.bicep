@@ -11,6 +11,7 @@ param identityId string
 param storageAccountName string
 param deploymentContainerUrl string
 param needsFileShare bool
+param runtimeScaling bool
 param settings object
 
 var isFlex = plan == 'FlexConsumption'
@@ -116,6 +117,8 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
       ftpsState: 'Disabled'
       use32BitWorkerProcess: false
       alwaysOn: plan == 'Dedicated'
+      // The platform's own scaling sees the work of Azure Storage only.
+      functionsRuntimeScaleMonitoringEnabled: plan == 'ElasticPremium' && runtimeScaling
     }
   }
 
