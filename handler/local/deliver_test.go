@@ -15,14 +15,15 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // starter is an app whose function Start does what f does with the durable client of its binding.
-func starter(t testing.TB, f func(context.Context, *durable.Client) error) *testApp {
-	app := newTestApp(t).orchestrator(fanOut)
-	app.answers["Start"] = func(w http.ResponseWriter, r *http.Request) {
-		calls := app.seen("Start")
-		c, err := durable.NewClient(text(calls[len(calls)-1].data["starter"]), durable.MaxPayload)
+func starter(t testing.TB, f func(context.Context, *durable.Client) error) *testkit.App {
+	app := testkit.NewApp(t).Orchestrator(fanOut)
+	app.Answers["Start"] = func(w http.ResponseWriter, r *http.Request) {
+		calls := app.Seen("Start")
+		c, err := durable.NewClient(text(calls[len(calls)-1].Data["starter"]), durable.MaxPayload)
 		if err == nil {
 			err = f(r.Context(), c)
 		}
@@ -60,7 +61,7 @@ func TestDelivery(t *testing.T) {
 // TestSidecarAsksForItsSecret: other programs on the machine are refused, whatever they call.
 func TestSidecarAsksForItsSecret(t *testing.T) {
 	t.Parallel()
-	h := open(t, newTestApp(t))
+	h := open(t, testkit.NewApp(t))
 	conn, err := grpc.NewClient(h.sidecar.Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)

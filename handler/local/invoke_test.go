@@ -64,11 +64,11 @@ func TestBadTurns(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			app := newTestApp(t)
-			app.answers["Orch"] = c.answer
+			app := testkit.NewApp(t)
+			app.Answers["Orch"] = c.answer
 			h := open(t, app)
 			expect(t, run(t, h, "bad", "1"), api.RUNTIME_STATUS_FAILED, c.want)
-			if n := len(app.seen("Orch")); n != 1 {
+			if n := len(app.Seen("Orch")); n != 1 {
 				t.Errorf("%d turns", n)
 			}
 		})
@@ -85,11 +85,11 @@ func TestRefusedActions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+			app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 				return nil, ctx.CreateTimer(10 * 365 * 24 * time.Hour).Await(nil)
 			})
 			if c.answer != "" {
-				app.answers["Orch"] = body("application/json", c.answer)
+				app.Answers["Orch"] = body("application/json", c.answer)
 			}
 			expect(t, run(t, open(t, app), "refused", "1"), api.RUNTIME_STATUS_FAILED, c.want)
 		})
@@ -98,7 +98,7 @@ func TestRefusedActions(t *testing.T) {
 
 func TestLargeCustomStatus(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		var size int
 		if err := ctx.GetInput(&size); err != nil {
 			return nil, err
@@ -121,13 +121,13 @@ func TestLargeCustomStatus(t *testing.T) {
 
 func TestUnknownNames(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		return nil, ctx.CallActivity("NoSuchActivity").Await(nil)
 	})
 	h := open(t, app)
 	run(t, h, "unknown-activity", "1")
-	turns := app.seen("Orch")
-	turn, err := wire.DecodeTurn(text(turns[len(turns)-1].data["context"]))
+	turns := app.Seen("Orch")
+	turn, err := wire.DecodeTurn(text(turns[len(turns)-1].Data["context"]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,11 +171,11 @@ func TestActivityFailures(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+			app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 				return nil, ctx.CallActivity("fail", task.WithActivityInput("card declined: 42")).Await(nil)
 			})
 			if c.answer != nil {
-				app.answers["Fail"] = c.answer
+				app.Answers["Fail"] = c.answer
 			}
 			h := open(t, app)
 			run(t, h, "failing", "1")
@@ -191,10 +191,10 @@ func TestActivityFailures(t *testing.T) {
 	}
 }
 
-func lastTurn(t testing.TB, app *testApp) *wire.Turn {
+func lastTurn(t testing.TB, app *testkit.App) *wire.Turn {
 	t.Helper()
-	turns := app.seen("Orch")
-	turn, err := wire.DecodeTurn(text(turns[len(turns)-1].data["context"]))
+	turns := app.Seen("Orch")
+	turn, err := wire.DecodeTurn(text(turns[len(turns)-1].Data["context"]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,11 +204,11 @@ func lastTurn(t testing.TB, app *testApp) *wire.Turn {
 // TestLongReason: a reason phrase of 60,000 bytes arrives whole.
 func TestLongReason(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		return nil, ctx.CallActivity("Fail").Await(nil)
 	})
 	reason := strings.Repeat("x", 60_000)
-	app.answers["Fail"] = func(w http.ResponseWriter, r *http.Request) { fail(w, reason) }
+	app.Answers["Fail"] = func(w http.ResponseWriter, r *http.Request) { fail(w, reason) }
 	h := open(t, app)
 	run(t, h, "long", "1")
 	if got := lastTurn(t, app).New[1].GetTaskFailed().GetFailureDetails().GetInnerFailure().GetErrorMessage(); !strings.Contains(got, reason) {
@@ -232,17 +232,17 @@ func TestEarlyAnswer(t *testing.T) {
 // TestTimeouts: an activity past functionTimeout fails, an orchestrator turn is run again.
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		return "ended", ctx.CallActivity("Fail").Await(nil)
 	})
-	app.answers["Fail"] = func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
-	app.answers["Orch"] = func(w http.ResponseWriter, r *http.Request) {
-		turns := app.seen("Orch")
+	app.Answers["Fail"] = func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	app.Answers["Orch"] = func(w http.ResponseWriter, r *http.Request) {
+		turns := app.Seen("Orch")
 		if len(turns) == 1 {
 			<-r.Context().Done()
 			return
 		}
-		app.turn(w, turns[len(turns)-1])
+		app.Turn(w, turns[len(turns)-1])
 	}
 	h := open(t, app, func(o *Options) { o.Environ = []string{"AzureFunctionsJobHost__functionTimeout=00:00:01"} })
 	run(t, h, "timeout", "1")
@@ -250,7 +250,7 @@ func TestTimeouts(t *testing.T) {
 	if details.GetErrorType() != "Microsoft.Azure.WebJobs.Host.FunctionTimeoutException" || details.GetErrorMessage() != "Timeout value of 00:00:01 was exceeded by function: Functions.Fail" || details.GetInnerFailure() != nil {
 		t.Errorf("got %v", details)
 	}
-	if n := len(app.seen("Orch")); n != 3 {
+	if n := len(app.Seen("Orch")); n != 3 {
 		t.Errorf("%d turns", n)
 	}
 }
@@ -258,7 +258,7 @@ func TestTimeouts(t *testing.T) {
 // TestRequests compares what is sent with what was recorded of the real host.
 func TestRequests(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		var input json.RawMessage
 		if err := ctx.GetInput(&input); err != nil {
 			return nil, err
@@ -278,52 +278,52 @@ func TestRequests(t *testing.T) {
 			`"data":{"A":1,"a":2,"x":[1],"at":"2026-11-22T10:11:12+02:00"},"sys":SYS,"A":"\"2\"","at":"\"11/22/2026 08:11:12\""}}`,
 	} {
 		id := idOf("request", input)
-		before := len(app.seen("Echo"))
+		before := len(app.Seen("Echo"))
 		run(t, h, id, input)
-		got := app.seen("Echo")[before]
+		got := app.Seen("Echo")[before]
 		if !strings.Contains(want, "SYS") {
-			got.metadata["sys"] = nil
+			got.Metadata["sys"] = nil
 		}
-		normal := strings.ReplaceAll(strings.ReplaceAll(got.raw, id, "ID"), string(got.metadata["sys"]), "SYS")
-		if got.metadata["sys"] == nil {
-			normal = got.raw
+		normal := strings.ReplaceAll(strings.ReplaceAll(got.Body, id, "ID"), string(got.Metadata["sys"]), "SYS")
+		if got.Metadata["sys"] == nil {
+			normal = got.Body
 		}
 		if diff := cmp.Diff(want, normal); diff != "" {
 			t.Errorf("%s: %s", input, diff)
 		}
-		if !got.chunked || got.header.Get("Content-Type") != "application/json; charset=utf-8" || got.header.Get("X-Azure-Functions-InvocationId") == "" ||
-			got.header.Get("X-Azure-Functions-HostVersion") == "" || !strings.HasPrefix(got.header.Get("User-Agent"), "Azure-Functions-Host/") || got.header.Get("Accept-Encoding") != "" {
-			t.Errorf("header %v, chunked %v", got.header, got.chunked)
+		if !got.Chunked || got.Header.Get("Content-Type") != "application/json; charset=utf-8" || got.Header.Get("X-Azure-Functions-InvocationId") == "" ||
+			got.Header.Get("X-Azure-Functions-HostVersion") == "" || !strings.HasPrefix(got.Header.Get("User-Agent"), "Azure-Functions-Host/") || got.Header.Get("Accept-Encoding") != "" {
+			t.Errorf("header %v, chunked %v", got.Header, got.Chunked)
 		}
 	}
 }
 
 func TestDeliver(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t)
+	app := testkit.NewApp(t)
 	h := open(t, app)
 	message := `{"id":"c-forge","sys":{"a":1},"SYS":true,"instanceId":"evil","Id":"evil","deliverycount":99,"MessageId":"evil","item":"evil","list":[1,2]}`
 	if _, err := h.Deliver(t.Context(), "start", Message{ID: "m-1", Body: []byte(message), DeliveryCount: 2}); err != nil {
 		t.Fatal(err)
 	}
-	got := app.seen("Start")[0]
-	if text(got.data["item"]) != message {
-		t.Errorf("item %s", got.data["item"])
+	got := app.Seen("Start")[0]
+	if text(got.Data["item"]) != message {
+		t.Errorf("item %s", got.Data["item"])
 	}
 	var binding struct{ TaskHubName, RpcBaseUrl, GrpcHttpClientTimeout string }
-	if err := json.Unmarshal([]byte(text(got.data["starter"])), &binding); err != nil {
+	if err := json.Unmarshal([]byte(text(got.Data["starter"])), &binding); err != nil {
 		t.Fatal(err)
 	}
 	if binding.TaskHubName != "LabHub" || !regexp.MustCompile("^http://[A-Z2-7.]+@"+h.sidecar.Address+"$").MatchString(binding.RpcBaseUrl) || binding.GrpcHttpClientTimeout != `"00:01:40"` {
 		t.Errorf("binding %+v", binding)
 	}
 	for name, want := range map[string]string{"MessageId": `"\"evil\""`, "DeliveryCount": `"\"99\""`, "sys": `"\"True\""`, "instanceId": `"\"evil\""`, "id": `"\"evil\""`, "item": `"\"evil\""`, "list": "", "SYS": ""} {
-		if string(got.metadata[name]) != want {
-			t.Errorf("Metadata.%s is %s, want %s", name, got.metadata[name], want)
+		if string(got.Metadata[name]) != want {
+			t.Errorf("Metadata.%s is %s, want %s", name, got.Metadata[name], want)
 		}
 	}
 
-	app.answers["Start"] = func(w http.ResponseWriter, r *http.Request) { fail(w, "bad message") }
+	app.Answers["Start"] = func(w http.ResponseWriter, r *http.Request) { fail(w, "bad message") }
 	var failure *InvocationError
 	if _, err := h.Deliver(t.Context(), "Start", Message{}); !errors.As(err, &failure) || failure.Status != 500 || !strings.Contains(failure.Reason, "bad message") {
 		t.Errorf("got %v", err)
@@ -338,9 +338,9 @@ func TestDeliver(t *testing.T) {
 // TestInvocationIsCancelled: the caller's context ends an invocation.
 func TestInvocationIsCancelled(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t)
+	app := testkit.NewApp(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	app.answers["Start"] = func(w http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }
+	app.Answers["Start"] = func(w http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }
 	if _, err := open(t, app).Deliver(ctx, "Start", Message{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}

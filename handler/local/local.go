@@ -29,8 +29,8 @@
 // error that says why. And it gives an activity up at which five processes have died: the real host would go on for ever.
 //
 // Orchestrations run on durabletask-go's engine. Their state is a SQLite file under DataDir. A process that is killed
-// loses nothing: the next Open continues at once. A row of the file that cannot be read fails its own instance only. A power cut can lose the last moments before it, because the file is
-// not synchronised with the disk at every step.
+// loses nothing: the next Open continues at once. A row of the file that cannot be read fails its own instance only. A power cut can
+// lose the last moments before it, because the file is not synchronised with the disk at every step.
 //
 // A message that its function does not take is delivered again, ever later, up to MaxDeliveryCount times; then it is a
 // dead letter, which [DeadLetters] lists and [Resubmit] puts back. An orchestration that has ended is deleted after
@@ -86,22 +86,22 @@ type Options struct {
 	URL      string                   // where Handler is served, "http://127.0.0.1:7071"; the client binding's httpBaseUrl is below it
 
 	// OnInstance is called when an instance has had its first turn, when its custom status changes and when it ends: never for two
-	// changes of one instance at a time. It holds that instance up.
+	// changes of one instance at a time. The instance waits until it returns.
 	OnInstance func(Instance)
 	// OnConsole is called with each line of Logs of a 2xx answer, which the real host writes as Information.
 	OnConsole func(function, line string)
 
-	// HoldMessages leaves the messages that wait to the next host: this one delivers what Deliver gets, and no more.
+	// HoldMessages leaves waiting messages to the next host. This one delivers only what Deliver is given, and starts no timers.
 	HoldMessages bool
 	// MaxDeliveryCount is how often a message is delivered before it is put aside; 0 means 10, Service Bus' default.
 	MaxDeliveryCount int
 	// MaxMessageBytes is the size of the largest message that [Host.Enqueue] and the admin endpoint take; 0 means no limit.
 	MaxMessageBytes int
-	// Retention is how long an orchestration is kept after it, and all below it, has ended; 0 means for ever. Dead
+	// Retention is how long an orchestration is kept after it and all its children have ended; 0 means for ever. Dead
 	// letters, mails and other outputs are kept until somebody takes them away.
 	Retention time.Duration
 
-	putOffUnit time.Duration // for tests: what a turn that is put off waits for twice at first; 0 means a second
+	putOffUnit time.Duration // for tests: half of the first delay of a turn that is put off; 0 means a second
 }
 
 // Instance is an orchestration instance: ID, Name, Parent (an instance id, empty for a root), Status, CustomStatus (JSON),
@@ -275,12 +275,12 @@ func (h *Host) openData(ctx context.Context, o Options) error {
 	return err
 }
 
-// abandonTime is how long what is abandoned may take to end.
+// abandonTime is how long abandoned invocations may take to end.
 const abandonTime = time.Second
 
-// Stop takes no more messages and begins nothing more, lets the running invocations finish until ctx ends, and abandons
-// the rest, which the next host on the data directory takes up. A handler that does not heed its context is left
-// behind, and so is what waits for a locked file. Afterwards the host can still be asked what there is, such as what is left. Close ends it.
+// Stop accepts no more messages and starts nothing new. What is running may finish until ctx ends; the rest is abandoned, and the
+// next host on the data directory continues it. Stop does not wait for a handler that ignores its context, nor for a write to a locked
+// file. Until Close, the host still answers questions, for example Running and Waiting.
 func (h *Host) Stop(ctx context.Context) {
 	h.stopOnce.Do(func() {
 		h.stopAccepting()
@@ -347,7 +347,7 @@ func (h *Host) Instance(ctx context.Context, id string) (Instance, error) {
 	return h.hub.Get(ctx, id)
 }
 
-// Wait returns the instance of that id once it has ended, however it ended. It is told, and does not poll. The error is
+// Wait returns the instance of that id once it has ended, however it ended. It does not poll. The error is
 // [api.ErrInstanceNotFound] if there is no such instance.
 func (h *Host) Wait(ctx context.Context, id string) (Instance, error) {
 	return h.hub.Wait(ctx, id, Instance.IsFinished)

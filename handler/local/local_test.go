@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -27,7 +26,6 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"example.com/durablefunctions/handler/durable"
-	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/wire"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 	"example.com/durablefunctions/internal/testkit"
@@ -36,109 +34,6 @@ import (
 func TestMain(m *testing.M) {
 	// The durable client keeps some connections for as long as the process lives.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run"))
-}
-
-// testApp is a handler that answers by hand: orchestrators through durabletask-go's executor, everything else by
-// functions on the request. It stands for any custom handler.
-type testApp struct {
-	t         testing.TB
-	registry  *task.TaskRegistry
-	answers   map[string]http.HandlerFunc // in place of the usual answer, by function
-	outputs   func(input string) any      // Outputs of a completing turn, by the orchestration's input
-	mu        sync.Mutex
-	requests  []recordedRequest
-	onRequest func(recordedRequest)
-}
-
-type recordedRequest struct {
-	function       string
-	header         http.Header
-	chunked        bool
-	data, metadata map[string]json.RawMessage
-	raw            string
-}
-
-func newTestApp(t testing.TB) *testApp {
-	return &testApp{t: t, registry: task.NewTaskRegistry(), answers: map[string]http.HandlerFunc{}}
-}
-
-func (a *testApp) orchestrator(o task.Orchestrator) *testApp {
-	if err := a.registry.AddOrchestratorN("Orch", o); err != nil {
-		a.t.Fatal(err)
-	}
-	return a
-}
-
-func (a *testApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return // the host was closed
-	}
-	request := recordedRequest{function: r.URL.Path[1:], header: r.Header, raw: string(body), chunked: r.ContentLength == -1}
-	invocation, err := testkit.ParseInvocation(string(body))
-	if err != nil {
-		a.t.Errorf("%v in %s", err, body)
-	}
-	request.data, request.metadata = invocation.Data, invocation.Metadata
-	a.mu.Lock()
-	a.requests = append(a.requests, request)
-	a.mu.Unlock()
-	if a.onRequest != nil {
-		a.onRequest(request)
-	}
-	if answer := a.answers[request.function]; answer != nil {
-		answer(w, r)
-		return
-	}
-	switch request.function {
-	case "Orch":
-		a.turn(w, request)
-	case "Echo":
-		answerJSON(w, map[string]any{"ReturnValue": json.RawMessage(text(request.data["input"])), "Logs": []string{"log line of Echo"}})
-	case "Fail":
-		fail(w, string(text(request.data["input"])))
-	default:
-		answerJSON(w, map[string]any{})
-	}
-}
-
-func (a *testApp) turn(w http.ResponseWriter, request recordedRequest) {
-	turn, err := wire.DecodeTurn(text(request.data["context"]))
-	if err != nil {
-		a.t.Errorf("decode the turn: %v", err)
-		return
-	}
-	results, err := task.NewTaskExecutor(a.registry).ExecuteOrchestrator(context.Background(), api.InstanceID(turn.InstanceID), turn.Past, turn.New)
-	if err != nil {
-		a.t.Errorf("run the turn: %v", err)
-		return
-	}
-	value, err := wire.EncodeActions(results)
-	if err != nil {
-		a.t.Error(err)
-	}
-	answer := map[string]any{"ReturnValue": json.RawMessage(value)}
-	if a.outputs != nil {
-		for _, action := range results.Response.Actions {
-			if action.GetCompleteOrchestration() != nil {
-				answer["Outputs"] = a.outputs(historyevent.Start(turn.New, turn.Past).GetExecutionStarted().GetInput().GetValue())
-			}
-		}
-	}
-	answerJSON(w, answer)
-}
-
-// seen returns the requests for a function so far.
-func (a *testApp) seen(function string) []recordedRequest {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var list []recordedRequest
-	for _, r := range a.requests {
-		if r.function == function {
-			list = append(list, r)
-		}
-	}
-	return list
 }
 
 func text(raw json.RawMessage) string { return testkit.Text(raw) }
@@ -280,7 +175,7 @@ func fanOut(ctx *task.OrchestrationContext) (any, error) {
 
 func TestWholeRun(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(fanOut)
+	app := testkit.NewApp(t).Orchestrator(fanOut)
 	var mu sync.Mutex
 	var changes []api.OrchestrationStatus
 	var console []string
@@ -305,7 +200,7 @@ func TestWholeRun(t *testing.T) {
 	if len(console) != 20 || console[0] != "Echo: log line of Echo" {
 		t.Errorf("console %v", console)
 	}
-	if n := len(app.seen("Echo")); n != 20 {
+	if n := len(app.Seen("Echo")); n != 20 {
 		t.Errorf("%d activities", n)
 	}
 	if running, err := h.Running(t.Context()); err != nil || len(running) != 0 {
@@ -319,18 +214,18 @@ func TestWholeRun(t *testing.T) {
 // TestHistory: the histories have the real host's shape.
 func TestHistory(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(fanOut)
+	app := testkit.NewApp(t).Orchestrator(fanOut)
 	h := open(t, app)
 	run(t, h, "history", "2")
-	turns := app.seen("Orch")
-	first, err := wire.DecodeTurn(text(turns[0].data["context"]))
+	turns := app.Seen("Orch")
+	first, err := wire.DecodeTurn(text(turns[0].Data["context"]))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := kinds(first.New); got != "orchestratorStarted executionStarted" || len(first.Past) != 0 {
 		t.Errorf("first turn: %s after %s", got, kinds(first.Past))
 	}
-	second, err := wire.DecodeTurn(text(turns[1].data["context"]))
+	second, err := wire.DecodeTurn(text(turns[1].Data["context"]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +256,7 @@ func kinds(events []*backend.HistoryEvent) string {
 // old one reaches a new one.
 func TestContinueAsNew(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		var n int
 		if err := ctx.GetInput(&n); err != nil {
 			return nil, err
@@ -374,11 +269,11 @@ func TestContinueAsNew(t *testing.T) {
 	})
 	h := open(t, app)
 	expect(t, run(t, h, "again", "30"), api.RUNTIME_STATUS_COMPLETED, `"generations done"`)
-	turns := app.seen("Orch")
+	turns := app.Seen("Orch")
 	if len(turns) != 31 {
 		t.Errorf("%d turns", len(turns))
 	}
-	last, err := wire.DecodeTurn(text(turns[30].data["context"]))
+	last, err := wire.DecodeTurn(text(turns[30].Data["context"]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -392,11 +287,11 @@ func TestContinueAsNew(t *testing.T) {
 func TestStaleCompletions(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
-	app := newTestApp(t).orchestrator(staleOrchestrator)
+	app := testkit.NewApp(t).Orchestrator(staleOrchestrator)
 	slow := make(chan struct{}, 2)
-	app.answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
-		echoes := app.seen("Echo")
-		value := text(echoes[len(echoes)-1].data["input"])
+	app.Answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
+		echoes := app.Seen("Echo")
+		value := text(echoes[len(echoes)-1].Data["input"])
 		if value == `"slow"` {
 			slow <- struct{}{}
 			<-release
@@ -411,13 +306,13 @@ func TestStaleCompletions(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Only when the next generation is there may the old activities end.
-	waitFor(t, func() bool { return len(app.seen("Echo")) >= 4 })
+	waitFor(t, func() bool { return len(app.Seen("Echo")) >= 4 })
 	close(release)
 	expect(t, wait(t, h, "stale-child"), api.RUNTIME_STATUS_COMPLETED, `"stale"`)
 	expect(t, wait(t, h, "stale"), api.RUNTIME_STATUS_COMPLETED, `"ab"`)
 	timers := 0
-	for _, r := range app.seen("Orch") {
-		turn, err := wire.DecodeTurn(text(r.data["context"]))
+	for _, r := range app.Seen("Orch") {
+		turn, err := wire.DecodeTurn(text(r.Data["context"]))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -496,7 +391,7 @@ func waitFor(t testing.TB, condition func() bool) {
 
 func TestSubOrchestrations(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		var mode string
 		if err := ctx.GetInput(&mode); err != nil {
 			return nil, err
@@ -548,8 +443,8 @@ func TestReplacedInstance(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	slow := make(chan struct{}, 2)
-	app := newTestApp(t)
-	app.orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+	app := testkit.NewApp(t)
+	app.Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		var input string
 		if err := ctx.GetInput(&input); err != nil {
 			return nil, err
@@ -568,9 +463,9 @@ func TestReplacedInstance(t *testing.T) {
 		go_ := ctx.WaitForSingleEvent("go", -1)
 		return "new", errors.Join(go_.Await(nil), first.Await(&a), second.Await(&b))
 	})
-	app.answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
-		echoes := app.seen("Echo")
-		value := text(echoes[len(echoes)-1].data["input"])
+	app.Answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
+		echoes := app.Seen("Echo")
+		value := text(echoes[len(echoes)-1].Data["input"])
 		if value == `"slow"` {
 			slow <- struct{}{}
 			<-release
@@ -582,15 +477,15 @@ func TestReplacedInstance(t *testing.T) {
 	<-slow
 	<-slow
 	start(t, h, "r", `"second"`)
-	waitFor(t, func() bool { return len(app.seen("Echo")) == 4 })
+	waitFor(t, func() bool { return len(app.Seen("Echo")) == 4 })
 	close(release)
 	wait(t, h, "r-child")
 	if err := durableClient(t, h).RaiseEvent(t.Context(), "r", "go", api.WithEventPayload("x")); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, wait(t, h, "r"), api.RUNTIME_STATUS_COMPLETED, `"new"`)
-	for _, turn := range app.seen("Orch") {
-		decoded, err := wire.DecodeTurn(text(turn.data["context"]))
+	for _, turn := range app.Seen("Orch") {
+		decoded, err := wire.DecodeTurn(text(turn.Data["context"]))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -604,11 +499,11 @@ func TestReplacedInstance(t *testing.T) {
 func TestReopen(t *testing.T) {
 	t.Parallel()
 	blocked := make(chan struct{}, 8)
-	app := newTestApp(t)
-	app.orchestrator(fanOut)
+	app := testkit.NewApp(t)
+	app.Orchestrator(fanOut)
 	var hang sync.Once
-	app.answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
-		value := app.seen("Echo")
+	app.Answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
+		value := app.Seen("Echo")
 		stuck := false
 		hang.Do(func() { stuck = true })
 		if stuck {
@@ -642,8 +537,8 @@ func TestReopen(t *testing.T) {
 func TestCloseAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	app := newTestApp(t)
-	app.orchestrator(fanOut)
+	app := testkit.NewApp(t)
+	app.Orchestrator(fanOut)
 	h := open(t, app, func(o *Options) { o.DataDir = data })
 	start(t, h, "often", "100")
 	for i := range 20 {
@@ -669,20 +564,20 @@ func copyDir(t testing.TB, from, to string) {
 
 func TestTimersSurvive(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		return "fired", ctx.CreateTimer(300 * time.Millisecond).Await(nil)
 	})
 	data := t.TempDir()
 	h := open(t, app, func(o *Options) { o.DataDir = data })
 	start(t, h, "timer", "1")
-	waitFor(t, func() bool { return len(app.seen("Orch")) == 1 })
+	waitFor(t, func() bool { return len(app.Seen("Orch")) == 1 })
 	closeNow(t, h)
 	expect(t, wait(t, open(t, app, func(o *Options) { o.DataDir = data }), "timer"), api.RUNTIME_STATUS_COMPLETED, "fired")
 }
 
 func TestDataDirErrors(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t)
+	app := testkit.NewApp(t)
 	notADir := filepath.Join(t.TempDir(), "file")
 	corrupt := t.TempDir()
 	for _, path := range []string{notADir, filepath.Join(corrupt, "taskhub.db")} {
@@ -700,7 +595,7 @@ func TestDataDirErrors(t *testing.T) {
 
 func TestFunctions(t *testing.T) {
 	t.Parallel()
-	h := open(t, newTestApp(t))
+	h := open(t, testkit.NewApp(t))
 	want := "[{Echo activityTrigger false } {Fail activityTrigger false } {Orch orchestrationTrigger false } {Start serviceBusTrigger true }]"
 	if got := fmt.Sprint(h.Functions()); got != want {
 		t.Errorf("got %s", got)

@@ -19,14 +19,15 @@ import (
 
 	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/output"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 const goodMail = `{"from":{"email":"from@example.com"},"subject":"Hello","personalizations":[{"to":[{"email":"to@example.com"}]}],"content":[{"type":"text/html","value":"<b>hi</b> ü"}],"custom_args":{"n":1}}`
 
 // mailingApp is an app whose orchestration's input is its Outputs.
-func mailingApp(t testing.TB) *testApp {
-	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) { return "mailed", nil })
-	app.outputs = func(input string) any { return json.RawMessage(input) }
+func mailingApp(t testing.TB) *testkit.App {
+	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) { return "mailed", nil })
+	app.Outputs = func(input string) any { return json.RawMessage(input) }
 	return app
 }
 
@@ -239,7 +240,7 @@ func outputFiles(t testing.TB, h *Host) []string {
 // TestFailedOutputOfChild: the parent hears of a child whose mail failed, without details, and goes on.
 func TestFailedOutputOfChild(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		var input map[string]any
 		if err := ctx.GetInput(&input); err != nil {
 			return nil, err
@@ -255,12 +256,12 @@ func TestFailedOutputOfChild(t *testing.T) {
 		}
 		return "went on", child("good-child", json.RawMessage(goodMail))
 	})
-	app.outputs = func(input string) any { return json.RawMessage(input) }
+	app.Outputs = func(input string) any { return json.RawMessage(input) }
 	h := open(t, app)
 	expect(t, run(t, h, "parent", `{}`), api.RUNTIME_STATUS_COMPLETED, "went on")
 	expect(t, wait(t, h, "bad-child"), api.RUNTIME_STATUS_FAILED, "no SendGrid v3 mail")
 	var failures int
-	for _, r := range app.seen("Orch") {
+	for _, r := range app.Seen("Orch") {
 		for _, e := range decodeTurn(t, r).New {
 			if failure := e.GetSubOrchestrationInstanceFailed(); failure != nil {
 				failures++

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/microsoft/durabletask-go/api"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // TestRetention: what has ended goes with its history when its time is over, also while the host runs; without a
@@ -15,7 +17,7 @@ func TestRetention(t *testing.T) {
 	for _, retention := range []time.Duration{100 * time.Millisecond, 0} {
 		t.Run(fmt.Sprint(retention), func(t *testing.T) {
 			t.Parallel()
-			h := open(t, newTestApp(t).orchestrator(fanOut), func(o *Options) { o.Retention = retention })
+			h := open(t, testkit.NewApp(t).Orchestrator(fanOut), func(o *Options) { o.Retention = retention })
 			start(t, h, "short", "1")
 			db := openFile(t, h.dataDir)
 			left := func() (n int) {

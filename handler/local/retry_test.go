@@ -17,6 +17,7 @@ import (
 	"github.com/microsoft/durabletask-go/task"
 
 	"example.com/durablefunctions/handler/internal/wire"
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // retries is a retry policy of host.json.
@@ -28,14 +29,14 @@ func retries(count int, delay string) func(*Options) {
 }
 
 // inTurn answers the first requests by first, one after the other, and the others as app does by itself.
-func inTurn(app *testApp, function string, first ...http.HandlerFunc) {
-	app.answers[function] = func(w http.ResponseWriter, r *http.Request) {
-		seen := app.seen(function)
+func inTurn(app *testkit.App, function string, first ...http.HandlerFunc) {
+	app.Answers[function] = func(w http.ResponseWriter, r *http.Request) {
+		seen := app.Seen(function)
 		switch n := len(seen); {
 		case n <= len(first):
 			first[n-1](w, r)
 		case function == "Orch":
-			app.turn(w, seen[n-1])
+			app.Turn(w, seen[n-1])
 		default:
 			answerJSON(w, map[string]any{"ReturnValue": "good"})
 		}
@@ -78,11 +79,11 @@ func TestRetriedTurns(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			app := newTestApp(t).orchestrator(func(*task.OrchestrationContext) (any, error) { return "good", nil })
+			app := testkit.NewApp(t).Orchestrator(func(*task.OrchestrationContext) (any, error) { return "good", nil })
 			inTurn(app, "Orch", c.first...)
 			h := open(t, app, retries(3, "00:00:00"))
 			expect(t, run(t, h, "retried", "1"), c.status, "")
-			seen := app.seen("Orch")
+			seen := app.Seen("Orch")
 			if len(seen) != c.tries {
 				t.Fatalf("%d tries, want %d", len(seen), c.tries)
 			}
@@ -92,29 +93,29 @@ func TestRetriedTurns(t *testing.T) {
 }
 
 // checkTries compares the requests of one invocation.
-func checkTries(t *testing.T, seen []recordedRequest, reason string) {
+func checkTries(t *testing.T, seen []testkit.Request, reason string) {
 	t.Helper()
 	for n, r := range seen {
 		var context struct {
 			RetryCount, MaxRetryCount int
 			Exception                 *struct{ InstanceID string }
 		}
-		if err := json.Unmarshal(r.metadata["RetryContext"], &context); err != nil {
+		if err := json.Unmarshal(r.Metadata["RetryContext"], &context); err != nil {
 			t.Fatal(err)
 		}
-		id := r.header.Get("X-Azure-Functions-InvocationId")
+		id := r.Header.Get("X-Azure-Functions-InvocationId")
 		if context.RetryCount != n || context.MaxRetryCount != 3 || (context.Exception != nil) != (n > 0) || n > 0 && context.Exception.InstanceID != id {
-			t.Errorf("try %d: RetryContext %s", n, r.metadata["RetryContext"])
+			t.Errorf("try %d: RetryContext %s", n, r.Metadata["RetryContext"])
 		}
-		if id != seen[0].header.Get("X-Azure-Functions-InvocationId") || !cmp.Equal(r.data, seen[0].data) {
+		if id != seen[0].Header.Get("X-Azure-Functions-InvocationId") || !cmp.Equal(r.Data, seen[0].Data) {
 			t.Errorf("try %d is another invocation", n)
 		}
-		if n > 0 && bytes.Equal(r.metadata["sys"], seen[0].metadata["sys"]) {
-			t.Errorf("try %d: sys %s", n, r.metadata["sys"])
+		if n > 0 && bytes.Equal(r.Metadata["sys"], seen[0].Metadata["sys"]) {
+			t.Errorf("try %d: sys %s", n, r.Metadata["sys"])
 		}
 	}
-	if last := seen[len(seen)-1]; !strings.Contains(string(last.metadata["RetryContext"]), reason) {
-		t.Errorf("RetryContext %s, want %q", last.metadata["RetryContext"], reason)
+	if last := seen[len(seen)-1]; !strings.Contains(string(last.Metadata["RetryContext"]), reason) {
+		t.Errorf("RetryContext %s, want %q", last.Metadata["RetryContext"], reason)
 	}
 }
 
@@ -137,12 +138,12 @@ func TestRetryContext(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			app := newTestApp(t).orchestrator(func(*task.OrchestrationContext) (any, error) { return nil, nil })
+			app := testkit.NewApp(t).Orchestrator(func(*task.OrchestrationContext) (any, error) { return nil, nil })
 			inTurn(app, "Orch", c.answer)
 			run(t, open(t, app, retries(3, "00:00:00")), "told", "1")
-			seen := app.seen("Orch")
-			got := string(seen[1].metadata["RetryContext"])
-			want := strings.Replace(fmt.Sprintf(outer, c.inner), "ID", seen[1].header.Get("X-Azure-Functions-InvocationId"), 1)
+			seen := app.Seen("Orch")
+			got := string(seen[1].Metadata["RetryContext"])
+			want := strings.Replace(fmt.Sprintf(outer, c.inner), "ID", seen[1].Header.Get("X-Azure-Functions-InvocationId"), 1)
 			if got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
@@ -153,7 +154,7 @@ func TestRetryContext(t *testing.T) {
 // TestRetriedActivities: an activity, and a message within one delivery.
 func TestRetriedActivities(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		var result string
 		err := ctx.CallActivity("Fail", task.WithActivityInput(map[string]any{"RetryContext": 7, "x": 1})).Await(&result)
 		return result, err
@@ -162,7 +163,7 @@ func TestRetriedActivities(t *testing.T) {
 	inTurn(app, "Start", refuse("first"), refuse("second"))
 	h := open(t, app, retries(3, "00:00:00"))
 	expect(t, run(t, h, "activity", "1"), api.RUNTIME_STATUS_COMPLETED, "good")
-	seen := app.seen("Fail")
+	seen := app.Seen("Fail")
 	checkTries(t, seen, "ResponseEnded")
 	if len(seen) != 3 {
 		t.Errorf("%d tries of the activity", len(seen))
@@ -170,36 +171,36 @@ func TestRetriedActivities(t *testing.T) {
 	if _, err := h.Deliver(t.Context(), "Start", Message{Body: []byte("x")}); err != nil {
 		t.Error(err)
 	}
-	checkTries(t, app.seen("Start"), "second")
+	checkTries(t, app.Seen("Start"), "second")
 }
 
 // TestRetriedTimeout: the policy takes a turn past functionTimeout, too.
 func TestRetriedTimeout(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(*task.OrchestrationContext) (any, error) { return "good", nil })
+	app := testkit.NewApp(t).Orchestrator(func(*task.OrchestrationContext) (any, error) { return "good", nil })
 	inTurn(app, "Orch", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	h := open(t, app, retries(3, "00:00:00"), func(o *Options) { o.Environ = append(o.Environ, "AzureFunctionsJobHost__functionTimeout=00:00:01") })
 	expect(t, run(t, h, "slow", "1"), api.RUNTIME_STATUS_COMPLETED, "good")
-	checkTries(t, app.seen("Orch"), "FunctionTimeoutException")
+	checkTries(t, app.Seen("Orch"), "FunctionTimeoutException")
 }
 
 // TestStopWhileRetrying: a host that stops does not wait for another try; the next host begins the count anew.
 func TestStopWhileRetrying(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(*task.OrchestrationContext) (any, error) { return "good", nil })
+	app := testkit.NewApp(t).Orchestrator(func(*task.OrchestrationContext) (any, error) { return "good", nil })
 	inTurn(app, "Orch", refuse("first"))
 	data := func(o *Options) { o.DataDir = t.TempDir() }
 	var dir string
 	h := open(t, app, retries(-1, "01:00:00"), data, func(o *Options) { dir = o.DataDir })
 	start(t, h, "waits", "1")
-	waitFor(t, func() bool { return len(app.seen("Orch")) == 1 })
+	waitFor(t, func() bool { return len(app.Seen("Orch")) == 1 })
 	if err := h.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
 	h = open(t, app, retries(-1, "01:00:00"), func(o *Options) { o.DataDir = dir })
 	expect(t, wait(t, h, "waits"), api.RUNTIME_STATUS_COMPLETED, "good")
-	seen := app.seen("Orch")
-	if got := string(seen[len(seen)-1].metadata["RetryContext"]); !strings.HasPrefix(got, `{"RetryCount":0,"MaxRetryCount":-1,"Exception":null,`) {
+	seen := app.Seen("Orch")
+	if got := string(seen[len(seen)-1].Metadata["RetryContext"]); !strings.HasPrefix(got, `{"RetryCount":0,"MaxRetryCount":-1,"Exception":null,`) {
 		t.Errorf("RetryContext %s", got)
 	}
 }
@@ -207,17 +208,17 @@ func TestStopWhileRetrying(t *testing.T) {
 // TestRetriesKeepTheirSlot: nothing else runs while the only slot waits for another try.
 func TestRetriesKeepTheirSlot(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(*task.OrchestrationContext) (any, error) { return "good", nil })
+	app := testkit.NewApp(t).Orchestrator(func(*task.OrchestrationContext) (any, error) { return "good", nil })
 	inTurn(app, "Orch", refuse("1"), refuse("2"), refuse("3"))
 	h := open(t, app, retries(3, "00:00:00.05"), func(o *Options) {
 		o.Environ = append(o.Environ, "AzureFunctionsJobHost__extensions__durableTask__maxConcurrentOrchestratorFunctions=1")
 	})
 	start(t, h, "first", "1")
-	waitFor(t, func() bool { return len(app.seen("Orch")) >= 1 })
+	waitFor(t, func() bool { return len(app.Seen("Orch")) >= 1 })
 	expect(t, run(t, h, "second", "1"), api.RUNTIME_STATUS_COMPLETED, "good")
 	var order []string
-	for _, r := range app.seen("Orch") {
-		turn, err := wire.DecodeTurn(text(r.data["context"]))
+	for _, r := range app.Seen("Orch") {
+		turn, err := wire.DecodeTurn(text(r.Data["context"]))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,11 +230,11 @@ func TestRetriesKeepTheirSlot(t *testing.T) {
 }
 
 // putOff refuses a turn, with an output.
-func putOff(app *testApp) http.HandlerFunc {
+func putOff(app *testkit.App) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		value, err := wire.EncodeActions(wire.PutOff("late", false))
 		if err != nil {
-			app.t.Error(err)
+			app.T.Error(err)
 		}
 		answerJSON(w, map[string]any{"ReturnValue": json.RawMessage(value), "Outputs": map[string]any{"other": "of a refused turn"}})
 	}
@@ -243,20 +244,20 @@ func putOff(app *testApp) http.HandlerFunc {
 // is sent.
 func TestTurnIsPutOff(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		return "good", ctx.CallActivity("Echo").Await(nil)
 	})
-	usual := func(w http.ResponseWriter, r *http.Request) { seen := app.seen("Orch"); app.turn(w, seen[len(seen)-1]) }
+	usual := func(w http.ResponseWriter, r *http.Request) { seen := app.Seen("Orch"); app.Turn(w, seen[len(seen)-1]) }
 	inTurn(app, "Orch", usual, putOff(app), refuse("in between"), putOff(app), putOff(app))
 	h := open(t, app, retries(1, "00:00:00"), func(o *Options) { o.putOffUnit = time.Millisecond })
 	expect(t, run(t, h, "late", "1"), api.RUNTIME_STATUS_COMPLETED, "good")
-	seen := app.seen("Orch")
+	seen := app.Seen("Orch")
 	if len(seen) != 6 {
 		t.Fatalf("%d turns", len(seen))
 	}
 	var turns []string
 	for _, r := range seen[1:] {
-		turn, err := wire.DecodeTurn(text(r.data["context"]))
+		turn, err := wire.DecodeTurn(text(r.Data["context"]))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,23 +276,23 @@ func TestTurnIsPutOff(t *testing.T) {
 // TestEventsPassATurnThatIsPutOff: what comes while a turn is put off makes a turn of its own; the delay outlives the host.
 func TestEventsPassATurnThatIsPutOff(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		echo := ctx.CallActivity("Echo")
 		if err := ctx.WaitForSingleEvent("go", -1).Await(nil); err != nil {
 			return nil, err
 		}
 		return "good", echo.Await(nil)
 	})
-	usual := func(w http.ResponseWriter, r *http.Request) { seen := app.seen("Orch"); app.turn(w, seen[len(seen)-1]) }
+	usual := func(w http.ResponseWriter, r *http.Request) { seen := app.Seen("Orch"); app.Turn(w, seen[len(seen)-1]) }
 	inTurn(app, "Orch", usual, putOff(app))
 	var dir string
 	h := open(t, app, func(o *Options) { o.putOffUnit = time.Hour; dir = o.DataDir })
 	start(t, h, "late", "1")
-	waitFor(t, func() bool { return len(app.seen("Orch")) == 2 })
+	waitFor(t, func() bool { return len(app.Seen("Orch")) == 2 })
 	if err := durableClient(t, h).RaiseEvent(t.Context(), "late", "go"); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return len(app.seen("Orch")) == 3 })
+	waitFor(t, func() bool { return len(app.Seen("Orch")) == 3 })
 	turn := lastTurn(t, app)
 	if got := kinds(turn.New); !strings.Contains(got, "eventRaised") || strings.Contains(got, "taskCompleted") {
 		t.Errorf("the turn has %s", got)
@@ -331,11 +332,11 @@ func TestRedirects(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			app := newTestApp(t).orchestrator(func(*task.OrchestrationContext) (any, error) { return "good", nil })
+			app := testkit.NewApp(t).Orchestrator(func(*task.OrchestrationContext) (any, error) { return "good", nil })
 			inTurn(app, "Orch", c.first...)
 			expect(t, run(t, open(t, app), "redirected", "1"), c.status, c.output)
-			seen := app.seen("Orch")
-			if len(seen) != c.posts || seen[0].raw != seen[len(seen)-1].raw {
+			seen := app.Seen("Orch")
+			if len(seen) != c.posts || seen[0].Body != seen[len(seen)-1].Body {
 				t.Errorf("%d posts, want %d of the same", len(seen), c.posts)
 			}
 		})
@@ -345,8 +346,8 @@ func TestRedirects(t *testing.T) {
 // TestFirstTurnPutOff: while a first turn is put off, what is raised for its instance is lost, as on the real host; the start is not.
 func TestFirstTurnPutOff(t *testing.T) {
 	t.Parallel()
-	app := newTestApp(t)
-	app.answers["Orch"] = putOff(app)
+	app := testkit.NewApp(t)
+	app.Answers["Orch"] = putOff(app)
 	var dir string
 	h := open(t, app, func(o *Options) { o.putOffUnit = time.Hour; dir = o.DataDir })
 	start(t, h, "late", "1")
@@ -362,8 +363,8 @@ func TestFirstTurnPutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, func() bool { return count("SELECT COUNT(*) FROM events") == 1 })
-	if n := count("SELECT COUNT(*) FROM history"); n != 0 || len(app.seen("Orch")) != 1 {
-		t.Errorf("%d events of history, %d turns", n, len(app.seen("Orch")))
+	if n := count("SELECT COUNT(*) FROM history"); n != 0 || len(app.Seen("Orch")) != 1 {
+		t.Errorf("%d events of history, %d turns", n, len(app.Seen("Orch")))
 	}
 	if i, err := h.Instance(t.Context(), "late"); err != nil || i.Status != api.RUNTIME_STATUS_PENDING {
 		t.Errorf("%+v, %v", i, err)

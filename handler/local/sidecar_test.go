@@ -17,11 +17,12 @@ import (
 	"google.golang.org/grpc/status"
 
 	"example.com/durablefunctions/handler/internal/wire"
+	"example.com/durablefunctions/internal/testkit"
 )
 
-func decodeTurn(t testing.TB, r recordedRequest) *wire.Turn {
+func decodeTurn(t testing.TB, r testkit.Request) *wire.Turn {
 	t.Helper()
-	turn, err := wire.DecodeTurn(text(r.data["context"]))
+	turn, err := wire.DecodeTurn(text(r.Data["context"]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,8 +30,8 @@ func decodeTurn(t testing.TB, r recordedRequest) *wire.Turn {
 }
 
 // eventApp waits for the event Go and returns its data; with the input "done" it returns at once.
-func eventApp(t testing.TB) *testApp {
-	return newTestApp(t).orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
+func eventApp(t testing.TB) *testkit.App {
+	return testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
 		var input string
 		if err := ctx.GetInput(&input); err != nil || input == "done" {
 			return "done", err
@@ -105,7 +106,7 @@ func TestLifecycle(t *testing.T) {
 // TestSidecarIsLocal: the service listens on this machine only, and does not answer what a browser sends.
 func TestSidecarIsLocal(t *testing.T) {
 	t.Parallel()
-	h := open(t, newTestApp(t))
+	h := open(t, testkit.NewApp(t))
 	if address, err := netip.ParseAddrPort(h.sidecar.Address); err != nil || !address.Addr().IsLoopback() {
 		t.Errorf("it listens on %s", h.sidecar.Address)
 	}
@@ -161,7 +162,7 @@ func TestSuspend(t *testing.T) {
 	if err := c.RaiseEvent(ctx, "l-susp", "Go", api.WithEventPayload("while suspended")); err != nil {
 		t.Error(err)
 	}
-	waitFor(t, func() bool { return len(app.seen("Orch")) == 3 })
+	waitFor(t, func() bool { return len(app.Seen("Orch")) == 3 })
 	if err := c.ResumeOrchestration(ctx, "l-susp", ""); err != nil {
 		t.Error(err)
 	}
@@ -192,7 +193,7 @@ func TestScheduledStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	app.onRequest = func(recordedRequest) {
+	app.OnRequest = func(testkit.Request) {
 		if time.Now().Before(at) {
 			t.Error("it started too early")
 		}
@@ -252,8 +253,8 @@ func TestWaitIsCancelled(t *testing.T) {
 func TestCloseDrains(t *testing.T) {
 	t.Parallel()
 	running, release := make(chan struct{}), make(chan struct{})
-	app := newTestApp(t).orchestrator(fanOut)
-	app.answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
+	app := testkit.NewApp(t).Orchestrator(fanOut)
+	app.Answers["Echo"] = func(w http.ResponseWriter, r *http.Request) {
 		close(running)
 		<-release
 		answerJSON(w, map[string]any{"ReturnValue": 7})
@@ -270,7 +271,7 @@ func TestCloseDrains(t *testing.T) {
 	}
 	h = open(t, app, func(o *Options) { o.DataDir = data })
 	expect(t, wait(t, h, "drained"), api.RUNTIME_STATUS_COMPLETED, "7")
-	if n := len(app.seen("Echo")); n != 1 {
+	if n := len(app.Seen("Echo")); n != 1 {
 		t.Errorf("%d calls", n)
 	}
 }

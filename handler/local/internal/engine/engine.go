@@ -1,5 +1,5 @@
 // Package engine gives an app's durable functions to durabletask-go's engine: each turn, each activity and each batch of an
-// entity's operations is an invocation of the handler. One activity the host runs itself: the HTTP call of an orchestrator.
+// entity's operations is an invocation of the handler. The host itself runs one activity: the HTTP call of an orchestrator.
 //
 //	e := engine.New(app, hub, invoker, log)
 //	if err := e.Start(ctx); err != nil {
@@ -57,7 +57,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	return nil
 }
 
-// Shutdown waits for what is running. It returns when that has ended, whatever becomes of ctx.
+// Shutdown waits until all that is running has ended, even when ctx ends first.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	err := e.worker.Shutdown(context.WithoutCancel(ctx))
 	e.entities.Wait()
@@ -115,7 +115,7 @@ func (e *Engine) tryTurn(ctx context.Context, f config.Function, try funchost.Tr
 	}
 	putOff := funchost.IsPutOff(results)
 	from := output.Source{Function: f, Instance: string(id)}
-	if !putOff { // what a refused turn sends is sent by the next as well
+	if !putOff { // the next turn sends again what a refused one has sent
 		from.Execution, from.Turn = historyevent.Execution(start), events
 	}
 	if err := e.invoker.SendOutputs(ctx, from, a); err != nil {
@@ -131,7 +131,7 @@ func (e *Engine) tryTurn(ctx context.Context, f config.Function, try funchost.Tr
 	return results, nil
 }
 
-// errPutOff says that the handler has refused a turn, which it is asked for again.
+// errPutOff says that the handler has refused a turn, and will be asked again.
 var errPutOff = errors.New("the handler put the turn off")
 
 func (e *Engine) putOff(id api.InstanceID, first bool) {

@@ -55,8 +55,8 @@ func (t *entityTries) done(id string) {
 	delete(t.times, id)
 }
 
-// runEntity runs a batch. Whatever goes wrong with the invocation, its operations are done for, as on the real host: those
-// who called them are told. A batch that is refused, or that the end of the host interrupts, comes again.
+// runEntity runs a batch. If the invocation fails, all its operations have failed, as on the real host, and their callers are
+// told. A batch that is refused, or that the end of the host interrupts, comes again.
 func (e *Engine) runEntity(w *taskhub.EntityWork, tries *entityTries) {
 	id, _ := entity.ParseID(w.Batch.ID)
 	log := e.log.With("entity", w.Batch.ID)

@@ -22,7 +22,7 @@ import (
 
 const (
 	maxHTTPContent = 16 << 20
-	httpTimeout    = 100 * time.Second // the real host's, where a call names none
+	httpTimeout    = 100 * time.Second // the real host's default
 )
 
 var httpClient = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableCompression: true, IdleConnTimeout: time.Minute}}

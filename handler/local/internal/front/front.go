@@ -36,7 +36,6 @@ type Options struct {
 	Environ []string // with which the app was loaded
 }
 
-// front serves.
 type front struct {
 	Options
 }

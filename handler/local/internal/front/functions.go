@@ -11,7 +11,7 @@ import (
 	"example.com/durablefunctions/handler/local/internal/funchost"
 )
 
-// maxHTTPBody is the size of the largest body of a request, the host's.
+// maxHTTPBody is the real host's limit for the body of a request.
 const maxHTTPBody = 100 << 20
 
 // functions serves the functions with an httpTrigger, at the real host's paths.

@@ -43,7 +43,7 @@ func ReadAnswer(f config.Function, r *Reply) (*Answer, error) {
 	return a, nil
 }
 
-// IsEmpty says whether the answer has no body or null, with which the real host never ends the invocation. This one fails it.
+// IsEmpty says whether the answer is empty or null. The real host never ends such an invocation; this one fails it.
 func (r *Reply) IsEmpty() bool {
 	text := bytes.TrimSpace(r.Body)
 	return r.Status >= 200 && r.Status <= 299 && (len(text) == 0 || string(text) == "null")

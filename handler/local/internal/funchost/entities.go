@@ -46,7 +46,7 @@ func (a *Answer) Entity(f config.Function) (*entity.Result, error) {
 	return r, nil
 }
 
-// NoEntity is why the operations of an entity fail whose function the app does not have.
+// NoEntity is the failure of operations on an entity for which the app has no function.
 func NoEntity(name string, functions map[string]config.Function) *entity.ResponseFailure {
 	var known []string
 	for _, f := range functions {
@@ -58,7 +58,7 @@ func NoEntity(name string, functions map[string]config.Function) *entity.Respons
 	return entity.NoFunction(name, known)
 }
 
-// EntityFailure is why the operations of a batch fail whose invocation failed.
+// EntityFailure is the failure of each operation of a batch whose invocation failed.
 func EntityFailure(name string, failure *Exception) *entity.ResponseFailure {
 	return &entity.ResponseFailure{
 		ErrorType:    "FunctionInvocationFailed",

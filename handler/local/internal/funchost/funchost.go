@@ -10,5 +10,5 @@
 //	answer, err := funchost.ReadAnswer(function, reply) // err is an *Exception, in .NET's words
 //	result, err := answer.Result(function)
 //
-// Whatever it does is recorded from the real host; tests/conformance plays the recordings. It stores nothing, and knows no engine.
+// Everything here follows recordings of the real host, which tests/conformance plays. It stores nothing, and knows no engine.
 package funchost

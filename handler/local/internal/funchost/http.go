@@ -23,7 +23,7 @@ type HTTPCall struct {
 	Params      map[string]string
 }
 
-// posted is the call that a message makes.
+// posted is the client's request that a message stands for.
 func posted(f config.Function, m Message) HTTPCall {
 	contentType := "text/plain"
 	if json.Valid(m.Body) {
@@ -98,7 +98,7 @@ func sortedKeys(m map[string][]string) []string {
 const anonymous = `[{"AuthenticationType":null,"IsAuthenticated":false,"Actor":null,"BootstrapContext":null,"Claims":[],"Label":null,"Name":null,` +
 	`"NameClaimType":"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name","RoleClaimType":"http://schemas.microsoft.com/ws/2008/06/identity/claims/role"}]`
 
-// bodyText is base64 for bytes and forms, and text for everything else, whatever it is.
+// bodyText is base64 for bytes and forms. Every other body is taken for text.
 func bodyText(contentType string, body []byte) string {
 	mediaType, _, _ := strings.Cut(strings.ToLower(contentType), ";")
 	if mediaType = strings.TrimSpace(mediaType); mediaType == "application/octet-stream" || strings.Contains(mediaType, "multipart/") {
@@ -163,7 +163,7 @@ func writeBody(w http.ResponseWriter, status int, value json.RawMessage) {
 	_, _ = w.Write([]byte(text))
 }
 
-// httpText is what the host makes a text of, and its usual Content-Type.
+// httpText is a value as the host writes it into a body or a header, and the Content-Type that goes with it.
 func httpText(value json.RawMessage) (text, contentType string) {
 	const plain = "text/plain"
 	switch {

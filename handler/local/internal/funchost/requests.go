@@ -112,7 +112,7 @@ func busRequest(f config.Function, try Try, m Message, client Client) []byte {
 	return request(f, try, messageValue(f, m.Body), metadata, client)
 }
 
-// isBinary says that a function wants its message as the bytes that it is.
+// isBinary says that a binding has "dataType": "binary": its value travels as bytes, and is not converted.
 func isBinary(trigger config.Binding) bool { return trigger.DataType() == "binary" }
 
 // textOf is the text that the host makes of bytes: UTF-8, unless a byte order mark says UTF-16, and the replacement

@@ -31,7 +31,7 @@ const (
 	maxAnswerHeaderSize = 64 << 10 // the host's
 )
 
-// NewTransport returns a transport to the handler, which keeps so many connections.
+// NewTransport returns a transport to the handler that keeps up to that many idle connections.
 func NewTransport(handler http.Handler, log *slog.Logger, connections int) *Transport {
 	t := &Transport{listener: newPipeListener()}
 	t.server = &http.Server{Handler: handler, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError)}
@@ -172,8 +172,8 @@ type pipeAddr struct{}
 func (pipeAddr) Network() string { return "pipe" }
 func (pipeAddr) String() string  { return "127.0.0.1:0" }
 
-// clientConn takes writes that the server will never read, as the buffers of a network connection do: the server may
-// have answered and closed, and that answer counts.
+// clientConn accepts writes after the server has closed, as the buffers of a network connection do: a server may answer early and
+// close, and its answer counts.
 type clientConn struct {
 	net.Conn
 }

@@ -53,8 +53,8 @@ func (t Try) delay() time.Duration {
 	return p.MaximumInterval
 }
 
-// describe adds what the handler is told of a try. Only a function with a retry policy is told; what the input says instead
-// is overwritten.
+// describe adds RetryContext to the metadata, in place of a property of that name that comes from the input. Only a function with a
+// retry policy gets it.
 func (t Try) describe(metadata *object, function string) {
 	if t.policy == nil {
 		return
@@ -159,8 +159,8 @@ func (e *Exception) hresult() int {
 	return defaultHResult
 }
 
-// OrchestrationFailure is the exception that a turn's results are to the host if they say that the orchestration has failed, which
-// it retries like any other; nil if they do not. Two ends in one answer are not retried.
+// OrchestrationFailure returns the exception of a turn whose results fail the orchestration, which the host retries like any other;
+// nil for other results. Of two ends in one answer the first decides.
 func OrchestrationFailure(f config.Function, results *TurnResults) *Exception {
 	for _, action := range results.Response.Actions {
 		c := action.GetCompleteOrchestration()

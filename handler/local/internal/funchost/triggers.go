@@ -22,8 +22,8 @@ func IsDurableTrigger(b config.Binding) bool {
 	return b.Is(config.OrchestrationTrigger) || b.Is(config.ActivityTrigger) || b.Is(config.EntityTrigger)
 }
 
-// MessageRequest returns the request of a message for a function with any trigger but the durable ones: it is what
-// triggers the function, as far as a message can say that.
+// MessageRequest returns the request of a message for a function with any trigger but the durable ones. The message stands for
+// whatever triggers the function: a blob, an event, an HTTP request.
 func MessageRequest(f config.Function, try Try, m Message, client Client) []byte {
 	switch t := f.Trigger(); {
 	case t.Is("serviceBusTrigger"):
@@ -48,7 +48,7 @@ func MessageRequest(f config.Function, try Try, m Message, client Client) []byte
 	return request(f, try, value, metadata, client)
 }
 
-// request makes a request of the trigger's value.
+// request returns the request with that value of the trigger.
 func request(f config.Function, try Try, value []byte, metadata *object, client Client) []byte {
 	data := &object{}
 	for _, b := range f.Bindings {
@@ -101,7 +101,7 @@ type Timer struct {
 	Status    *ScheduleStatus // nil: none is kept
 }
 
-// ScheduleStatus is what is kept of a schedule.
+// ScheduleStatus is the state that the host keeps of a schedule.
 type ScheduleStatus struct{ Last, Next, LastUpdated time.Time }
 
 const scheduleTime = "2006-01-02T15:04:05.9999999+00:00"

@@ -32,7 +32,7 @@ func NoOrchestrator(name string, functions map[string]config.Function) *Exceptio
 		name, strings.Join(known, ", "))}
 }
 
-// Turn reads the answer to an orchestrator's turn, and refuses what the real host's task hub or this engine would not survive.
+// Turn reads the answer to an orchestrator's turn, and refuses what would stall the real host's task hub or this engine.
 // The error is an [*Exception].
 func (a *Answer) Turn(f config.Function) (*TurnResults, error) {
 	results, err := decodeTurn(a.ReturnValue)
@@ -142,7 +142,7 @@ func checkTimer(fireAt *timestamppb.Timestamp) error {
 // maxInstanceID is the longest id that the host's storage takes; one that is longer stalls the whole task hub there.
 const maxInstanceID = 512
 
-// CheckInstanceID refuses the ids that the real host takes and chokes on.
+// CheckInstanceID refuses ids that the real host accepts and then cannot work with.
 func CheckInstanceID(id string) error {
 	switch {
 	case id == "":
@@ -180,7 +180,7 @@ func FailedTurn(orchestrator string, e *Exception) *TurnResults {
 	return results
 }
 
-// newOf and newElement make values of types that cannot be named here.
+// newOf and newElement make values of types that durabletask-go does not export.
 func newOf[T any](*T) *T { return new(T) }
 
 func newElement[T any]([]*T) *T { return new(T) }

@@ -27,10 +27,10 @@ import (
 // mailTimeout is how long the real host waits for SendGrid.
 const mailTimeout = 100 * time.Second
 
-// baseURLSetting names the app setting with another address than SendGrid's own: the EU's, or a stand-in's.
+// baseURLSetting is the app setting with the address to use in place of SendGrid's own: that of the EU region, or of a test server.
 const baseURLSetting = "SENDGRID_BASE_URL"
 
-// outgoing is what a mail says about itself.
+// outgoing is what the task hub keeps of a mail.
 type outgoing struct {
 	to      []string
 	subject string

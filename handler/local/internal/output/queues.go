@@ -39,7 +39,7 @@ func (s *Sender) listeners(b config.Binding) (functions []string) {
 	if !ok {
 		return nil
 	}
-	taken := map[string]bool{} // by subscription, which a queue has none of
+	taken := map[string]bool{} // by subscription; a queue's is empty
 	for _, name := range slices.Sorted(maps.Keys(s.App.Functions)) {
 		trigger := s.App.Functions[name].Trigger()
 		subscription := s.name(trigger, "subscriptionName")

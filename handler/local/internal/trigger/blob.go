@@ -34,7 +34,7 @@ type Blobs struct {
 func (b *Blobs) Prepare() error {
 	b.receipts, b.seen = map[string]string{}, map[string]string{}
 	if text, err := os.ReadFile(b.Receipts); err == nil {
-		_ = json.Unmarshal(text, &b.receipts) // what is damaged is found anew
+		_ = json.Unmarshal(text, &b.receipts) // if the file is damaged, all blobs count as new
 	}
 	for _, f := range b.Functions {
 		container, _ := f.Trigger().BlobPath()
@@ -62,7 +62,7 @@ func (b *Blobs) Run(ctx context.Context) {
 	}
 }
 
-// Look looks once. A file counts when two looks have found it the same: somebody may be writing it.
+// Look looks once. It reports a file only when two looks in a row see the same version, because somebody may still be writing it.
 func (b *Blobs) Look(ctx context.Context) {
 	for _, f := range b.Functions {
 		container, match := f.Trigger().BlobPath()

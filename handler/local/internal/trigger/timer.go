@@ -1,4 +1,4 @@
-// Package trigger fires what no request does: timers by their schedules, and blobs that appear in a folder.
+// Package trigger finds out when a function is due that no request calls: timers by their schedules, blobs by their files.
 //
 //	timer := trigger.Timer{Function: f, File: filepath.Join(dir, "timers", f.Name+".json"), Fire: fire}
 //	timer.Run(ctx)
@@ -68,7 +68,7 @@ func (t *Timer) Run(ctx context.Context) {
 	}
 }
 
-// wait says whether the time has come, and not the end of ctx.
+// wait returns true when the time has come, and false when ctx has ended before.
 func wait(ctx context.Context, until time.Time) bool {
 	for ctx.Err() == nil {
 		left := until.Sub(now())
@@ -85,7 +85,7 @@ func wait(ctx context.Context, until time.Time) bool {
 	return false
 }
 
-// load reads the status; one that cannot be read is none.
+// load reads the status. A file that cannot be read counts as none.
 func (t *Timer) load() *Status {
 	s := &Status{}
 	if text, err := os.ReadFile(t.File); err != nil || json.Unmarshal(text, s) != nil {
@@ -94,7 +94,7 @@ func (t *Timer) load() *Status {
 	return s
 }
 
-// save keeps the status. Without it a run that is missed is not made up for.
+// save keeps the status. If that fails, a run that is missed is not made up for.
 func (t *Timer) save(s *Status) { _ = writeJSON(t.File, s) }
 
 // writeJSON writes a whole file or none.
