@@ -3,6 +3,7 @@ package local
 import (
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -42,6 +43,11 @@ func TestClientLists(t *testing.T) {
 	}
 	if i, err := c.WaitForStart(ctx, "waiting"); err != nil || cmp.Diff(i.Tags, tags) != "" || i.Version != "" && i.Version != "2.0" {
 		t.Errorf("got %+v, %v", i, err)
+	}
+	shown := httptest.NewRecorder()
+	h.Handler().ServeHTTP(shown, httptest.NewRequest("GET", "http://localhost:7071/runtime/webhooks/durabletask/instances/waiting?showHistory=true&showDetails=true", nil))
+	if !strings.Contains(shown.Body.String(), `"tags":{"color":"red","n":"1"},"historyEvents":[`) {
+		t.Errorf("the page does not get the tags: %s", shown.Body)
 	}
 	for i := range 105 {
 		wait(t, h, fmt.Sprintf("many%03d", i))

@@ -19,6 +19,7 @@ import (
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/microsoft/durabletask-go/task"
 
 	"example.com/durablefunctions/handler"
@@ -66,11 +67,51 @@ func newApp() *handler.App {
 		}
 		return "approved by " + answer, nil
 	}))
+	app.Orchestrator("Batch", durable.Orchestrator(func(ctx *task.OrchestrationContext, cards []string) (int, error) {
+		if _, err := durable.OrchestratorName[string, string]("Order").Call(ctx, "visa", durable.WithInstanceID(string(ctx.ID)+"-order")).Await(); err != nil {
+			return 0, err
+		}
+		failed := 0
+		for _, o := range durable.FanOut(ctx, charge, cards, nil) {
+			if o.Err != nil {
+				failed++
+			}
+		}
+		durable.SetCustomStatus(ctx, map[string]int{"Total": len(cards), "Completed": len(cards), "Failed": failed})
+		return failed, nil
+	}))
+	app.Queue("Intake", func(_ context.Context, m handler.Message) error {
+		if strings.Contains(string(m.Body), "bad") {
+			return errors.New("not an order: " + string(m.Body))
+		}
+		return nil
+	})
+	app.Timer("Nightly", func(context.Context, handler.Timer) error { return nil })
+	app.HTTP("Hello", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"hello":`+quote(r.URL.Query().Get("name"))+`}`)
+	}))
 	return app
+}
+
+// functions are its function.json files.
+var functions = map[string]string{
+	"Charge": `{"type":"activityTrigger","direction":"in","name":"input"}`, "Slow": `{"type":"activityTrigger","direction":"in","name":"input"}`,
+	"Order": `{"type":"orchestrationTrigger","direction":"in","name":"context"}`, "Approval": `{"type":"orchestrationTrigger","direction":"in","name":"context"}`, "Batch": `{"type":"orchestrationTrigger","direction":"in","name":"context"}`,
+	"Intake":  `{"type":"queueTrigger","direction":"in","name":"message","queueName":"orders","connection":"OrdersStorage","dataType":"binary"}`,
+	"Nightly": `{"type":"timerTrigger","direction":"in","name":"timer","schedule":"0 0 3 * * *"}`,
+	"Hello":   `{"type":"httpTrigger","direction":"in","name":"req","methods":["get","post"],"authLevel":"anonymous"},{"type":"http","direction":"out","name":"res"}`,
 }
 
 // openPage serves the page of a local host, whose instances have come to where they stay, and opens a browser on it.
 func openPage(t *testing.T) (browser context.Context, url string) {
+	t.Helper()
+	browser, url, _ = openData(t)
+	return browser, url
+}
+
+// openData is openPage, and says where the data directory is.
+func openData(t *testing.T) (browser context.Context, url, data string) {
 	t.Helper()
 	chrome := ""
 	for _, name := range []string{os.Getenv("CHROME"), "chromium", "chromium-browser", "google-chrome", "chrome"} {
@@ -81,16 +122,16 @@ func openPage(t *testing.T) (browser context.Context, url string) {
 	if chrome == "" {
 		t.Skip("there is no chromium: apt-get install chromium")
 	}
-	root := t.TempDir()
+	root, data := t.TempDir(), t.TempDir()
 	testkit.WriteFile(t, filepath.Join(root, "host.json"), `{"version":"2.0"}`)
-	for name, kind := range map[string]string{"Charge": "activityTrigger", "Slow": "activityTrigger", "Order": "orchestrationTrigger", "Approval": "orchestrationTrigger"} {
-		testkit.WriteFile(t, filepath.Join(root, name, "function.json"), `{"bindings":[{"type":"`+kind+`","direction":"in","name":"`+map[bool]string{true: "input", false: "context"}[kind == "activityTrigger"]+`"}]}`)
+	for name, bindings := range functions {
+		testkit.WriteFile(t, filepath.Join(root, name, "function.json"), `{"bindings":[`+bindings+`]}`)
 	}
 	h, err := newApp().Handler(handler.Options{Root: root, Getenv: func(string) string { return "" }, Stdout: io.Discard, Stderr: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, err := local.Open(t.Context(), local.Options{Root: root, DataDir: t.TempDir(), Handler: h})
+	host, err := local.Open(t.Context(), local.Options{Root: root, DataDir: data, Handler: h, MaxDeliveryCount: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +153,7 @@ func openPage(t *testing.T) (browser context.Context, url string) {
 	t.Cleanup(closeBrowser)
 	browser, cancel := context.WithTimeout(browser, 3*time.Minute)
 	t.Cleanup(cancel)
-	return browser, server.URL
+	return browser, server.URL, data
 }
 
 func post(t *testing.T, url, body string) {
@@ -137,9 +178,27 @@ func has(text string) chromedp.Action {
 	return chromedp.Poll(`document.getElementById("main").innerText.includes(`+quote(text)+`)`, nil, chromedp.WithPollingTimeout(time.Minute))
 }
 
-// click clicks the button with that label.
+// is waits until an expression is true.
+func is(expression string) chromedp.Action {
+	return chromedp.Poll(expression, nil, chromedp.WithPollingTimeout(time.Minute))
+}
+
+// drawn waits until the drawer shows a text.
+func drawn(text string) chromedp.Action {
+	return is(`document.getElementById("drawer").open && document.getElementById("drawer").innerText.includes(` + quote(text) + `)`)
+}
+
+// click clicks the button with that label, in a question if one is asked.
 func click(label string) chromedp.Action {
 	return chromedp.Click(`//button[normalize-space()=`+quote(label)+`]`, chromedp.BySearch)
+}
+
+// yes answers the question that is asked.
+func yes() chromedp.Action { return chromedp.Click(`#form button[value=yes]`) }
+
+// closed closes the drawer with the keyboard.
+func closed() chromedp.Action {
+	return chromedp.Tasks{chromedp.KeyEvent(kb.Escape), is(`!document.getElementById("drawer").open`)}
 }
 
 func shot(t *testing.T, name string) chromedp.Action {
@@ -220,26 +279,26 @@ func TestSteer(t *testing.T) {
 		has("Running"),
 		click("Suspend"),
 		chromedp.SendKeys(`#f-reason`, "stocktaking"),
-		chromedp.Click(`#form button[value=yes]`),
+		yes(),
 		has("Suspended"),
 		shot(t, "page-dark"),
 		click("Resume"),
-		chromedp.Click(`#form button[value=yes]`),
+		yes(),
 		has("ExecutionResumed"),
 		click("Terminate"),
 		chromedp.SendKeys(`#f-reason`, "no longer wanted"),
-		chromedp.Click(`#form button[value=yes]`),
+		yes(),
 		has("It was terminated"),
 		has("no longer wanted"),
 		click("Purge"),
-		chromedp.Click(`#form button[value=yes]`),
+		yes(),
 		chromedp.Poll(`location.hash === "#/"`, nil, chromedp.WithPollingTimeout(time.Minute)),
 		has("approval-1"),
 		chromedp.Poll(`!document.getElementById("main").innerText.includes("approval-2")`, nil, chromedp.WithPollingTimeout(time.Minute)),
 		chromedp.Navigate(url+"#/i/order-1"),
 		has("Completed"),
 		click("Restart"),
-		chromedp.Click(`#form button[value=yes]`),
+		yes(),
 		chromedp.Poll(`location.hash.startsWith("#/i/") && location.hash !== "#/i/order-1"`, nil, chromedp.WithPollingTimeout(time.Minute)),
 		has("Completed"),
 	)

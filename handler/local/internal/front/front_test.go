@@ -27,9 +27,11 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var functions = map[string]string{
-	"Start": `{"bindings":[{"type":"serviceBusTrigger","direction":"in","name":"item","queueName":"q","connection":"C"}]}`,
-	"Echo":  `{"bindings":[{"type":"activityTrigger","direction":"in","name":"input"}]}`,
-	"Hello": `{"bindings":[{"type":"httpTrigger","direction":"in","name":"req"},{"type":"http","direction":"out","name":"res"}]}`,
+	"Start":   `{"bindings":[{"type":"serviceBusTrigger","direction":"in","name":"item","queueName":"q","connection":"C"}]}`,
+	"Echo":    `{"bindings":[{"type":"activityTrigger","direction":"in","name":"input"}]}`,
+	"Nightly": `{"bindings":[{"type":"timerTrigger","direction":"in","name":"timer","schedule":"0 0 3 * * *"}]}`,
+	"Grid":    `{"bindings":[{"type":"eventGridTrigger","direction":"in","name":"event"}]}`,
+	"Hello":   `{"bindings":[{"type":"httpTrigger","direction":"in","name":"req"},{"type":"http","direction":"out","name":"res"}]}`,
 }
 
 // served is what is served, and where the messages go.

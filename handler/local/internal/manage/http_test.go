@@ -133,6 +133,44 @@ func TestHTTPPaging(t *testing.T) {
 	}
 }
 
+// TestHTTPNewestFirst: the page's list begins with the newest instances, searches, and counts.
+func TestHTTPNewestFirst(t *testing.T) {
+	t.Parallel()
+	h := openHTTP(t)
+	for i := range 5 {
+		ask(h, "POST", fmt.Sprint("/orchestrators/Orch/p", (i*3)%5), "")
+	}
+	ask(h, "POST", "/orchestrators/Other/q", "")
+	var ids []string
+	for token, pages := "", 0; ; pages++ {
+		w := ask(h, "GET", "/instances/?top=2&newestFirst=true&showTotals=true&search=ORCH", "", continuation, token)
+		var list []struct{ InstanceID string }
+		if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || len(list) > 2 || pages > 3 || w.Header().Get("X-Totals") != "Pending=5" {
+			t.Fatalf("%v %s %v", err, w.Body, w.Header())
+		}
+		for _, i := range list {
+			ids = append(ids, i.InstanceID)
+		}
+		//lint:ignore SA1008 the real host's spelling
+		tokens := w.Header()[continuation]
+		if len(tokens) == 0 {
+			break
+		}
+		token = tokens[0]
+	}
+	if strings.Join(ids, " ") != "p2 p4 p1 p3 p0" {
+		t.Errorf("the pages hold %v", ids)
+	}
+	for query, want := range map[string]string{"": "Pending=6", "&search=%25": "", "&instanceIdPrefix=q": "Pending=1", "&runtimeStatus=Failed": "Pending=6"} {
+		if got := ask(h, "GET", "/instances/?showTotals=true"+query, "").Header().Get("X-Totals"); got != want {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+	if w := ask(h, "GET", "/instances/?newestFirst=true", "", continuation, pageToken("p0")); w.Code != 400 {
+		t.Errorf("another list's token: %d", w.Code)
+	}
+}
+
 func TestHistoryJSON(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 26, 0, 33, 54, 907543900, time.UTC)
@@ -168,6 +206,31 @@ func TestHistoryJSON(t *testing.T) {
 	} {
 		if got := string(historyJSON(c.events, c.inputs, c.outputs, nil)); got != c.want {
 			t.Errorf("%s:\n%s, want\n%s", name, got, c.want)
+		}
+	}
+}
+
+// TestHistoryDetails: with what the task hub keeps of the runs, an activity has its input and its start, and a child that has ended its id.
+func TestHistoryDetails(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 26, 0, 33, 54, 0, time.UTC)
+	scheduled, done := historyevent.New("taskScheduled", at), taskhub.TaskCompleted(1, []byte(`2`))
+	scheduled.EventId, scheduled.GetTaskScheduled().Name = 1, "Echo"
+	open := historyevent.New("taskScheduled", at)
+	open.EventId, open.GetTaskScheduled().Name = 2, "Echo"
+	child, ended := historyevent.New("subOrchestrationInstanceCreated", at), historyevent.New("subOrchestrationInstanceCompleted", at)
+	child.EventId, child.GetSubOrchestrationInstanceCreated().Name, child.GetSubOrchestrationInstanceCreated().InstanceId = 3, "Child", "c-1"
+	ended.GetSubOrchestrationInstanceCompleted().TaskScheduledId = 3
+	input := `{"n":1}`
+	runs := map[int32]taskhub.Run{1: {Started: at.Add(time.Second), Input: &input}, 2: {Input: &input}}
+	got := string(historyJSON([]*backend.HistoryEvent{scheduled, done, open, child, ended}, true, true, runs))
+	for _, want := range []string{
+		`"FunctionName":"Echo","Input":"{\"n\":1}","StartedTime":"2026-11-26T00:33:55Z"}`,
+		`{"EventType":"TaskScheduled","Name":"Echo","Input":"{\"n\":1}","ParentTraceContext":null,"Tags":null,"Timestamp":"2026-11-26T00:33:54Z"}`,
+		`"FunctionName":"Child","Input":null,"InstanceId":"c-1"}`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s lacks %s", got, want)
 		}
 	}
 }
