@@ -86,6 +86,13 @@ func newApp() *handler.App {
 		}
 		return nil
 	})
+	app.Entity("Basket", durable.Entity(durable.NewOperation(durable.EntityName[map[string]int]("Basket"), "put", func(b *map[string]int, _ context.Context, item string) (int, error) {
+		if *b == nil {
+			*b = map[string]int{}
+		}
+		(*b)[item]++
+		return len(*b), nil
+	})))
 	app.Timer("Nightly", func(context.Context, handler.Timer) error { return nil })
 	app.HTTP("Hello", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -98,6 +105,7 @@ func newApp() *handler.App {
 var functions = map[string]string{
 	"Charge": `{"type":"activityTrigger","direction":"in","name":"input"}`, "Slow": `{"type":"activityTrigger","direction":"in","name":"input"}`,
 	"Order": `{"type":"orchestrationTrigger","direction":"in","name":"context"}`, "Approval": `{"type":"orchestrationTrigger","direction":"in","name":"context"}`, "Batch": `{"type":"orchestrationTrigger","direction":"in","name":"context"}`,
+	"Basket":  `{"type":"entityTrigger","direction":"in","name":"context"}`,
 	"Intake":  `{"type":"queueTrigger","direction":"in","name":"message","queueName":"orders","connection":"OrdersStorage","dataType":"binary"}`,
 	"Nightly": `{"type":"timerTrigger","direction":"in","name":"timer","schedule":"0 0 3 * * *"}`,
 	"Hello":   `{"type":"httpTrigger","direction":"in","name":"req","methods":["get","post"],"authLevel":"anonymous"},{"type":"http","direction":"out","name":"res"}`,
@@ -178,9 +186,18 @@ func has(text string) chromedp.Action {
 	return chromedp.Poll(`document.getElementById("main").innerText.includes(`+quote(text)+`)`, nil, chromedp.WithPollingTimeout(time.Minute))
 }
 
-// is waits until an expression is true.
+// is waits until an expression is true, of elements that may not be there yet.
 func is(expression string) chromedp.Action {
-	return chromedp.Poll(expression, nil, chromedp.WithPollingTimeout(time.Minute))
+	return chromedp.Poll(`(() => { try { return `+expression+`; } catch { return false; } })()`, nil, chromedp.WithPollingTimeout(time.Minute))
+}
+
+// types puts a text into a field in place of what is there, and has the page hear of it.
+func types(selector, text string) chromedp.Action {
+	return chromedp.Tasks{chromedp.WaitVisible(selector), chromedp.Evaluate(`(() => {
+		const field = document.querySelector(`+quote(selector)+`);
+		field.value = `+quote(text)+`;
+		field.dispatchEvent(new Event("input", { bubbles: true }));
+	})()`, nil)}
 }
 
 // drawn waits until the drawer shows a text.

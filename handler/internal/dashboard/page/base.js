@@ -194,9 +194,12 @@ export function progressOf(v) {
 export function progressBar(v) {
   const p = progressOf(v);
   if (!p) return null;
-  const bar = el("i", { class: p.failed ? "bad" : "" });
-  bar.style.width = Math.min(100, 100 * p.done / p.total) + "%";
-  return el("span", { class: "progress", role: "progressbar", "aria-valuenow": p.done, "aria-valuemax": p.total, "aria-label": p.text }, el("span", { class: "groove" }, bar), p.text);
+  const part = (n, kind) => {
+    const bar = el("i", { class: kind });
+    bar.style.width = Math.max(0, Math.min(100, 100 * n / p.total)) + "%";
+    return bar;
+  };
+  return el("span", { class: "progress", role: "progressbar", "aria-valuenow": p.done, "aria-valuemax": p.total, "aria-label": p.text }, el("span", { class: "groove" }, part(p.done - p.failed, ""), part(p.failed, "bad")), p.text);
 }
 
 // ---- views

@@ -38,11 +38,13 @@ async function callHTTP(f) {
   return "";
 }
 
+const callers = { orchestrationtrigger: "a client, or another orchestrator", activitytrigger: "orchestrators", entitytrigger: "signals and calls" };
+
 function howOf(f) {
   if (f.disabled) return el("span", { class: "quiet" }, "It is switched off, or host.json leaves it out.");
   if (f.path) return el("span", {}, ...(f.methods || ["any method"]).map((m) => el("span", { class: "pill" }, m)), el("span", { class: "mono" }, f.path));
-  const trigger = f.bindings.find((b) => b.type === f.trigger);
-  return el("span", {}, el("span", { class: "mono" }, (trigger?.detail || "").replace(/, connection .*/, "")), f.next ? el("span", { class: "quiet" }, " next " + time(f.next)) : null, f.why ? el("div", { class: "quiet" }, el("span", { class: "pill warn" }, "not here"), f.why) : null);
+  const detail = (f.bindings.find((b) => b.type === f.trigger)?.detail || callers[f.trigger.toLowerCase()] || "").replace(/, connection .*/, "").replace(/^schedule /, "").replace(/\b(queue|topic|subscription|eventHub)Name /g, "$1 ");
+  return el("span", {}, el("span", { class: callers[f.trigger.toLowerCase()] ? "quiet" : "mono" }, detail), f.next ? el("span", { class: "quiet" }, " next " + time(f.next)) : null, f.why ? el("div", { class: "quiet" }, el("span", { class: "pill warn" }, "not here"), f.why) : null);
 }
 
 function actionOf(f) {
@@ -71,7 +73,7 @@ export async function showFunctions() {
     const list = value.functions.sort((a, b) => order(a) - order(b));
     const errors = value.problems.filter((p) => !p.warning).length;
     problems.replaceChildren(el("section", { class: "card flush" }, el("div", { class: "bar inset" }, el("h2", { class: "grow" }, "What to mend before it runs in Azure"), errors ? el("span", { class: "pill bad" }, plural(errors, "error")) : null, value.problems.length > errors ? el("span", { class: "pill warn" }, plural(value.problems.length - errors, "warning")) : null),
-      value.problems.length ? el("table", { class: "stack", "aria-label": "Problems" }, el("tbody", {}, ...value.problems.map((p) => el("tr", {}, el("td", {}, el("span", { class: p.warning ? "pill warn" : "pill bad" }, p.warning ? "warning" : "error")), el("td", { class: "mono wrap" }, p.place), el("td", { class: "wrap" }, p.text))))) : el("p", { class: "quiet foot" }, "Nothing: the files and the settings that they name are as the host wants them.")));
+      value.problems.length ? el("table", { class: "stack", "aria-label": "Problems" }, el("tbody", {}, ...value.problems.map((p) => el("tr", {}, el("td", {}, el("span", { class: p.warning ? "pill warn" : "pill bad" }, p.warning ? "warning" : "error")), el("td", { class: "mono place" }, p.place), el("td", { class: "wrap" }, p.text))))) : el("p", { class: "quiet foot" }, "Nothing: the files and the settings that they name are as the host wants them.")));
     place.replaceChildren(el("section", { class: "card flush" }, el("table", { class: "stack", "aria-label": "Functions" }, el("thead", {}, el("tr", {}, ...["Function", "Trigger", "Called by", ""].map((t) => el("th", { scope: "col" }, t)))),
       el("tbody", {}, ...list.map((f) => el("tr", {}, el("td", {}, f.bindings.length ? el("button", { type: "button", class: "plain", "data-key": f.name, title: "Show its bindings", onclick: () => bindings(f) }, el("b", {}, f.name)) : el("b", {}, f.name)),
         el("td", {}, f.disabled ? el("span", { class: "pill" }, "disabled") : kindOf(f)), el("td", { class: "wrap" }, howOf(f)), el("td", { class: "do" }, actionOf(f))))))));

@@ -3,7 +3,7 @@ import { longTable } from "./table.js";
 
 const since = { "Any time": 0, "Last 15 minutes": 15 * 60e3, "Last hour": 3600e3, "Last 24 hours": 86400e3, "Last 7 days": 7 * 86400e3 };
 const pageSize = 100, refreshSize = 1000, maxLoaded = 10000;
-const columns = [{ title: "", class: "tick" }, { title: "Status", class: "state" }, { title: "Name", class: "name" }, { title: "Instance", class: "id" },
+const columns = [{ title: "", class: "tick" }, { title: "Status", class: "state" }, { title: "Name", class: "who" }, { title: "Instance", class: "id" },
   { title: "Created", class: "when" }, { title: "Duration", class: "took" }, { title: "Progress", class: "more" }];
 
 // The filter is what the page's address says, so that a view can be kept and gone back to.
@@ -155,7 +155,7 @@ export async function showList(search) {
       try {
         if (purges) await durable("DELETE", instancePath(i.instanceId));
         else await durable("POST", instancePath(i.instanceId) + "/terminate?reason=" + encodeURIComponent(answer.reason));
-        selected.delete(i.instanceId);
+        if (purges) selected.delete(i.instanceId);
       } catch { failed++; }
     }
     showActions();

@@ -1,6 +1,7 @@
 // The page shows what the Durable HTTP API tells, of the local host or, through `dashboard`, of a deployed app; of the local host also what
 // its own endpoints below /local tell.
 import { closeDrawer, isLocal } from "./base.js";
+import { showEntities } from "./entities.js";
 import { showFunctions } from "./functions.js";
 import { showInstance } from "./instance.js";
 import { showList } from "./list.js";
@@ -18,6 +19,7 @@ function route(event) {
   let name = "";
   try { name = path.startsWith("#/i/") ? decodeURIComponent(path.slice(4)) : ""; } catch { /* not ours */ }
   if (name) showInstance(name);
+  else if (path === "#/entities") showEntities();
   else if (isLocal && path === "#/functions") showFunctions();
   else if (isLocal && path === "#/messages") showMessages();
   else showList(query);
