@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +13,8 @@ import (
 	"time"
 
 	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/durable/durabletest"
 	"example.com/durablefunctions/handler/local"
 	"example.com/durablefunctions/internal/testkit"
 )
@@ -28,6 +32,49 @@ func TestAlone(t *testing.T) {
 	}
 	if err := nightly(t.Context(), handler.Timer{IsPastDue: true}); err != nil {
 		t.Error(err)
+	}
+	var tea stock
+	if left, err := tea.Reserve(t.Context(), 99); err != nil || left != 1 {
+		t.Errorf("%d left (%v)", left, err)
+	}
+	if _, err := tea.Reserve(t.Context(), 2); err == nil {
+		t.Error("two were taken of one")
+	}
+	if left, err := tea.Restock(t.Context(), 1000); err != nil || left != capacity {
+		t.Errorf("%d left (%v)", left, err)
+	}
+}
+
+// TestFulfilOrder runs the orchestrator with the entity and a faked activity.
+func TestFulfilOrder(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		reserved int
+		shipment error
+		want     string // the output or the failure
+		after    string // the entity's state
+	}{
+		"shipped":      {0, nil, `"shipped tea"`, `{"reserved":1}`},
+		"the last one": {99, nil, `"shipped tea"`, `{"reserved":100}`},
+		"sold out":     {100, nil, `"tea is sold out: 0 of 100 left"`, `{"reserved":100}`},
+		"no shipment":  {5, errors.New("no lorry"), "no lorry", `{"reserved":5}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := durabletest.New(t)
+			env.Entity("Stock", durable.Entity(reserve, restock))
+			env.SetState(stocks.ID("tea"), stock{Reserved: c.reserved})
+			env.Activity("Ship", durable.Activity(func(ctx context.Context, o Order) (string, error) {
+				if c.shipment != nil {
+					return "", c.shipment
+				}
+				return ship(ctx, o)
+			}))
+			r := env.Run(durable.Orchestrator(fulfilOrder), Order{Item: "tea"})
+			if got := r.Output + r.Failure; got != c.want || r.Entities["@stock@tea"] != c.after {
+				t.Errorf("%s, stock %v; want %+v", got, r.Entities, c)
+			}
+		})
 	}
 }
 
@@ -66,6 +113,11 @@ func TestOrders(t *testing.T) {
 		if i, err := host.Wait(t.Context(), id); err != nil || i.Output != want {
 			t.Errorf("instance %+v (%v), want the output %s", i, err, want)
 		}
+	}
+	w = httptest.NewRecorder()
+	host.Handler().ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/runtime/webhooks/durabletask/entities/Stock/tea", nil))
+	if w.Code != http.StatusOK || w.Body.String() != `{"reserved":1}` {
+		t.Errorf("the stock shows %d %s", w.Code, w.Body)
 	}
 }
 

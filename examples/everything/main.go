@@ -6,7 +6,9 @@
 //
 //	curl -d '{"item":"tea"}' http://localhost:7071/api/orders/7
 //
-// Entities have examples of their own: see the package handler/durable.
+// and, in the Durable HTTP API, what is left in stock:
+//
+//	curl http://localhost:7071/runtime/webhooks/durabletask/entities/Stock/tea
 package main
 
 import (
@@ -45,5 +47,6 @@ func functions() *handler.App {
 	app.Trigger("OnDocument", onDocument)
 	app.Orchestrator("FulfilOrder", durable.Orchestrator(fulfilOrder))
 	app.Activity("Ship", durable.Activity(ship))
+	app.Entity("Stock", durable.Entity(reserve, restock))
 	return app
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -28,8 +29,8 @@ func router() http.Handler {
 
 func startOrder(w http.ResponseWriter, r *http.Request) {
 	var order Order
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&order); err != nil || order.Item == "" {
-		http.Error(w, `the body must be {"item":"…"}`, http.StatusBadRequest)
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&order); err != nil || durable.CheckID(order.Item) != nil {
+		http.Error(w, `the body must be {"item":"…"}, with the item's name in it`, http.StatusBadRequest)
 		return
 	}
 	id, err := start(r.Context(), "order-"+r.PathValue("id"), order)
@@ -68,8 +69,20 @@ func onPayment(ctx context.Context, m handler.Message) error {
 // Ship is the activity of that name.
 const shipActivity = durable.ActivityName[Order, string]("Ship")
 
+// fulfilOrder reserves a piece and ships it. What cannot be shipped goes back into the stock.
 func fulfilOrder(ctx *task.OrchestrationContext, order Order) (string, error) {
-	return shipActivity.Call(ctx, order).Await()
+	_, err := reserve.Call(ctx, order.Item, 1).Await()
+	if failed := (*durable.TaskError)(nil); errors.As(err, &failed) && !failed.Infrastructure() {
+		return order.Item + " is sold out: " + failed.Message, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	shipped, err := shipActivity.Call(ctx, order).Await()
+	if err != nil {
+		restock.Signal(ctx, order.Item, 1)
+	}
+	return shipped, err
 }
 
 func ship(_ context.Context, order Order) (string, error) { return "shipped " + order.Item, nil }

@@ -117,6 +117,7 @@ func WaitOrCheckStatus(w http.ResponseWriter, r *http.Request, c *Client, id str
 type statusBody struct {
 	Name            string          `json:"name"`
 	InstanceID      string          `json:"instanceId"`
+	ParentID        string          `json:"parentInstanceId,omitempty"`
 	RuntimeStatus   string          `json:"runtimeStatus"`
 	Input           json.RawMessage `json:"input"`
 	CustomStatus    json.RawMessage `json:"customStatus"`
@@ -129,7 +130,7 @@ func newStatusBody(i *Instance) statusBody {
 	const seconds = "2006-01-02T15:04:05Z"
 	name := strings.ToLower(strings.TrimPrefix(i.RuntimeStatus.String(), "ORCHESTRATION_STATUS_"))
 	return statusBody{
-		Name: i.Name, InstanceID: string(i.InstanceID), RuntimeStatus: strings.ToUpper(name[:1]) + name[1:],
+		Name: i.Name, InstanceID: string(i.InstanceID), ParentID: i.ParentID, RuntimeStatus: strings.ToUpper(name[:1]) + name[1:],
 		Input: asJSON(i.SerializedInput), CustomStatus: asJSON(i.SerializedCustomStatus), Output: asJSON(i.SerializedOutput),
 		CreatedTime: i.CreatedAt.UTC().Format(seconds), LastUpdatedTime: i.LastUpdatedAt.UTC().Format(seconds),
 	}

@@ -335,6 +335,11 @@ func TestRESTSlow(t *testing.T) {
 			wantStoreError(t, err, "no good answer in 4 attempts")
 		}
 	})
+}
+
+// TestRESTEnded: a context that ends while the store waits for the next attempt ends the wait.
+func TestRESTEnded(t *testing.T) {
+	t.Parallel()
 	t.Run("deadline between attempts", func(t *testing.T) {
 		t.Parallel()
 		store, server := newREST(t, answering(503, ""))
