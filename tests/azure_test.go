@@ -157,7 +157,8 @@ func onLinux(t *testing.T) {
 // azScript answers as az does with --output tsv: a line of text, or an error on stderr.
 func azScript(host, key string) string {
 	return `case "$1 $2 $3" in
-"functionapp show --name") test "$4" = my-app || { echo "ERROR: (ResourceNotFound) The Resource 'Microsoft.Web/sites/$4' under resource group '$6' was not found." >&2; exit 3; }
+"functionapp show --name") case "$*" in *" --query defaultHostName || properties.defaultHostName "*) ;; *) exit 9;; esac
+  test "$4" = my-app || { echo "ERROR: (ResourceNotFound) The Resource 'Microsoft.Web/sites/$4' under resource group '$6' was not found." >&2; exit 3; }
   echo "` + host + `";;
 "functionapp keys list") echo "` + key + `";;
 *) echo "ERROR: '$*' is misspelled or not recognized by the system." >&2; exit 2;;
