@@ -1,9 +1,13 @@
 package replay
 
 import (
+	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/microsoft/durabletask-go/backend"
+
+	"example.com/durablefunctions/handler/internal/entity"
 )
 
 // rewind is what a history says of the rewind that brought a failed orchestration back.
@@ -49,6 +53,12 @@ func (h *history) findLost(events []*backend.HistoryEvent) {
 			done[operation{kind, id}] = i + 1
 		}
 	}
+	answered := map[string]bool{} // the calls of entities, by their GUIDs
+	for _, e := range events {
+		if r := e.GetEventRaised(); r != nil {
+			answered[strings.ToUpper(r.Name)] = true
+		}
+	}
 	newest := map[int32]scheduled{}
 	for _, e := range h.scheduled {
 		newest[e.EventId] = e
@@ -57,7 +67,7 @@ func (h *history) findLost(events []*backend.HistoryEvent) {
 	var children []int32
 	for id, e := range newest {
 		kind := kindOfEvent(e.HistoryEvent)
-		if e.at > h.rewind.at || done[operation{kind, id}] > e.at {
+		if e.at > h.rewind.at || done[operation{kind, id}] > e.at || kind == message && !awaitsAnswer(e.HistoryEvent, answered) {
 			continue
 		}
 		if kind == subOrchestration {
@@ -84,8 +94,18 @@ func kindOfEvent(e *backend.HistoryEvent) opKind {
 		return activity
 	case e.GetSubOrchestrationInstanceCreated() != nil:
 		return subOrchestration
+	case e.GetEventSent() != nil:
+		return message
 	}
 	return timer
+}
+
+// awaitsAnswer says whether a message to an entity is a call, or the request for a lock, that has no answer. Whatever else was
+// sent has arrived, and would count twice.
+func awaitsAnswer(e *backend.HistoryEvent, answered map[string]bool) bool {
+	var m entity.Message
+	err := json.Unmarshal([]byte(e.GetEventSent().GetInput().GetValue()), &m)
+	return err == nil && e.GetEventSent().Name == entity.RequestEvent && !m.Signal && m.ID != "" && !answered[strings.ToUpper(m.ID)]
 }
 
 // again is the id of a sub-orchestration that is scheduled again, or empty if id is not one. It is another one than

@@ -3,6 +3,7 @@ package replay
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -170,4 +171,30 @@ func TestRecordedRewind(t *testing.T) {
 	play(5, 7).want(t, "")
 	play(9, 11).want(t, "1 activity Echo 2")
 	play(13, 15).want(t, `2 COMPLETED "rewound"`)
+}
+
+// What was sent to entities before the failure has arrived: it is not sent again, but for a call whose answer may have been lost.
+func TestRewindSendsNothingTwice(t *testing.T) {
+	t.Parallel()
+	o := func(ctx *task.OrchestrationContext) (any, error) {
+		turn := Of(ctx)
+		turn.SignalEntity(Operation{Target: "@c@a", Name: "add", GUID: "g0", Input: []byte("1")}, time.Time{})
+		turn.SignalEntity(Operation{Target: "@c@a", Name: "add", GUID: "g1", Input: []byte("1")}, time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC))
+		call := func(guid string) *Op { return turn.CallEntity(Operation{Target: "@c@a", Name: "get", GUID: guid, Input: []byte("1")}) }
+		answered, open := call("g2"), call("g3")
+		turn.Until(func() bool { return answered.Done && open.Done })
+		return nil, nil
+	}
+	var sent strings.Builder
+	for i, a := range turn(t, o, "", first).Response.Actions {
+		name, data := "op@2026-01-03T00:00:00.0000000Z", `{"op":"add","id":"g1","signal":true}`
+		if e := a.GetSendEvent(); e != nil {
+			name, data = e.Name, e.Data.GetValue()
+		}
+		fmt.Fprintf(&sent, "\n"+`"eventId":%d,"eventSent":{"instanceId":"@c@a","name":%q,"input":%q}`, i, name, data)
+	}
+	past := first + sent.String() + "\n" + end + "\n" + begin + "\n" + `"eventId":-1,"eventRaised":{"name":"g2","input":"{\"result\":\"7\"}"}` + "\n" + failedTurn
+	if a := turn(t, o, past, woken); len(a.lines) != 1 || !strings.HasPrefix(a.String(), `3 event op to @c@a {"op":"get","id":"g3"`) {
+		t.Errorf("got %s", a)
+	}
 }
