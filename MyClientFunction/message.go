@@ -123,7 +123,7 @@ func decode(body []byte) (string, error) {
 		return "", fmt.Errorf("the message cannot be read: %w", err)
 	}
 	marked := bytes.HasPrefix(body, []byte{0xff, 0xfe}) || bytes.HasPrefix(body, []byte{0xfe, 0xff})
-	if !marked && !utf8.Valid(body) {
+	if zero := bytes.IndexByte(body, 0) >= 0; !marked && (zero || !utf8.Valid(body)) { // UTF-16 is full of zeros
 		return "", errors.New("the message is neither UTF-8 nor UTF-16 with a byte order mark: send it as UTF-8")
 	}
 	return string(text), nil

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/text/encoding/unicode"
 )
 
 func TestParse(t *testing.T) {
@@ -134,11 +136,46 @@ func TestReadSettings(t *testing.T) {
 	if err != nil || s.Input.Attempts != 5 || s.Input.MailRetryIntervalSeconds != 1.5 || s.Input.AlertEmailTo != "ops@example.com" || s.MaxMessageBytes != 100 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	for _, bad := range []string{"PROCESS_ATTEMPTS=0", "MAIL_ATTEMPTS=x", "MAIL_RETRY_INTERVAL=5", "PROCESS_RETRY_INTERVAL=-1s", "MESSAGE_MAX_BYTES=-1"} {
+	s, err = ReadSettings(func(n string) string {
+		return map[string]string{"AlertEmailTo": " ; ", "AlertEmailFrom": "Alerts <a@example.com>"}[n]
+	})
+	if err != nil || s.Input.AlertEmailTo != "" || s.Input.AlertEmailFrom != "Alerts <a@example.com>" {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, bad := range []string{"PROCESS_ATTEMPTS=0", "MAIL_ATTEMPTS=x", "MAIL_RETRY_INTERVAL=5", "PROCESS_RETRY_INTERVAL=-1s", "MESSAGE_MAX_BYTES=-1",
+		"AlertEmailTo=ops", "AlertEmailFrom=ops", "AlertEmailFrom=a@example.com;b@example.com", "SendGridKey=SG.x\n"} {
 		name, value, _ := strings.Cut(bad, "=")
 		_, err := ReadSettings(func(n string) string { return map[string]string{name: value}[n] })
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: error %v, want one that names it", bad, err)
+		}
+	}
+}
+
+// A message's bytes are text that is read as it was written, or refused with a line that says what to do.
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	const text = `{"Batch":"é"}`
+	utf16 := func(order unicode.Endianness, mark unicode.BOMPolicy) string {
+		encoded, err := unicode.UTF16(order, mark).NewEncoder().String(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return encoded
+	}
+	for name, body := range map[string]string{
+		"UTF-8": text, "with a mark": "\ufeff" + text,
+		"UTF-16 LE": utf16(unicode.LittleEndian, unicode.UseBOM), "UTF-16 BE": utf16(unicode.BigEndian, unicode.UseBOM),
+	} {
+		if got, err := decode([]byte(body)); got != text || err != nil {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	for name, body := range map[string]string{
+		"Latin-1": "{\"Batch\":\"\xe9\"}", "UTF-16 LE without a mark": utf16(unicode.LittleEndian, unicode.IgnoreBOM), "UTF-16 BE without a mark": utf16(unicode.BigEndian, unicode.IgnoreBOM),
+	} {
+		if got, err := decode([]byte(body)); err == nil || !strings.Contains(err.Error(), "send it as UTF-8") {
+			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
 }

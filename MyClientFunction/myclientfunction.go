@@ -28,6 +28,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/mail"
 	"strconv"
 	"strings"
 	"time"
@@ -61,10 +62,11 @@ type Settings struct {
 // ReadSettings reads the app settings. The error names the one that is wrong.
 func ReadSettings(getenv func(string) string) (Settings, error) {
 	s := Settings{MaxMessageBytes: 256 << 10, StoreWait: 24 * time.Hour}
-	s.Input.AlertEmailTo = getenv("AlertEmailTo")
-	if _, err := myorchestration.Recipients(s.Input.AlertEmailTo); err != nil {
+	to, err := myorchestration.Recipients(getenv("AlertEmailTo"))
+	if err != nil {
 		return s, fmt.Errorf("setting AlertEmailTo: %w", err)
 	}
+	s.Input.AlertEmailTo = strings.Join(to, ";")
 	// Without the key, the Functions host fails each mail; the local host writes it to a file.
 	key := getenv("SendGridKey")
 	if strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsPrint(r) || unicode.IsSpace(r) }) {
@@ -72,6 +74,9 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	}
 	s.Input.NoSendGridKey = getenv(handler.PortVariable) != "" && key == ""
 	s.Input.AlertEmailFrom = getenv("AlertEmailFrom")
+	if _, err := mail.ParseAddress(s.Input.AlertEmailFrom); err != nil && s.Input.AlertEmailFrom != "" {
+		return s, fmt.Errorf("setting AlertEmailFrom: %q is not an e-mail address: write alerts@example.com", s.Input.AlertEmailFrom)
+	}
 	r := reader{getenv: getenv}
 	r.number("MESSAGE_MAX_BYTES", 1, &s.MaxMessageBytes)
 	s.Input.BatchSize = defaultBatchSize

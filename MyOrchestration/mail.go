@@ -6,6 +6,7 @@ import (
 	html "html/template"
 	"io"
 	netmail "net/mail"
+	"slices"
 	"strings"
 	text "text/template"
 	"unicode"
@@ -70,7 +71,8 @@ func alert(ctx *task.OrchestrationContext, in Input, out *Output) string {
 	return MailSent
 }
 
-// Recipients returns the addresses of a list that has ; or , between them. The error names the one that is none.
+// Recipients returns the addresses of a list that has ; or , between them, each once: SendGrid refuses a mail that names one
+// twice. The error names the one that is none.
 func Recipients(list string) ([]string, error) {
 	var to []string
 	for part := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ';' || r == ',' }) {
@@ -81,7 +83,9 @@ func Recipients(list string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%q is not an e-mail address: write ops@example.com, and a ; between several", strings.TrimSpace(part))
 		}
-		to = append(to, address.Address)
+		if !slices.ContainsFunc(to, func(known string) bool { return strings.EqualFold(known, address.Address) }) {
+			to = append(to, address.Address)
+		}
 	}
 	return to, nil
 }
@@ -89,7 +93,7 @@ func Recipients(list string) ([]string, error) {
 // message builds the mail, the JSON that SendGrid's v3 API takes.
 func message(a *Alert) *mail.SGMailV3 {
 	m := mail.NewV3Mail()
-	m.SetFrom(mail.NewEmail("", a.From))
+	m.SetFrom(sender(a.From))
 	m.Subject = "MyOrchestration Failure"
 	p := mail.NewPersonalization()
 	to, err := Recipients(a.To)
@@ -102,6 +106,14 @@ func message(a *Alert) *mail.SGMailV3 {
 	m.AddPersonalizations(p)
 	m.AddContent(mail.NewContent("text/plain", execute(textBody, a)), mail.NewContent("text/html", execute(htmlBody, a)))
 	return m
+}
+
+// sender is the address of the setting, which may have a name before it: "Alerts <alerts@example.com>".
+func sender(from string) *mail.Email {
+	if address, err := netmail.ParseAddress(from); err == nil {
+		return mail.NewEmail(address.Name, address.Address)
+	}
+	return mail.NewEmail("", from)
 }
 
 // execute fills a template in. One that asks for what an Alert does not have panics, which fails the mail and no more.

@@ -249,7 +249,8 @@ func TestRecipients(t *testing.T) {
 	t.Parallel()
 	for list, want := range map[string]string{
 		"": "", " ; ,": "", "a@example.com": "a@example.com", "a@example.com;b@example.com": "a@example.com b@example.com",
-		" a@example.com , Ops <b@example.com>; ": "a@example.com b@example.com",
+		" a@example.com , Ops <b@example.com>; ":                  "a@example.com b@example.com",
+		"a@example.com;A@Example.com,b@example.com;a@example.com": "a@example.com b@example.com",
 	} {
 		if to, err := Recipients(list); err != nil || strings.Join(to, " ") != want {
 			t.Errorf("%q: %v, %v", list, to, err)
@@ -260,6 +261,11 @@ func TestRecipients(t *testing.T) {
 	}
 	if to := message(&Alert{To: "a@example.com;b@example.com"}).Personalizations[0].To; len(to) != 2 || to[1].Address != "b@example.com" {
 		t.Errorf("the mail goes to %v", to)
+	}
+	for from, want := range map[string][2]string{"a@example.com": {"", "a@example.com"}, "Alerts <a@example.com>": {"Alerts", "a@example.com"}, "nobody": {"", "nobody"}} {
+		if got := message(&Alert{To: "b@example.com", From: from}).From; got.Name != want[0] || got.Address != want[1] {
+			t.Errorf("%s: the mail comes from %+v", from, got)
+		}
 	}
 }
 

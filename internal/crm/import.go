@@ -87,24 +87,28 @@ func readCSV(r io.Reader) ([]customer, error) {
 	}
 }
 
-// findComma returns what separates the fields: what a first line such as sep=; says, which is then skipped, else the comma,
-// or where the header has none, the semicolon or tab of spreadsheets in many countries.
+// findComma returns what separates the fields: what a first line such as sep=; says, which is then skipped, else the comma, or
+// the semicolon or tab of spreadsheets in many countries, if the header has more of them.
 func findComma(in *bufio.Reader) (comma rune, skippedLines int, err error) {
 	start, err := in.Peek(in.Size())
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, 0, err
+	}
+	if bytes.IndexByte(start, 0) >= 0 {
+		return 0, 0, errors.New("the file is UTF-16 without a byte order mark, or not a text; save it as UTF-8")
 	}
 	line, _, _ := bytes.Cut(start, []byte("\n"))
 	if text := strings.TrimSpace(string(line)); len(text) == len("sep=;") && strings.EqualFold(text[:4], "sep=") {
 		_, err := in.Discard(min(len(line)+1, len(start)))
 		return rune(text[4]), 1, err
 	}
-	for _, comma := range ",;\t" {
-		if bytes.ContainsRune(line, comma) {
-			return comma, 0, nil
+	comma = ','
+	for _, other := range ";\t" {
+		if bytes.Count(line, []byte{byte(other)}) > bytes.Count(line, []byte{byte(comma)}) {
+			comma = other
 		}
 	}
-	return ',', 0, nil
+	return comma, 0, nil
 }
 
 // findColumns returns where each of columns, in lower case, stands in the header.

@@ -38,7 +38,7 @@ func TestReadCustomers(t *testing.T) {
 		"too few fields":   {text: header + "A,b,Ann\n", err: "record on line 2: wrong number of fields"},
 		"open quote":       {text: header + "A,b,\"Ann\n", err: "line 2"},
 		"not UTF-8":        {text: header + "A,b,Ren\xe9,rene@example.com\n", err: "line 2: the text is not UTF-8"},
-		"not text":         {text: "PK\x03\x04\x00\x00", err: "line 1: the column RecordId is missing"},
+		"not text":         {text: "PK\x03\x04\x00\x00", err: "not a text; save it as UTF-8"},
 		"over the limit":   {text: header + strings.Repeat("A,b,Ann,ann@example.com\n", 50), err: "the file is larger than 1000 bytes"},
 	}
 	for name, test := range tests {
@@ -116,7 +116,8 @@ func TestImportAsWritten(t *testing.T) {
 	for name, text := range map[string]string{
 		"plain": plain, "UTF-8 with a mark": "\ufeff" + plain, "UTF-16 LE": utf16(unicode.LittleEndian), "UTF-16 BE": utf16(unicode.BigEndian),
 		"sep=,": "sep=,\r\n" + strings.ReplaceAll(plain, "\n", "\r\n"), "sep=;": "SEP=;\n" + strings.ReplaceAll(plain, ",", ";"),
-		"semicolons": strings.ReplaceAll(plain, ",", ";"), "tabs": strings.ReplaceAll(plain, ",", "\t"),
+		"semicolons and a comma": strings.ReplaceAll(plain, ",", ";")[:len(plain)-len("X-1,b,X,x@example.com\n")-1] + ";Last, first\n" + "X-1;b;X;x@example.com;\n",
+		"semicolons":             strings.ReplaceAll(plain, ",", ";"), "tabs": strings.ReplaceAll(plain, ",", "\t"),
 		"rows of commas": strings.ReplaceAll(plain, "\n", ",,\n") + ",,,,,\n ,,,,,\n",
 	} {
 		got, err := readCustomers(strings.NewReader(text), 1<<20)
@@ -126,5 +127,8 @@ func TestImportAsWritten(t *testing.T) {
 	}
 	if _, err := readCustomers(strings.NewReader("sep=,\n"+plain+"X-2,,X,x\n"), 1<<20); err == nil || !strings.Contains(err.Error(), "line 4") {
 		t.Errorf("got %v, want the line in the file", err)
+	}
+	if _, err := readCustomers(strings.NewReader(utf16(unicode.LittleEndian)[2:]), 1<<20); err == nil || !strings.Contains(err.Error(), "without a byte order mark") {
+		t.Errorf("UTF-16 without a mark: %v", err)
 	}
 }

@@ -178,7 +178,7 @@ func (r *REST) Process(ctx context.Context, jobID, recordID string) error {
 	if err := r.refusal(); err != nil {
 		return err
 	}
-	got, err := r.do(ctx, r.records, http.MethodPost, "/records/"+url.PathEscape(recordID)+"/process", jobID+"/"+recordID, body)
+	got, err := r.do(ctx, r.records, http.MethodPost, "/records/"+url.PathEscape(recordID)+"/process", idempotencyKey(jobID, recordID), body)
 	switch {
 	case err != nil:
 		return err
@@ -190,6 +190,15 @@ func (r *REST) Process(ctx context.Context, jobID, recordID string) error {
 		return &RecordError{RecordID: recordID, Reason: "was refused by the CRM: " + r.words(got)}
 	}
 	return r.refused(got)
+}
+
+// idempotencyKey is the job and the record. HTTP takes blanks off both ends of a header, so that " 1" would have the key of "1":
+// such an id is escaped, and so that nothing else comes to the same, one with a % in it.
+func idempotencyKey(jobID, recordID string) string {
+	if strings.TrimSpace(recordID) != recordID || strings.Contains(recordID, "%") {
+		recordID = url.PathEscape(recordID)
+	}
+	return jobID + "/" + recordID
 }
 
 // Close closes idle connections.

@@ -202,6 +202,28 @@ func TestRESTEscapes(t *testing.T) {
 	}
 }
 
+// Two records never have one key, whatever HTTP does to the ends of a header.
+func TestRESTKeys(t *testing.T) {
+	t.Parallel()
+	store, server := newREST(t, answering(200, ""))
+	ids := []string{"1", "1 ", "1\u00a0", "1%20", "1%2520", "é", "a/b"}
+	for _, id := range ids {
+		if err := store.Process(t.Context(), "job", id); err != nil {
+			t.Error(err)
+		}
+	}
+	keys := map[string]string{}
+	for i, r := range server.Requests() {
+		if other, ok := keys[r.Key]; ok {
+			t.Errorf("%q and %q have the key %q", other, ids[i], r.Key)
+		}
+		keys[r.Key] = ids[i]
+	}
+	if keys["job/1"] != "1" || keys["job/é"] != "é" || keys["job/a/b"] != "a/b" || len(keys) != len(ids) {
+		t.Errorf("keys %q", keys)
+	}
+}
+
 func TestRESTIDsThatNoURLCarries(t *testing.T) {
 	t.Parallel()
 	store, server := newREST(t, answering(200, `{"RecordIds":["a"]}`))
