@@ -180,7 +180,9 @@ func TestRewindSendsNothingTwice(t *testing.T) {
 		turn := Of(ctx)
 		turn.SignalEntity(Operation{Target: "@c@a", Name: "add", GUID: "g0", Input: []byte("1")}, time.Time{})
 		turn.SignalEntity(Operation{Target: "@c@a", Name: "add", GUID: "g1", Input: []byte("1")}, time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC))
-		call := func(guid string) *Op { return turn.CallEntity(Operation{Target: "@c@a", Name: "get", GUID: guid, Input: []byte("1")}) }
+		call := func(guid string) *Op {
+			return turn.CallEntity(Operation{Target: "@c@a", Name: "get", GUID: guid, Input: []byte("1")})
+		}
 		answered, open := call("g2"), call("g3")
 		turn.Until(func() bool { return answered.Done && open.Done })
 		return nil, nil
