@@ -56,8 +56,11 @@ func New(p Processor) func(context.Context, Input) (Result, error) {
 	}
 }
 
-// maxReserve is how much of an invocation's time the answer is left at most; of a short one, a tenth.
-const maxReserve = 2 * time.Second
+// reserve is how much of an invocation's time is left for the answer. It costs little; but a processor that is told to stop
+// needs a moment to do so on a machine that has much to do.
+func reserve(limit time.Duration) time.Duration {
+	return min(limit/10, max(limit/20, 300*time.Millisecond), time.Second)
+}
 
 // processInTime processes the record and returns before the invocation's deadline, whatever the processor does.
 func processInTime(ctx context.Context, p Processor, in Input) error {
@@ -66,7 +69,7 @@ func processInTime(ctx context.Context, p Processor, in Input) error {
 		return process(ctx, p, in)
 	}
 	limit := time.Until(deadline)
-	reserve := min(limit/10, maxReserve)
+	reserve := reserve(limit)
 	timeout := &timeoutError{limit - reserve}
 	ctx, cancel := context.WithDeadline(ctx, deadline.Add(-reserve))
 	defer cancel()

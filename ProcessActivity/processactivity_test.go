@@ -94,3 +94,15 @@ func TestDeadline(t *testing.T) {
 		})
 	}
 }
+
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	for limit, want := range map[time.Duration]time.Duration{
+		time.Second: 100 * time.Millisecond, 3 * time.Second: 300 * time.Millisecond, 9500 * time.Millisecond: 475 * time.Millisecond,
+		5 * time.Minute: time.Second, 24 * time.Hour: time.Second,
+	} {
+		if got := reserve(limit); got != want {
+			t.Errorf("%s: %s, want %s", limit, got, want)
+		}
+	}
+}

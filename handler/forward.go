@@ -3,9 +3,7 @@ package handler
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -71,7 +69,7 @@ func (s *server) forward(w http.ResponseWriter, r *http.Request, f *function) {
 			err = <-done
 			break
 		}
-		err = fmt.Errorf("function %s ran for %s, the limit, and was left behind", f.name, s.settings.limit)
+		err = errors.New(s.leftBehind(f.name))
 	}
 	begun := out.end()
 	if err == nil {
@@ -91,7 +89,7 @@ func runHTTP(h http.Handler, w http.ResponseWriter, r *http.Request, inv *invoca
 		if p := recover(); p != nil {
 			err = &invocation.PanicError{Value: p}
 			if p != http.ErrAbortHandler {
-				inv.Logger.Error("function panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				logPanic(inv.Logger, p)
 			}
 		}
 	}()

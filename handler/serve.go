@@ -180,7 +180,7 @@ func (s *server) run(ctx context.Context, c *call) outcome {
 		returned := false
 		defer func() {
 			if p := recover(); p != nil {
-				c.logger.Error("function panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				logPanic(c.logger, p)
 				o = s.giveUp(c, wire.KindPanic, fmt.Sprintf("panic: %v", p))
 			} else if !returned {
 				c.logger.Error("function ended its goroutine")
@@ -204,9 +204,19 @@ func (s *server) run(ctx context.Context, c *call) outcome {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return outcome{err: errors.New("the host hung up")} // nobody reads it
 	}
-	message := fmt.Sprintf("function %s ran for %s, the limit, and was left behind", c.name, s.settings.limit)
+	message := s.leftBehind(c.name)
 	c.logger.Error(message)
 	return s.giveUp(c, wire.KindDeadline, message)
+}
+
+// leftBehind says that a function did not come back before the deadline.
+func (s *server) leftBehind(function string) string {
+	return fmt.Sprintf("function %s ran for %s, the limit, and was left behind", function, s.settings.limit)
+}
+
+// logPanic logs a function's panic, with its stack: it is called before the stack is left.
+func logPanic(logger *slog.Logger, p any) {
+	logger.Error("function panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
 // errorText is an error's text. Asking for it runs the function's code, which may panic: on a nil pointer, above all.

@@ -219,8 +219,18 @@ func TestPanics(t *testing.T) {
 	}
 }
 
+// What an orchestrator does with the panic by which it is left while it has to wait does not count, and a log line says so.
 func TestRecoveredSignal(t *testing.T) {
 	t.Parallel()
+	again := func(ctx *task.OrchestrationContext) (any, error) {
+		defer func() { panic(fmt.Sprint("I: ", recover())) }()
+		return nil, ctx.CallActivity("Work").Await(nil)
+	}
+	a := turn(t, again, "", first)
+	a.want(t, "0 activity Work null")
+	if !strings.Contains(a.log, "let this panic pass") {
+		t.Errorf("log %s", a.log)
+	}
 	o := func(ctx *task.OrchestrationContext) (result any, err error) {
 		defer func() {
 			if recover() != nil {
