@@ -174,8 +174,8 @@ func New(records Records, settings Settings) handler.TriggerFunc {
 	}
 }
 
-// resolve finds the records of a message. It waits for a store that is down, as long as the invocation may take: Service
-// Bus delivers a message that fails ten times within a moment, and then gives it up.
+// resolve finds the records of a message. While the store is down it waits, as long as the invocation may take: Service Bus
+// would deliver the failed message ten times within a second, and then put it into the dead-letter queue.
 func resolve(ctx context.Context, records Records, m Message, patience time.Duration) ([]string, error) {
 	if m.Batch == "" {
 		return m.RecordIds, nil

@@ -138,7 +138,7 @@ func (b batch) split() []batch {
 
 func ceil(a, b int) int { return (a + b - 1) / b }
 
-// retryLost tries again what was lost. What failed is not tried again.
+// retryLost tries an activity or a part again if it was lost, and not if it failed.
 func (b batch) retryLost() durable.CallOption {
 	return durable.WithRetry(durable.RetryPolicy{
 		Attempts:      b.Attempts,
@@ -151,8 +151,7 @@ func (b batch) retryLost() durable.CallOption {
 // maxStoreInterval bounds the waits for a store that is down: with the defaults they add up to ten and a half minutes.
 const maxStoreInterval = 2 * time.Minute
 
-// retryRecord is retryLost for a record. A record whose store was down, which fails its activity as a whole, is tried again for
-// longer.
+// retryRecord is retryLost for a record, with more attempts if the record store was down: then the activity itself fails.
 func (b batch) retryRecord() durable.CallOption {
 	if b.StoreAttempts == 0 {
 		return b.retryLost()
@@ -186,8 +185,8 @@ func (b batch) explain(err error) string {
 	return err.Error()
 }
 
-// lost says whether another attempt may do better: the process died, say. One that ran past its deadline would do so
-// again.
+// lost says whether another attempt may succeed, for example because the process died. An attempt that ran past its deadline would
+// do so again.
 func lost(err error) bool {
 	var e *durable.TaskError
 	return errors.As(err, &e) && e.Infrastructure() && e.Kind != durable.DeadlineExceeded

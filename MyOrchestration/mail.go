@@ -72,7 +72,7 @@ func alert(ctx *task.OrchestrationContext, in Input, out *Output) string {
 }
 
 // Recipients returns the addresses of a list that has ; or , between them, each once: SendGrid refuses a mail that names one
-// twice. The error names the one that is none.
+// twice. The error names the part that is not an address.
 func Recipients(list string) ([]string, error) {
 	var to []string
 	for part := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ';' || r == ',' }) {
@@ -116,7 +116,7 @@ func sender(from string) *mail.Email {
 	return mail.NewEmail("", from)
 }
 
-// execute fills a template in. One that asks for what an Alert does not have panics, which fails the mail and no more.
+// execute fills in a template. A template that uses a field which an Alert does not have panics; that fails the mail only.
 func execute(t interface{ Execute(io.Writer, any) error }, a *Alert) string {
 	var b strings.Builder
 	if err := t.Execute(&b, a); err != nil {

@@ -37,7 +37,7 @@ func (s *server) answer(w http.ResponseWriter, c *call, o outcome) {
 	_, _ = w.Write(body.Bytes()) // a host that hung up will ask again
 }
 
-// declared leaves out the outputs that function.json does not declare. The host would ignore them without a word.
+// declared drops the outputs that function.json does not declare, and logs them: the host would ignore them silently.
 func (c *call) declared(outputs map[string]json.RawMessage) map[string]json.RawMessage {
 	for name := range outputs {
 		if !slices.Contains(c.outputs, name) {
@@ -48,7 +48,7 @@ func (c *call) declared(outputs map[string]json.RawMessage) map[string]json.RawM
 	return outputs
 }
 
-// refuse answers a request that no function gets to see.
+// refuse answers a request without calling a function.
 func (s *server) refuse(w http.ResponseWriter, r *http.Request, status int, message string) {
 	_ = s.errors.Handle(r.Context(), slog.NewRecord(time.Now(), slog.LevelError, "request refused: "+message, 0))
 	kind := wire.KindNotUnderstood
@@ -61,8 +61,8 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, status int, mess
 	fail(w, status, wire.EncodePhrase(kind, message))
 }
 
-// fail answers with a reason phrase, the only part of a bad answer that the host reads. net/http cannot set one, so the
-// connection is taken over and closed.
+// fail answers with a reason phrase, because the host reads nothing else of a bad answer. net/http cannot set one, so fail takes
+// the connection over, writes the status line itself and closes the connection.
 func fail(w http.ResponseWriter, status int, phrase string) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil { // a recorder, or HTTP/2

@@ -50,7 +50,7 @@ func (in *Invocation) blob() Blob {
 	return b
 }
 
-// blobName is what follows the container in a blob's URI. An emulator's has the account before it.
+// blobName is the part of a blob's URI behind the container. In an emulator's URI the account stands before the container.
 func blobName(uri, path string) string {
 	u, err := url.Parse(uri)
 	if err != nil {

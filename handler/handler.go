@@ -75,8 +75,8 @@ import (
 // PortVariable is the environment variable in which the host passes the port to listen on.
 const PortVariable = "FUNCTIONS_CUSTOMHANDLER_PORT"
 
-// TriggerFunc is a function with any trigger but the durable ones. Its error fails the invocation, upon which the
-// trigger does what it does: Service Bus delivers the message again.
+// TriggerFunc is a function with any trigger except the durable ones. Its error fails the invocation. What happens then depends
+// on the trigger: Service Bus, for example, delivers the message again.
 type TriggerFunc func(ctx context.Context, in *Invocation) error
 
 // App is a set of functions, each registered under the name of its folder.
@@ -104,7 +104,7 @@ type function struct {
 // New returns an app without functions.
 func New() *App { return &App{functions: map[string]*function{}} }
 
-// Trigger registers a function with any trigger but the durable ones: Event Grid, Event Hubs, Cosmos DB and so on, whose
+// Trigger registers a function with any trigger except the durable ones: Event Grid, Event Hubs, Cosmos DB and so on, whose
 // values it reads with [Invocation.Text] and [Invocation.Bytes]. For the common ones there are [App.HTTP], [App.Queue],
 // [App.Timer] and [App.Blob].
 func (a *App) Trigger(name string, f TriggerFunc) {

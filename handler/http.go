@@ -87,7 +87,7 @@ func (in *Invocation) httpRequest(ctx context.Context) (*http.Request, error) {
 	return r, nil
 }
 
-// recorder keeps an answer.
+// recorder is an [http.ResponseWriter] that keeps the answer in memory.
 type recorder struct {
 	header http.Header
 	limit  int

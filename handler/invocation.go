@@ -45,8 +45,8 @@ func (in *Invocation) Bytes(binding string) []byte {
 // Metadata returns the text of a property of the trigger, such as MessageId, and whether it is there. Its case does not
 // matter.
 //
-// Do not trust it: the host copies the properties of a message that is a JSON object over its own, so whoever
-// wrote the message may have written this.
+// Do not trust it: when a message is a JSON object, the host lets the message's properties overwrite its own. So the sender of
+// the message may have written this.
 func (in *Invocation) Metadata(name string) (string, bool) {
 	properties, _ := in.request.Properties()
 	if raw, ok := properties[name]; ok {

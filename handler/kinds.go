@@ -11,7 +11,7 @@ import (
 type kind struct {
 	name     string   // after "registered as"
 	method   string   // of App
-	triggers []string // that it takes, the one to write first; none: any that is not durable
+	triggers []string // that it takes, the usual one first; empty: any that is not durable
 	check    func(config.Function) error
 }
 

@@ -13,8 +13,8 @@ import (
 // maxLogs is how many bytes of an invocation's log are kept for its answer.
 const maxLogs = 1 << 20
 
-// logs is the log of one invocation but for its errors. It is kept for the answer, whose Logs the host files under the
-// invocation as Information. What comes after the answer, or is too much for it, goes to stdout.
+// logs is the log of one invocation, without its errors. The answer carries it in Logs, and the host logs these lines under the
+// invocation, as Information. Lines that come after the answer, or do not fit into it, go to stdout.
 type logs struct {
 	stdout               io.Writer
 	function, invocation string // to which a line on stdout belongs

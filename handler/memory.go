@@ -21,7 +21,7 @@ const (
 	bodyCost = 4
 
 	defaultMemory = 1 << 30  // for large bodies, where there is enough
-	worthFreeing  = 32 << 20 // of garbage, upon which memory is given back
+	worthFreeing  = 32 << 20 // so much garbage is given back to the system
 )
 
 // room is the memory that large bodies share.
@@ -37,7 +37,7 @@ type room struct {
 
 func newRoom(size int64) *room { return &room{size: size, free: semaphore.NewWeighted(size)} }
 
-// enter waits for n bytes. What is not needed in the end is returned with shrink, the rest with leave.
+// enter waits until n bytes are free and takes them. shrink returns those that turn out not to be needed, leave the rest.
 func (r *room) enter(ctx context.Context, n int64) error {
 	if err := r.free.Acquire(ctx, n); err != nil {
 		return err

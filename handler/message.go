@@ -67,8 +67,9 @@ func (in *Invocation) message() Message {
 	return m
 }
 
-// writtenBy says which properties of Metadata a text message may have written: its own top-level ones, in any case. What is
-// not JSON to us may still be to the host, which takes single quotes and comments.
+// writtenBy says which properties of Metadata may come from a text message and not from the host: those that have the name of one
+// of its top-level properties, in any case. The host also reads JSON with single quotes and comments, which we do not, so that a
+// text with a brace may have written any of them.
 func writtenBy(body []byte) func(name string) bool {
 	var properties map[string]json.RawMessage
 	var wrongType *json.UnmarshalTypeError

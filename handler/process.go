@@ -17,8 +17,8 @@ import (
 // stopTime is how long a process that was asked to stop waits for the host to end it.
 const stopTime = 30 * time.Second
 
-// maxStack is the largest stack of a goroutine. A recursion without end, from which Go has no way back, ends the process
-// there, with a trace that names it, before it takes the memory of the host beside it.
+// maxStack is the largest stack of a goroutine, in bytes. Go cannot recover from an endless recursion: it ends the process, with a
+// trace that names the function. This limit makes it end before it has taken the memory that the host needs.
 const maxStack = 64 << 20
 
 var errHostGone = errors.New("the host that started this handler has ended")
@@ -47,8 +47,9 @@ func (a *App) serve(o Options) error {
 	if err != nil {
 		return err
 	}
-	// Turns make many times as much garbage as the process holds, by which the collector goes. Beside what is never
-	// touched, and so takes no memory, it runs a third as often: a quarter of the process's time.
+	// A turn makes many times as much garbage as the process holds, and what the process holds decides how often the collector
+	// runs. This block is never touched, so it takes no memory, but with it the collector runs a third as often. That saves a
+	// quarter of the process's time.
 	ballast := make([]byte, 8<<20)
 	defer runtime.KeepAlive(ballast)
 	ended := make(chan error, 3)

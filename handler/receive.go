@@ -26,10 +26,10 @@ var (
 	errStopping = errors.New("the handler is stopping")
 )
 
-// putOff says that a turn, or a batch of an entity's operations, cannot be done now, for a reason that is not in it.
+// putOff says that a turn, or a batch of an entity's operations, cannot be done now, though nothing is wrong with it.
 type putOff struct {
 	instance string
-	first    bool // which the host may not be asked to repeat
+	first    bool // a first turn: the host must not be asked to repeat it
 	reason   error
 }
 
@@ -101,7 +101,7 @@ func (s *server) tooLarge() error {
 	return fmt.Errorf("%w: the limit is %d bytes (setting HANDLER_MAX_BODY_BYTES)", errTooLarge, s.settings.maxBody)
 }
 
-// putOff is the error of a request that fails for the reason. Of a turn, it is one to be asked again.
+// putOff is the error of a request that fails for the reason. If the request is a turn, the host is asked to send it again.
 func (c *call) putOff(start []byte, reason error) error {
 	if c.entity != nil {
 		return &putOff{reason: reason}
@@ -114,7 +114,7 @@ func (c *call) putOff(start []byte, reason error) error {
 	return reason
 }
 
-// decode reads the request from its body. It keeps nothing of a body that is used again.
+// decode reads the request from its body. If the buffer of the body will be reused, the request keeps no part of it.
 func (c *call) decode(body []byte, reused bool) error {
 	if c.orchestrator == nil && reused {
 		body = bytes.Clone(body)
@@ -149,15 +149,15 @@ func recycle(b *bytes.Buffer) {
 	}
 }
 
-// copyBody reads up to n bytes, in bodyTime; io.EOF says that there were less.
+// copyBody reads up to n bytes, within bodyTime. io.EOF says that the body was shorter.
 func copyBody(b *bytes.Buffer, w http.ResponseWriter, r *http.Request, n int64) error {
 	defer limitReading(w)()
 	_, err := io.CopyN(b, r.Body, n)
 	return err
 }
 
-// readRest reads what follows the start, to one byte beyond the limit, in bodyTime. It reads in parts, which take no more
-// memory than the body has bytes.
+// readRest reads what follows the start, up to one byte more than the limit, within bodyTime. It reads part by part, so that it
+// takes no more memory than the body is long.
 func readRest(w http.ResponseWriter, r *http.Request, start []byte, limit int64) ([]byte, error) {
 	defer limitReading(w)()
 	parts, size := [][]byte{start}, int64(len(start))
@@ -174,7 +174,7 @@ func readRest(w http.ResponseWriter, r *http.Request, start []byte, limit int64)
 	return slices.Concat(parts...), nil
 }
 
-// readFull fills the buffer. Other than io.ReadFull it tells an end from a body that breaks off.
+// readFull fills the buffer. Unlike io.ReadFull it distinguishes the end of the body from a body that breaks off.
 func readFull(r io.Reader, buffer []byte) (n int, err error) {
 	for n < len(buffer) && err == nil {
 		var more int
@@ -191,7 +191,7 @@ func limitReading(w http.ResponseWriter) (done func()) {
 	return func() { _ = control.SetReadDeadline(time.Time{}) }
 }
 
-// drain reads what is left of a body, so that its sender is not cut off before it reads the answer.
+// drain reads the rest of a body. Otherwise the connection would be reset before the sender reads the answer.
 func drain(w http.ResponseWriter, r *http.Request) {
 	defer limitReading(w)()
 	_, _ = io.Copy(io.Discard, r.Body)

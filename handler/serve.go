@@ -42,7 +42,7 @@ type call struct {
 	running *entity.Run   // of the batch
 	logs    *logs
 	logger  *slog.Logger
-	silent  bool // what it logs was logged before
+	silent  bool // it logs nothing: an earlier try of the same turn has logged the same
 
 	leave    func()        // gives the body's memory back
 	finished chan struct{} // closed when the function has returned
@@ -72,8 +72,8 @@ func (s *server) routes() http.Handler {
 	return r
 }
 
-// fromHost refuses what a web page in a browser on this machine sends, or has sent under a name of its own that leads
-// here. The host calls 127.0.0.1 and says nothing of an origin.
+// fromHost refuses requests of a web page that a browser on this machine shows, also when the page uses a name of its own that
+// resolves to this machine. The host calls 127.0.0.1 and sends no Origin.
 func (s *server) fromHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" || !loopback.Is(r.Host) {
@@ -125,8 +125,8 @@ func (s *server) deadline(ctx context.Context) (context.Context, context.CancelF
 	return ctx, func() {}
 }
 
-// answerUnread answers a request that no function gets to see: a turn that cannot be done now so that the host asks
-// again, anything else as failed.
+// answerUnread answers a request that could not be read. If it is a turn that cannot be done now, the host is asked to send it
+// again; anything else fails.
 func (s *server) answerUnread(w http.ResponseWriter, r *http.Request, c *call, err error) {
 	var p *putOff
 	if !errors.As(err, &p) {
@@ -153,7 +153,7 @@ func statusOf(err error) int {
 	return http.StatusBadRequest
 }
 
-// contain answers a request on which the handler itself panicked. Unanswered, an orchestrator would never learn why.
+// contain answers a request when the handler itself has panicked: without an answer, an orchestrator would never learn why.
 func (s *server) contain(w http.ResponseWriter, r *http.Request, c *call) {
 	if p := recover(); p != nil {
 		c.logger.Error("the handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -172,7 +172,7 @@ func (s *server) logger(c *call, attrs ...slog.Attr) *slog.Logger {
 	}})
 }
 
-// run runs the function and waits for it until the deadline. A function that does not come back is left behind.
+// run runs the function and waits for it until the deadline. A function that has not returned by then is left running.
 func (s *server) run(ctx context.Context, c *call) outcome {
 	done := make(chan outcome, 1)
 	go func() {
@@ -219,7 +219,7 @@ func logPanic(logger *slog.Logger, p any) {
 	logger.Error("function panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
-// errorText is an error's text. Asking for it runs the function's code, which may panic: on a nil pointer, above all.
+// errorText is an error's text. The Error method is the function's own code and may panic, most often on a nil pointer.
 func errorText(err error) (text string) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -229,14 +229,14 @@ func errorText(err error) (text string) {
 	return err.Error()
 }
 
-// growStack grows a new goroutine's stack at once. It would grow all the same under a JSON decoder, step by step, each of
-// which copies and mends all frames until then: a fifth of an activity's time.
+// growStack grows a new goroutine's stack at once. A JSON decoder would make it grow step by step, and each step copies the whole
+// stack: that was a fifth of an activity's time.
 //
 //go:noinline
 func growStack() (room [8 << 10]byte) { return }
 
-// giveUp is the outcome of a function that did not return: an error or, as any other answer to a turn than a good one
-// would have the host say, and not us, why, a failed orchestration.
+// giveUp is the outcome of a function that did not return: an error. For a turn it is a good answer that fails the
+// orchestration, because with a bad one the host, and not we, would say why it failed.
 func (s *server) giveUp(c *call, kind wire.Kind, message string) outcome {
 	if c.turn != nil {
 		errorType := replay.PanicType
@@ -288,7 +288,7 @@ func (s *server) execute(ctx context.Context, c *call) outcome {
 	return o
 }
 
-// actions is the outcome of a turn. What cannot be sent fails the orchestration and says why.
+// actions is the outcome of a turn. If an action cannot be sent, the orchestration fails and says why.
 func (s *server) actions(c *call, r replay.Result) outcome {
 	if err := s.checkActions(r.ExecutionResults); err != nil {
 		c.logger.Error("orchestration failed", "instance", r.Response.InstanceId, "error", err)

@@ -20,7 +20,7 @@ type settings struct {
 	level   slog.Level
 }
 
-// readSettings reads the settings of a process that may use so much memory; 0: unknown.
+// readSettings reads the settings. available is the memory that the process may use, in bytes; 0: unknown.
 func readSettings(getenv func(string) string, host config.Host, available int64) (settings, error) {
 	var s settings
 	var err error

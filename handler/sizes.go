@@ -7,14 +7,14 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 )
 
-// tooLargeType is the failure's type of an orchestration that wants to send more than the handler would take again.
+// tooLargeType is the failure type of an orchestration that sends a value which is too large for its receiver.
 const tooLargeType = "PayloadTooLarge"
 
-// maxPayload is the largest value that a turn can carry beside the rest of its history: base64 makes it larger by a third.
+// maxPayload is the largest value, in bytes, that a turn can carry beside the rest of its history. Base64 makes it a third larger.
 func (s *server) maxPayload() int { return int(s.settings.maxBody / 2) }
 
-// checkResult refuses an activity's result here, where somebody can tell why. As a part of the history it would have
-// every later turn refused, and with them the orchestration.
+// checkResult refuses an activity's result that is too large. Once in the history, it would make every later turn too large, and
+// the orchestration would fail without a reason that anybody can see.
 func (s *server) checkResult(value []byte) error {
 	if len(value) <= s.maxPayload() {
 		return nil

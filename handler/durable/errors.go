@@ -81,9 +81,9 @@ func (e *detailedError) FailureDetails() wire.Details { return e.details }
 // Error returns the message.
 func (e *TaskError) Error() string { return e.Message }
 
-// Infrastructure says that the function itself did not fail, but what runs it: the handler died or was not there, the
-// deadline passed, the answer was not understood, there is no such function. The work may have been done, in part or
-// whole. Where it is false, the function returned an error or panicked.
+// Infrastructure says that not the function failed, but what runs it: the handler died or was not there, the deadline passed, the
+// answer was not understood, or there is no function of that name. The work may have been done, in part or as a whole. If it is
+// false, the function returned an error or panicked.
 func (e *TaskError) Infrastructure() bool { return e.Kind != Failed && e.Kind != Panicked }
 
 // ErrTimeout is the error of a task that did not end in time: see WaitForEvent and WithTimeout. It is durabletask-go's

@@ -57,8 +57,8 @@ func FanOut[In, Out any](ctx *task.OrchestrationContext, f Function[In, Out], in
 	return outcomes
 }
 
-// FanOutFunc is FanOut without a custom status. Instead done is told of each item as it ends (its index and outcome), in
-// the order of the history.
+// FanOutFunc is FanOut without a custom status. Instead it calls done when an item ends, with the item's index and outcome, in the
+// order of the history.
 func FanOutFunc[In, Out any](ctx *task.OrchestrationContext, f Function[In, Out], inputs []In, done func(int, Outcome[Out]), options ...CallOption) []Outcome[Out] {
 	outcomes := make([]Outcome[Out], len(inputs))
 	callAll(ctx, f, inputs, options, func(i int, t *Task[Out]) {

@@ -54,10 +54,9 @@ func statusText(v any) string {
 	return string(status)
 }
 
-// SetOutput sets the value of an output binding of the orchestrator's function. It is sent if this run of the
-// orchestrator completes well. The host fails an orchestration for good, its result gone, if an output cannot be sent
-// (one nested more than 64 levels deep, too): set outputs in small sub-orchestrations that hold no result worth
-// keeping. A value that cannot be JSON panics.
+// SetOutput sets the value of an output binding of the orchestrator's function. It is sent if this run of the orchestrator
+// completes well. If the host cannot send an output (also one that is nested more than 64 levels deep), it fails the orchestration,
+// and the result is lost: so set outputs in small sub-orchestrations whose result nobody needs. A value that cannot be JSON panics.
 func SetOutput(ctx *task.OrchestrationContext, binding string, v any) {
 	replay.Of(ctx).Outputs[binding] = invocation.MarshalOutput(binding, v)
 }

@@ -38,7 +38,7 @@ type future struct {
 
 func (f *future) base() *future { return f }
 
-// end ends the task, unless it has ended: what comes after its timeout does not count.
+// end ends the task, unless it has ended already: a result that comes after the timeout does not count.
 func (f *future) end(result string, err error) {
 	if f.done {
 		return
@@ -155,15 +155,15 @@ type called struct {
 	callOptions
 }
 
-// encode makes the input's JSON. Most of a long turn's calls were made by an earlier one: nobody reads their inputs, so
-// they are made of those only that might be none.
+// encode makes the input's JSON. Most calls of a long turn repeat those of earlier turns, and nobody reads the inputs of these, so
+// their JSON is not made.
 func (c *called) encode(t *replay.Turn) {
 	if !t.Repeats() {
 		c.json()
 	}
 }
 
-// json returns the input's JSON. It is made before by call, with its error, unless that is always possible.
+// json returns the input's JSON. If the input might not be JSON, call has made it before and returned the error.
 func (c *called) json() []byte {
 	if c.input == nil {
 		c.input, _ = json.Marshal(c.in)

@@ -16,8 +16,8 @@ const maxTimer = 6 * 24 * time.Hour
 // formerMaxTimer is what it was in earlier versions, whose histories are still replayed.
 const formerMaxTimer = 3 * 24 * time.Hour
 
-// Timer ends after d, a little late rather than early. One of more than six days is made of several timers of the host. A
-// d of zero or less ends at the orchestrator's next turn.
+// Timer ends after d, or a little later. A timer of more than six days is made of several timers of the host. With a d of zero or
+// less it ends at the orchestrator's next turn.
 func Timer(ctx *task.OrchestrationContext, d time.Duration) *Task[struct{}] {
 	t := newTask[struct{}](ctx)
 	sleep(t.turn, d, nil, func() { t.end("", nil) })
@@ -33,7 +33,7 @@ type sleeper struct {
 	then   func()
 }
 
-// sleep calls then after d. It sets no further timer once wanted says that nobody waits any more; nil: somebody does.
+// sleep calls then after d. Once wanted returns false, nobody waits any more, and it sets no further timer; nil: always true.
 func sleep(turn *replay.Turn, d time.Duration, wanted func() bool, then func()) {
 	begin := turn.Context.CurrentTimeUtc
 	first := turn.Timer(min(d, maxTimer))

@@ -10,8 +10,8 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// queue is the calls of Process that wait for the next transaction. Each transaction ends with the disk's word that it is
-// written, which takes as long for many records as for one: so whoever's turn it is processes what all have waiting.
+// queue holds the calls of Process that wait for the next transaction. At the end of a transaction the disk confirms that it is
+// written, which takes as long for many records as for one. So one call at a time processes the records of all that wait.
 type queue struct {
 	turn chan struct{} // holds a value while somebody processes
 

@@ -80,8 +80,8 @@ func isLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
 }
 
-// once sends each request at most once. By itself, net/http repeats one with an Idempotency-Key when a kept connection
-// turns out to be closed: attempts that nobody counts.
+// once sends each request at most once. Without it, net/http would repeat a request that has an Idempotency-Key when a connection
+// that it kept turns out to be closed, and nobody would count these attempts.
 type once struct{ http.RoundTripper }
 
 func (t once) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -110,8 +110,7 @@ func newClient(timeout time.Duration) *retryablehttp.Client {
 	return client
 }
 
-// lastAttempt is the key under which a request's context holds an *error: why its last attempt is repeated, nil while
-// none is.
+// lastAttempt is the key under which a request's context holds an *error: why the last attempt failed and is repeated.
 type lastAttempt struct{}
 
 // checkRetry says whether an attempt is worth another.
@@ -135,7 +134,7 @@ func checkRetry(ctx context.Context, resp *http.Response, err error) (again bool
 	return again, checked
 }
 
-// isPost says whether the request that an error is of may not be sent twice at a time.
+// isPost says whether the error is of a POST, which must not be sent again while the CRM may still work on the first one.
 func isPost(err error) bool {
 	failure, ok := errors.AsType[*url.Error](err)
 	return ok && failure.Op == "Post"

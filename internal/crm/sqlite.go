@@ -184,8 +184,8 @@ func (s *SQLite) Close() error {
 	return db.Close()
 }
 
-// do does work on the file. Each call waits for a lock of another process's by itself: SQLite's own wait would hold the one
-// connection, so that calls would wait one after the other.
+// do does work on the file. If another process has locked it, each call waits by itself: SQLite's own wait would hold the only
+// connection, and the calls would wait one after the other.
 func (s *SQLite) do(ctx context.Context, work func(*database) error) error {
 	giveUp := time.Now().Add(lockTimeout)
 	var locked error

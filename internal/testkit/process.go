@@ -35,7 +35,7 @@ func (b *Buffer) String() string {
 	return b.b.String()
 }
 
-// Has waits a while for a text: what a process prints arrives a little later than what it answers.
+// Has waits a while for a text, because what a process prints may arrive after its answer.
 func (b *Buffer) Has(text string) bool {
 	for range 3000 {
 		if strings.Contains(b.String(), text) {

@@ -22,8 +22,8 @@ type Operation struct {
 	Input     []byte
 }
 
-// DecodeBatch reads the text of an entity trigger's value: base64 of a protobuf EntityBatchRequest. It keeps nothing of
-// the text.
+// DecodeBatch reads the text of an entity trigger's value: base64 of a protobuf EntityBatchRequest. The batch keeps no part of the
+// text.
 func DecodeBatch(text []byte) (*Batch, error) {
 	raw, err := base64.StdEncoding.AppendDecode(nil, text)
 	if err != nil {
@@ -126,7 +126,7 @@ func flag(raw []byte, field protowire.Number) bool {
 	return false
 }
 
-// stringValue reads a google.protobuf.StringValue. It never returns nil: an empty text is there.
+// stringValue reads a google.protobuf.StringValue. It never returns nil, because an empty text is a value.
 func stringValue(raw []byte) ([]byte, error) {
 	text := []byte{}
 	err := eachField(raw, func(number protowire.Number, value []byte) error {

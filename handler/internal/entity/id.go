@@ -1,5 +1,10 @@
-// Package entity holds what a durable entity is to the host: its id, the batch of operations of one invocation and the
-// answer to it, and the messages by which orchestrations reach it. Run runs a batch.
+// Package entity holds what the host and the handler say to each other about a durable entity: its id, the batch of operations of
+// one invocation and the answer to it, and the messages that orchestrations send to an entity. Run runs a batch:
+//
+//	batch, err := entity.DecodeBatch(text)
+//	run := entity.NewRun(batch, class, 0, logger)
+//	run.Do(ctx)
+//	answer := run.Result().Encode()
 package entity
 
 import "strings"
@@ -9,8 +14,8 @@ type ID struct {
 	Name, Key string
 }
 
-// NewID is the id of the function's entity with that key. The host finds the function in any case, and takes ids that
-// differ in case for two entities.
+// NewID is the id of the function's entity with that key. To the host the case of a function's name does not matter, but two ids
+// that differ in case are two entities; so the name is made lower case.
 func NewID(function, key string) ID { return ID{strings.ToLower(function), key} }
 
 // String is the entity's instance id: @name@key.

@@ -33,7 +33,7 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns the error without its type.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Run is the run of a batch. What it has done so far can be had while it goes on.
+// Run is the run of a batch. Its result so far can be read while it still runs.
 type Run struct {
 	batch *Batch
 	class *Class
@@ -51,9 +51,9 @@ func NewRun(b *Batch, c *Class, limit int, log *slog.Logger) *Run {
 	return &Run{batch: b, class: c, limit: limit, log: log, result: Result{State: b.State}}
 }
 
-// Do runs the operations, each on the state that the one before left. One that fails, by an error or a panic, leaves the
-// state as it was and has nothing done. When time is up, the rest is left out, so that the host asks for it again; not the
-// first, for the host asks again without end if there is no outcome at all.
+// Do runs the operations, each on the state that the one before left. An operation that fails, by an error or a panic, leaves the
+// state as it was, and its actions are dropped. When time is up, the operations that remain get no outcome, so that the host asks
+// for them again. The first operation always gets one: the host would ask again without end if there were none at all.
 func (r *Run) Do(ctx context.Context) {
 	for i, o := range r.batch.Operations {
 		if !r.begin() || i > 0 && ctx.Err() != nil {
@@ -77,7 +77,7 @@ func (r *Run) begin() bool {
 	return !r.closed
 }
 
-// end takes up how an operation has ended, unless the run was given up meanwhile.
+// end records how an operation has ended, unless the run was given up in the meantime.
 func (r *Run) end(o Operation, result, after []byte, scope *Scope, err error) bool {
 	actions, deleted := scope.close()
 	r.mu.Lock()
@@ -124,7 +124,7 @@ func (r *Run) operate(ctx context.Context, o Operation) (result, after []byte, e
 // DeleteOperation deletes an entity that has no operation of that name of its own, as in the other SDKs.
 const DeleteOperation = "delete"
 
-// named keeps an error's text: asking for it runs the function's own code, which may panic.
+// named keeps an error's text. The Error method is the function's own code and may panic.
 func named(err error) error {
 	if typed := (*Error)(nil); errors.As(err, &typed) {
 		return &Error{typed.Type, errors.New(err.Error())}
@@ -159,8 +159,8 @@ func (r *Run) Result() *Result {
 	return &r.result
 }
 
-// GiveUp ends the run while an operation is running, which fails for that reason. The operations behind it are left out,
-// so that the host asks for them again.
+// GiveUp ends the run while an operation is running: that operation fails for the reason given. The operations behind it get no
+// outcome, so that the host asks for them again.
 func (r *Run) GiveUp(kind, message string) *Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()

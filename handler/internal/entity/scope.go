@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Scope is what an operation has the host do beside keeping its state.
+// Scope collects what an operation asks of the host, beside storing its state.
 type Scope struct {
 	ID string // the entity's instance id
 
@@ -23,8 +23,8 @@ type scopeKey struct{}
 
 func newScope(id, requestID string) *Scope { return &Scope{ID: id, requestID: requestID} }
 
-// Current returns the scope of the operation that ctx belongs to. Outside of one (in a unit test of an operation) it is
-// one of its own.
+// Current returns the scope of the operation that ctx belongs to. If there is none, as in a unit test of an operation, it returns a
+// new one.
 func Current(ctx context.Context) *Scope {
 	if s, ok := ctx.Value(scopeKey{}).(*Scope); ok {
 		return s

@@ -1,4 +1,4 @@
-// Package historyevent makes and reads history events, the protobuf that an orchestration's past and its news are written in.
+// Package historyevent makes and reads the events of an orchestration's history, which are protobuf messages.
 //
 //	start := historyevent.Start(turn.New, turn.Past)
 //	if historyevent.Execution(start) != execution { … }

@@ -21,7 +21,7 @@ type Invocation struct {
 	// Client makes the *durable.Client of the function's durableClient binding; nil if there is no such binding.
 	Client func() (any, error)
 
-	outside bool // there is none: a test has called the function
+	outside bool // no invocation: a test has called the function
 
 	mu      sync.Mutex
 	outputs map[string]json.RawMessage
@@ -37,8 +37,8 @@ func With(ctx context.Context, i *Invocation) context.Context {
 	return context.WithValue(ctx, key{}, i)
 }
 
-// Of returns the invocation of the context. Outside of one (in a unit test of an activity) it is one that logs as
-// slog's default does.
+// Of returns the invocation of the context. If there is none, as in a unit test of an activity, it returns a new one that logs to
+// slog's default logger.
 func Of(ctx context.Context) *Invocation {
 	if i, ok := ctx.Value(key{}).(*Invocation); ok {
 		return i
@@ -64,7 +64,7 @@ func (i *Invocation) Outputs() map[string]json.RawMessage {
 	return maps.Clone(i.outputs)
 }
 
-// MarshalOutput makes JSON of an output's value, or panics.
+// MarshalOutput returns an output's value as JSON. It panics if the value cannot be JSON.
 func MarshalOutput(binding string, v any) json.RawMessage {
 	value, err := Marshal(v)
 	if err != nil {
@@ -102,7 +102,7 @@ func (a activityContext) GetInput(v any) error {
 	return json.Unmarshal(a.input, v)
 }
 
-// Marshal makes JSON that says what v says: json.Marshal would write < as an escape.
+// Marshal returns v as JSON. Unlike json.Marshal it writes <, > and & as they are.
 func Marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	err := Encode(&b, v)

@@ -10,8 +10,8 @@ type PanicError struct{ Value any }
 
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
-// Go runs a task of the invocation in a goroutine. Outside of an invocation nobody waits for it, and its panic is as any
-// other.
+// Go runs a task of the invocation in a goroutine. Outside of an invocation nobody waits for the task, and its panic ends the
+// process like any other.
 func (i *Invocation) Go(f func() error) {
 	if i.outside {
 		go func() {

@@ -20,8 +20,9 @@ func Is(host string) bool {
 	return strings.EqualFold(host, "localhost") || net.ParseIP(strings.Trim(host, "[]")).IsLoopback()
 }
 
-// Only answers 403 to what a web site may have had a browser on this machine send: under a name of its own (DNS rebinding), or
-// from its own pages. The pages whose origin is a loopback address may call, and those that one of allowed says yes to.
+// Only answers 403 to requests that a web site may have made a browser on this machine send: under a name of its own (DNS
+// rebinding), or from its own pages. Pages whose origin is a loopback address may call, and those that a function in allowed
+// accepts.
 func Only(next http.Handler, allowed ...func(origin string) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !Is(r.Host) || !isOwn(r) && !isAllowed(r.Header.Get("Origin"), allowed) {

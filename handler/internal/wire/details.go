@@ -16,7 +16,7 @@ type Details struct {
 // stays below what the host reads.
 const MaxDetails = 16 << 10
 
-// detailsMark begins the details. It is no escape, and a backslash in a message is escaped, so that it stands in none.
+// detailsMark begins the details. It cannot stand in a message: a backslash there is escaped, and \d is not an escape.
 const detailsMark = `\d`
 
 // Phrase returns what is to follow EncodePhrase's result: empty if there are no details, or too many.

@@ -23,8 +23,8 @@ type Request struct {
 	metadata []json.RawMessage // the objects of that name, in their order
 }
 
-// DecodeRequest reads the body of an invocation, in a fraction of encoding/json's time. The values are parts of the
-// body, not copies. Of what encoding/json would read into maps it takes and refuses the same.
+// DecodeRequest reads the body of an invocation. The values are parts of the body, not copies. It accepts and refuses the same
+// bodies as encoding/json does with maps, in a fraction of the time.
 func DecodeRequest(body []byte) (Request, error) {
 	r := Request{Data: map[string]json.RawMessage{}}
 	err := decode(body, func(d decoder) error {
@@ -174,8 +174,8 @@ func Unwrap(raw json.RawMessage) []byte {
 	return once
 }
 
-// Bytes returns the bytes of a value that the host sends as base64, encoded once. "null" is no value where there need
-// not be one, as of a blob that does not exist. A value in another form is text, whose bytes these are.
+// Bytes returns the bytes of a value that the host sends as base64, encoded once. If the value is optional, as a blob that may not
+// exist, the text "null" means that there is none. Of a value in any other form it returns the text.
 func Bytes(raw json.RawMessage, optional bool) []byte {
 	text, ok := unquote(raw)
 	switch {

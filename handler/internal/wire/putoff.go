@@ -15,7 +15,7 @@ import (
 // orchestrator, and a replay leaves it out.
 const AgainEvent = "~durable:again"
 
-// againID is the id of the action that sends it, out of the way of an orchestrator's own, which count up from 0.
+// againID is the id of the action that sends it. The orchestrator's own ids count up from 0 and never meet it.
 const againID = -100
 
 // Numbers of fields in protobuf.

@@ -19,8 +19,8 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// Turn is what the host sends of an orchestration: its whole history, the part that past turns have seen and the events
-// that are new.
+// Turn is what the host sends of an orchestration: its whole history, divided into the events that earlier turns have seen and
+// those that are new.
 type Turn struct {
 	InstanceID string
 	Past, New  []*backend.HistoryEvent
@@ -51,8 +51,8 @@ func mustFind(name protoreflect.FullName) protoreflect.MessageType {
 	return t
 }
 
-// Turn reads the orchestration trigger's value. It keeps nothing of the body. With ErrWithheld there is a turn all the
-// same, which says whose it is.
+// Turn reads the orchestration trigger's value. The turn keeps no part of the body. Beside the error ErrWithheld there is a turn
+// as well, which names the instance.
 func (r *Request) Turn(binding string) (*Turn, error) {
 	if text, ok := plainTwice(r.Data[binding]); ok {
 		return decodeTurn(text)

@@ -69,7 +69,7 @@ const (
 	maxInteger = 380 // characters; Newtonsoft reads no longer integer
 )
 
-// scanner walks once over a valid JSON text, to the first thing that the host would not leave alone.
+// scanner walks over a valid JSON text once, up to the first value that the host would alter.
 type scanner struct {
 	text    []byte
 	pos     int
@@ -87,7 +87,7 @@ func (s *scanner) altered() bool {
 	return s.value()
 }
 
-// value reports whether the host alters the value at pos, and moves behind it if not.
+// value reports whether the host alters the value at pos. If it does not, the scanner stands behind the value afterwards.
 func (s *scanner) value() bool {
 	s.space()
 	switch s.text[s.pos] {
