@@ -80,6 +80,29 @@ func importText(t *testing.T, s *SQLite, text string) {
 	}
 }
 
+// Names and addresses are for this user only: the file and those that SQLite keeps beside it.
+func TestSQLiteIsPrivate(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "new", "crm.db")
+	store, err := OpenSQLite(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if err := store.Process(t.Context(), "job", "C-001"); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(path + "*")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, file := range append(files, filepath.Dir(path)) {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm()&0o077 != 0 && os.PathSeparator == '/' {
+			t.Errorf("%s: %v, %v", file, info.Mode(), err)
+		}
+	}
+}
+
 func TestSQLiteSample(t *testing.T) {
 	t.Parallel()
 	store := tempSQLite(t)

@@ -1,4 +1,7 @@
-// Package dotnet holds how .NET spells values that the host exchanges with an app.
+// Package dotnet reads and writes values as .NET spells them, such as the time spans of host.json.
+//
+//	timeout, err := dotnet.ParseTimeSpan("00:05:00")
+//	text := dotnet.FormatTimeSpan(timeout)
 package dotnet
 
 import (

@@ -1,4 +1,9 @@
-// Package invocation carries what belongs to one invocation through a context.
+// Package invocation carries what belongs to one invocation through a context: its log, its outputs, its durable client, and the
+// goroutines that it waits for.
+//
+//	i := &invocation.Invocation{Logger: logger}
+//	err := function(invocation.With(ctx, i)) // calls invocation.Of(ctx).SetOutput("mail", m)
+//	outputs := i.Outputs()
 package invocation
 
 import (

@@ -1,6 +1,11 @@
 // Package wire holds what travels between the Functions host and a custom handler: the envelope of an invocation, the
 // protobuf of an orchestrator turn, the marker around values that the host would alter, and the reason phrase that
 // carries an activity's error.
+//
+//	request, err := wire.DecodeRequest(body)
+//	input := wire.DecodeValue(wire.Unwrap(request.Data["input"]))
+//	…
+//	value, err := wire.EncodeValue(result) // the ReturnValue of a Response
 package wire
 
 import (
