@@ -67,8 +67,8 @@ func runRecords(ctx *task.OrchestrationContext, b batch) []Failure {
 	return failures
 }
 
-// tryTimedOut processes once more, under the same key, the records whose time was up: the store often has done them
-// meanwhile, or knows that it has not. Their outcomes replace the earlier ones.
+// tryTimedOut processes the records whose time was up once more, under the same key: by then the store has often done them, or
+// knows that it has not. The new outcomes replace the earlier ones.
 func (b batch) tryTimedOut(ctx *task.OrchestrationContext, inputs []processactivity.Input, outcomes []durable.Outcome[processactivity.Result]) bool {
 	var again []processactivity.Input
 	var places []int
@@ -192,7 +192,7 @@ func lost(err error) bool {
 	return errors.As(err, &e) && e.Infrastructure() && e.Kind != durable.DeadlineExceeded
 }
 
-// fit cuts the messages, all alike, until the result has at most limit bytes of JSON.
+// fit cuts all messages to the same length, so that the result has at most limit bytes of JSON.
 func (o *Output) fit(limit int) {
 	for length := maxMessage; length > 0; {
 		if encoded, err := json.Marshal(o); err != nil || len(encoded) <= limit {

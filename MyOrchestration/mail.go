@@ -128,7 +128,7 @@ func execute(t interface{ Execute(io.Writer, any) error }, a *Alert) string {
 // line is visible text on one line.
 func line(text string) string { return strings.Join(strings.Fields(visible(text)), " ") }
 
-// visible replaces the characters that are not seen, some of which turn the text around them or steer a terminal.
+// visible replaces the characters that nobody sees. Some of them reverse the text around them, or control a terminal.
 func visible(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) || r == '\n' || r == '\t' {

@@ -33,9 +33,9 @@ type Result struct {
 	TimedOut     bool   `json:",omitempty"` // nobody knows whether it was processed: time was up
 }
 
-// Processor processes one record, once for each job however often it is called. Put your own work here; crm.Store is
-// the one of this app. A *crm.UnavailableError says that it cannot be done now: the record is tried again later. Any
-// other error is the record's failure. The context ends in time for an answer; a call that goes on is left behind.
+// Processor processes one record, once for each job, even if it is called several times. Put your own work here; crm.Store is the
+// one of this app. A *crm.UnavailableError says that it cannot be done now: the record is tried again later. Any other error is
+// the record's failure. The context ends in time for an answer; a call that has not returned by then is left running.
 type Processor interface {
 	Process(ctx context.Context, jobID, recordID string) error
 }

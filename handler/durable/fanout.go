@@ -24,16 +24,16 @@ type Progress struct {
 	Total, Completed, Failed int
 }
 
-// FanOut calls the function once for each input and returns the outcomes in the order of the inputs: all at once, or as
-// many as WithLimit says. An item that fails stops no other. While it runs, the orchestration's custom status shows the
-// Progress; failed says which results count as failures there beside the errors, nil: none.
+// FanOut calls the function once for each input, all at once or as many at a time as WithLimit says, and returns the outcomes in
+// the order of the inputs. An item that fails does not stop the others. While it runs, the orchestration's custom status shows the
+// Progress. There, beside the items with an error, those count as failed for whose result failed returns true; nil: no others.
 //
 // Each turn carries the orchestration's whole history. Above a few hundred items, fan out to sub-orchestrations that fan
 // out to the activities.
 func FanOut[In, Out any](ctx *task.OrchestrationContext, f Function[In, Out], inputs []In, failed func(Out) bool, options ...CallOption) []Outcome[Out] {
 	progress := Progress{Total: len(inputs)}
 	turn := replay.Of(ctx)
-	turn.Status = func() string { return statusText(progress) } // made once a turn, not at each item
+	turn.Status = func() string { return statusText(progress) } // called once a turn, not for each item
 	outcomes := make([]Outcome[Out], len(inputs))
 	tasks := callAll(ctx, f, inputs, options, func(i int, t *Task[Out]) {
 		progress.Completed++
@@ -73,8 +73,8 @@ func (t *Task[T]) outcome() Outcome[T] {
 	return Outcome[T]{v, err}
 }
 
-// WithLimit lets a fan-out have at most n items under way at once, the first n to begin with; the next one is called when
-// one has ended, whichever it is. An item that waits for its next attempt is under way. A n of zero or less is no limit.
+// WithLimit lets a fan-out run at most n items at a time: it calls the first n, and the next one each time that any of them has
+// ended. An item that waits for its next attempt still counts as running. With an n of zero or less there is no limit.
 func WithLimit(n int) CallOption { return func(o *callOptions) { o.atOnce = n } }
 
 // callAll calls the function for each input, as many at once as the options say, and returns the tasks when all have

@@ -29,7 +29,7 @@ type HTTPRequest struct {
 	NoPolling bool
 }
 
-// HTTPResponse is the answer to an HTTPRequest, whatever its status.
+// HTTPResponse is the answer to an HTTPRequest, of any status.
 type HTTPResponse struct {
 	StatusCode int        `json:"statusCode"`
 	Header     HTTPHeader `json:"headers"` // without those that describe the content, such as Content-Type: the host drops them
@@ -178,7 +178,7 @@ func (c *httpCall) pause(retryAfter string) time.Duration {
 	return max(pause, time.Second)
 }
 
-// poll is the request for what has become of the one that was answered with that location.
+// poll is the request that asks at the location for the result of the first one.
 func (r HTTPRequest) poll(location string) (next HTTPRequest, ok bool) {
 	from, err := url.Parse(r.URL)
 	if err != nil || location == "" {

@@ -12,7 +12,7 @@ import (
 	"example.com/durablefunctions/handler/internal/replay"
 )
 
-// Activity makes a typed function an activity as the handler registers it. An absent input is the zero In.
+// Activity turns a typed function into an activity that app.Activity takes. An absent input is the zero In.
 func Activity[In, Out any](f func(context.Context, In) (Out, error)) task.Activity {
 	return func(ctx task.ActivityContext) (any, error) {
 		var in In
@@ -23,7 +23,7 @@ func Activity[In, Out any](f func(context.Context, In) (Out, error)) task.Activi
 	}
 }
 
-// Orchestrator makes a typed function an orchestrator as the handler registers it. An absent input is the zero In.
+// Orchestrator turns a typed function into an orchestrator that app.Orchestrator takes. An absent input is the zero In.
 func Orchestrator[In, Out any](f func(*task.OrchestrationContext, In) (Out, error)) task.Orchestrator {
 	return func(ctx *task.OrchestrationContext) (any, error) {
 		var in In

@@ -18,8 +18,8 @@ type RetryPolicy struct {
 
 	// AttemptsFor returns how many attempts there are in all, by the error of the last one; nil: Attempts.
 	AttemptsFor func(error) int
-	// Spread makes each interval longer by up to this share of it, so that tasks that fail together do not come again
-	// together. The share follows from the task's input: each replay finds the same.
+	// Spread makes each interval longer by up to this share of it, so that tasks which fail together do not come again together. How
+	// much longer follows from the task's input, so that each replay finds the same.
 	Spread float64
 }
 

@@ -6,13 +6,13 @@ type Case[R any] struct {
 	run  func() (R, error)
 }
 
-// On is the case of a task: f gets its result, or the error with which it failed.
+// On makes the case of a task: f gets the task's result, or the error with which it failed.
 func On[T, R any](t *Task[T], f func(T, error) (R, error)) Case[R] {
 	return Case[R]{t, func() (R, error) { return f(t.value()) }}
 }
 
-// Select waits for the first of the tasks, which may be of different types, to end, well or not, and returns what its
-// function makes of it. The others go on, as WhenAny says. It panics if there are no cases.
+// Select waits until one of the tasks has ended, with or without an error, calls the function of its case and returns what that
+// returns. The tasks may have different types. The others go on, see WhenAny. Select panics if there are no cases.
 func Select[R any](cases ...Case[R]) (R, error) {
 	tasks := make([]Awaitable, len(cases))
 	for i, c := range cases {

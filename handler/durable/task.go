@@ -23,8 +23,8 @@ func newTask[T any](ctx *task.OrchestrationContext) *Task[T] {
 // Awaitable is a task of any type, for WhenAny.
 type Awaitable interface{ base() *future }
 
-// future is a task without its type. It may stand for several operations one after the other: the attempts and delays
-// of a retry, the parts of a long timer.
+// future is a task without its type. It may stand for several operations, one after the other: the attempts of a retry and the
+// delays between them, or the parts of a long timer.
 type future struct {
 	turn   *replay.Turn
 	done   bool
@@ -33,7 +33,7 @@ type future struct {
 	err    error
 	onDone func() // nil: nobody waits to be told
 
-	abandon func() // ends what waits behind it, when its time is over; nil: there is nothing to end
+	abandon func() // is called when the task times out, to end its operation; nil: nothing to do
 }
 
 func (f *future) base() *future { return f }
@@ -50,7 +50,7 @@ func (f *future) end(result string, err error) {
 	}
 }
 
-// then calls g when f has ended, before anything later in the history is looked at.
+// then calls g when f has ended, before the replay goes on to later events.
 func (f *future) then(g func()) {
 	earlier := f.onDone
 	switch {
@@ -100,10 +100,10 @@ func WhenAll[T any](tasks ...*Task[T]) ([]T, error) {
 	return results, errors.Join(errs...)
 }
 
-// WhenAny waits for the first of the tasks, which may be of different types, to end, well or not, and returns its index:
-// the first in the history, so that every replay finds the same one. The others go on, but nobody has to wait for them:
-// an orchestration ends when its function returns, whatever timers are still set. It panics if there are no tasks. Select
-// is the same with a function for each task.
+// WhenAny waits until one of the tasks has ended, with or without an error, and returns its index. The tasks may have different
+// types. Which one is the first follows from the history, so every replay finds the same one. The others go on, but nobody has to
+// wait for them: an orchestration ends when its function returns, even if timers are still set. WhenAny panics if there are no
+// tasks. Select is the same with a function for each task.
 func WhenAny(tasks ...Awaitable) int {
 	if len(tasks) == 0 {
 		panic("durable: WhenAny of no tasks")
@@ -224,8 +224,8 @@ func apply(options []CallOption) callOptions {
 	return o
 }
 
-// WithInstanceID gives a sub-orchestration an id of its own. Mind that the host silently replaces an existing child of
-// that id, a running one too, whose work is lost.
+// WithInstanceID gives a sub-orchestration an id of its own. Be careful: if an instance with that id exists, even a running one, the
+// host replaces it silently, and its work is lost.
 func WithInstanceID(id string) CallOption { return func(o *callOptions) { o.instanceID = id } }
 
 // WithVersion starts a sub-orchestration in a version of its own, which its Version returns. Without, it gets

@@ -10,10 +10,10 @@ import (
 	"example.com/durablefunctions/handler/internal/replay"
 )
 
-// maxTimer is how long one timer of the host may be: Azure Storage takes seven days.
+// maxTimer is the longest single timer. Azure Storage takes up to seven days; this stays well below.
 const maxTimer = 6 * 24 * time.Hour
 
-// formerMaxTimer is what it was in earlier versions, whose histories are still replayed.
+// formerMaxTimer is the maximum of earlier versions, whose histories are still replayed.
 const formerMaxTimer = 3 * 24 * time.Hour
 
 // Timer ends after d, or a little later. A timer of more than six days is made of several timers of the host. With a d of zero or
@@ -47,8 +47,8 @@ func sleep(turn *replay.Turn, d time.Duration, wanted func() bool, then func()) 
 	})
 }
 
-// fired sets the next timer. It goes by the time that the last one was set to, not by that of the turn: the host fires
-// timers early, for which earlier versions set another one.
+// fired sets the next timer. It counts from the time for which the last timer was set, and not from the time of the turn: the host
+// fires timers early, and earlier versions then set one more.
 func (s sleeper) fired(timer *replay.Op) {
 	switch {
 	case s.end.Sub(timer.FireAt) < time.Microsecond: // the host counts in tenths of that

@@ -9,8 +9,8 @@
 //	s := payload.Compress(`{"RecordIds":["C-001"]}`)
 //	text, err := payload.Decompress(s, 0)
 //
-// A .NET string can hold half a surrogate pair, a text in UTF-8 cannot: .NET writes U+FFFD for it, and so does Compress
-// for bytes that are not UTF-8.
+// A .NET string can hold half of a surrogate pair, but UTF-8 cannot: .NET writes U+FFFD in its place. Compress does the same with
+// bytes that are not UTF-8.
 package payload
 
 import (

@@ -23,7 +23,7 @@ const maxImport = 256 << 20
 //go:embed sample.csv
 var sample []byte
 
-// customer is one line of a CSV file, as it came.
+// customer is one line of a CSV file, as it stands there.
 type customer struct{ id, batch, name, email string }
 
 // columns are those that a CSV file must have; others are ignored.

@@ -342,7 +342,7 @@ func (r *REST) refused(got answer) error {
 	return err
 }
 
-// hide takes the token out of a text: the CRM may repeat it, and net/http repeats what it cannot read.
+// hide takes the token out of a text: a CRM may send it back, and net/http puts into its errors what it cannot read.
 func (r *REST) hide(text string) string {
 	if r.token == "" {
 		return text

@@ -260,8 +260,8 @@ func openDatabase(ctx context.Context, path string) (_ *database, err error) {
 	return db, db.prepare(ctx)
 }
 
-// dataSource is a URI, since a plain file name may not hold a question mark. What was committed is on the disk
-// (synchronous): the caller keeps the result elsewhere, which may not outlive the record that it speaks of.
+// dataSource is a URI, because a plain file name must not hold a question mark. What is committed is on the disk (synchronous): the
+// caller stores the result elsewhere, and after a power cut there must be no result whose record is missing here.
 func dataSource(path string) string {
 	path = filepath.ToSlash(path)
 	if !strings.HasPrefix(path, "/") { // C:/…

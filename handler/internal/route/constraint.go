@@ -65,7 +65,7 @@ func isFile(s string) bool {
 	return dot >= 0 && dot < len(name)-1
 }
 
-// matches checks with a regular expression. One that only .NET reads lets everything pass.
+// matches checks with a regular expression. An expression that only .NET understands accepts everything.
 func matches(expression string) func(string) bool {
 	pattern, err := regexp.Compile("(?i)" + expression)
 	if err != nil {

@@ -30,7 +30,7 @@ type Template struct {
 	names    []string
 }
 
-// segment is what stands between two slashes: one part, or several of which no two parameters are neighbours.
+// segment is what stands between two slashes: one part, or several. Two parameters are never next to each other.
 type segment struct {
 	parts   []part
 	pattern *regexp.Regexp // of several parts: one group for each parameter
@@ -101,7 +101,7 @@ func parseSegment(text string) (s segment, err error) {
 	return s, s.compile()
 }
 
-// nextPart takes the first part off. A brace that is doubled is a literal one.
+// nextPart takes off the first part. A doubled brace stands for one literal brace.
 func nextPart(text string) (p part, rest string, err error) {
 	if strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "{{") {
 		end := closing(text)
@@ -339,7 +339,7 @@ func (s segment) match(text string, params map[string]string) bool {
 	return true
 }
 
-// take sets the parameter if the value is one that it may have.
+// take sets the parameter if its constraints allow the value.
 func (p part) take(params map[string]string, value string) bool {
 	for _, check := range p.checks {
 		if !check(value) {
