@@ -185,6 +185,21 @@ func TestGiveUp(t *testing.T) {
 	}
 }
 
+// TestGiveUpBetweenOperations: an operation that has not begun when time is up does not fail, it is left to the host to ask again.
+func TestGiveUpBetweenOperations(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	class := &Class{Name: "Text", Operations: map[string]Function{
+		"last": func(context.Context, []byte, []byte) ([]byte, []byte, error) { cancel(); return nil, []byte("last"), nil },
+		"next": func(context.Context, []byte, []byte) ([]byte, []byte, error) { return nil, []byte("next"), nil },
+	}}
+	run := NewRun(&Batch{ID: "@text@1", Operations: []Operation{{Name: "last"}, {Name: "next"}}}, class, 0, slog.New(slog.DiscardHandler))
+	run.Do(ctx)
+	if r := run.GiveUp(DeadlineType, "too slow"); len(r.Outcomes) != 1 || r.Outcomes[0].Failure != nil || string(r.State) != "last" {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestNewInstanceID(t *testing.T) {
 	t.Parallel()
 	a, b := newScope("@a@1", "r1"), newScope("@a@1", "r1")

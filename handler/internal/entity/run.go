@@ -40,10 +40,11 @@ type Run struct {
 	limit int // of a result's and a state's size in bytes, 0: none
 	log   *slog.Logger
 
-	mu     sync.Mutex
-	result Result
-	closed bool
-	began  time.Time // the operation that is running
+	mu      sync.Mutex
+	result  Result
+	closed  bool
+	running bool      // an operation
+	began   time.Time // that one
 }
 
 // NewRun makes a run of the batch.
@@ -56,7 +57,7 @@ func NewRun(b *Batch, c *Class, limit int, log *slog.Logger) *Run {
 // for them again. The first operation always gets one: the host would ask again without end if there were none at all.
 func (r *Run) Do(ctx context.Context) {
 	for i, o := range r.batch.Operations {
-		if !r.begin() || i > 0 && ctx.Err() != nil {
+		if !r.begin(ctx, i == 0) {
 			return
 		}
 		scope := newScope(r.batch.ID, o.RequestID)
@@ -70,11 +71,15 @@ func (r *Run) Do(ctx context.Context) {
 	}
 }
 
-func (r *Run) begin() bool {
+// begin says whether the next operation may run, and records that it does.
+func (r *Run) begin(ctx context.Context, first bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.began = time.Now()
-	return !r.closed
+	if r.closed || !first && ctx.Err() != nil {
+		return false
+	}
+	r.running, r.began = true, time.Now()
+	return true
 }
 
 // end records how an operation has ended, unless the run was given up in the meantime.
@@ -82,6 +87,7 @@ func (r *Run) end(o Operation, result, after []byte, scope *Scope, err error) bo
 	actions, deleted := scope.close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.running = false
 	switch {
 	case r.closed:
 		return false
@@ -164,7 +170,7 @@ func (r *Run) Result() *Result {
 func (r *Run) GiveUp(kind, message string) *Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.closed && len(r.result.Outcomes) < len(r.batch.Operations) {
+	if !r.closed && (r.running || len(r.result.Outcomes) == 0) {
 		r.result.Outcomes = append(r.result.Outcomes, Outcome{Failure: &Failure{Type: kind, Message: message}, Start: r.began, End: time.Now()})
 	}
 	r.closed = true
