@@ -201,6 +201,11 @@ func (s *server) run(ctx context.Context, c *call) outcome {
 		return o
 	case <-ctx.Done():
 	}
+	select {
+	case o := <-done: // in the same moment: what is done is not to be called late
+		return o
+	default:
+	}
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return outcome{err: errors.New("the host hung up")} // nobody reads it
 	}

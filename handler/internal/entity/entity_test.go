@@ -190,7 +190,10 @@ func TestGiveUpBetweenOperations(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	class := &Class{Name: "Text", Operations: map[string]Function{
-		"last": func(context.Context, []byte, []byte) ([]byte, []byte, error) { cancel(); return nil, []byte("last"), nil },
+		"last": func(context.Context, []byte, []byte) ([]byte, []byte, error) {
+			cancel()
+			return nil, []byte("last"), nil
+		},
 		"next": func(context.Context, []byte, []byte) ([]byte, []byte, error) { return nil, []byte("next"), nil },
 	}}
 	run := NewRun(&Batch{ID: "@text@1", Operations: []Operation{{Name: "last"}, {Name: "next"}}}, class, 0, slog.New(slog.DiscardHandler))
