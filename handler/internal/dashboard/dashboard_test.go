@@ -42,6 +42,11 @@ func TestPage(t *testing.T) {
 			t.Error("the page has no token")
 		}
 	}
+	w := httptest.NewRecorder()
+	Page("TOKEN", App{Name: "app"}).ServeHTTP(w, httptest.NewRequest("GET", "http://127.0.0.1:7071/", nil))
+	if text := w.Body.String(); strings.Contains(text, "#/messages") || strings.Contains(text, "#/functions") || !strings.Contains(text, `name="local" content="false"`) {
+		t.Errorf("the page of a deployed app offers what only the local host can do: %s", text)
+	}
 	for path, host := range map[string]string{"/": "evil.example", Files + "page.js": "evil.example:7071"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "http://"+host+path, nil))

@@ -6,7 +6,7 @@ const margin = 12; // rows beyond what is in sight
 // the cells of an item, and key names it. All rows are as high as the style sheet's --row. With inside the table scrolls by itself, else
 // with the page. Ahead is called when the last rows come into sight.
 export function longTable({ label, columns, key, row, inside, ahead, open }) {
-  const gap = () => el("tr", { class: "gap", "aria-hidden": "true" }, el("td", { colspan: columns.length }));
+  const gap = () => el("tr", { class: "gap", "aria-hidden": "true" }, el("td"));
   const top = gap(), bottom = gap(), body = el("tbody");
   const table = el("table", { class: "long", "aria-label": label },
     el("thead", {}, el("tr", {}, ...columns.map((c) => el("th", { scope: "col", class: c.class }, c.title)))), el("tbody", {}, top), body, el("tbody", {}, bottom));
