@@ -36,8 +36,8 @@ func (o Operation[State, In, Out]) Call(ctx *task.OrchestrationContext, key stri
 	return t
 }
 
-// Signal has the entity with that key run the operation. Nobody hears of its result. A key that is none, or an input that
-// cannot be JSON, panics.
+// Signal has the entity with that key run the operation. Nobody hears of its result. A key that the host does not take,
+// or an input that cannot be JSON, panics.
 func (o Operation[State, In, Out]) Signal(ctx *task.OrchestrationContext, key string, in In, options ...SignalOption) {
 	turn := replay.Of(ctx)
 	to, input, err := o.request(key, in)

@@ -7,7 +7,7 @@
 // its format. TestRecordings plays to the handler what was recorded with the lab app, TestRecordedHistories the turns of the scripted
 // handler, TestRecordedMessages, TestRecordedHTTP, TestRecordedTriggers and TestRecordedEntities the rest. The formats, the apps and
 // what counts as the same are described in testdata/recordings/README.md. What cannot be compared is counted, and the count is
-// printed; TestRecordingFormats names a file that is none of ours.
+// printed; TestRecordingFormats names a file in another format.
 //
 // TestLocalHost, TestLocalHostScripted, TestLocalHostEntities and TestHTTPAPI go the other way: the local host plays the real one's
 // part, and its conversations are compared with the recorded ones.
@@ -113,7 +113,7 @@ var formats = []struct {
 	{"compressed texts", func(l map[string]json.RawMessage) bool { return l["text"] != nil && l["compressed"] != nil }},
 }
 
-// formatOf names the format of a line, "" if it is none of ours.
+// formatOf names the format of a line, "" if it is in another.
 func formatOf(line []byte) string {
 	var l map[string]json.RawMessage
 	if json.Unmarshal(line, &l) == nil {

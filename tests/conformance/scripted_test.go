@@ -42,7 +42,7 @@ var unplayable = map[string]string{
 	"tm7":    "timers of a week and of ten years, of which the real host's task hub stalls",
 	"val1":   "many results that come in one turn or in several",
 	"to1":    "functions that run until functionTimeout",
-	"bind1":  "bindings, which are no orchestration",
+	"bind1":  "client bindings, without an orchestration",
 }
 
 // scriptedCalls reads the calls and turns of a recording of the scripted handler. The reason says why the local host cannot play
@@ -76,7 +76,7 @@ var gaps = map[string]string{
 	"par5":         "a child that is started again while it runs",
 	"dupid":        "two results come in one turn or in two",
 	"neg":          "two results come in one turn or in two",
-	"nofire":       "the reason: here it is said",
+	"nofire":       "the reason, which the local host tells",
 	"http3":        "the host's own HTTP activity",
 	"http6":        "the host's own HTTP activity",
 	"http7":        "the host's own HTTP activity",
@@ -107,8 +107,8 @@ var gaps = map[string]string{
 	"tab\tx":       "ids with control characters are refused here",
 	"rd3":          "a 302, which the real host follows with a GET",
 	"np1":          "a text in which the real host sees an error of its own, so that it asks again",
-	"noinput":      "it has no script",
-	"noname":       "it has no script",
+	"noinput":      "its input is not a script",
+	"noname":       "its input is not a script",
 }
 
 // retries are the retry policies of the scripted orchestrators; in the recording they were changed between the experiments, so

@@ -108,7 +108,7 @@ func (f *Failure) Innermost() *Failure {
 	return f
 }
 
-// Error is an answer that is not the one that was hoped for.
+// Error is an answer that refuses the call.
 type Error struct {
 	Status  int // of HTTP
 	Message string

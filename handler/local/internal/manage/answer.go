@@ -26,7 +26,7 @@ func answered(status int) error { return &answer{status: status} }
 // refused is an answer that is a JSON string.
 func refused(status int, text string) error { return &answer{status: status, body: quote(text)} }
 
-// refusedMessage is the answer to a request that is wrong in itself.
+// refusedMessage is an answer that says in one text what is wrong with the request.
 func refusedMessage(text string) error {
 	return &answer{status: http.StatusBadRequest, body: message(text)}
 }
@@ -90,7 +90,7 @@ func (c *call) fail(err error) {
 	_ = c.send(a.status, a.body)
 }
 
-// send writes JSON. Its error is always nil: a caller that has gone away is none of ours.
+// send writes JSON. Its error is always nil: nothing can be done for a caller that has gone away.
 func (c *call) send(status int, body []byte) error {
 	c.w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))

@@ -149,7 +149,7 @@ func (c *call) get(id string) (taskhub.Instance, error) {
 	return page.Instances[0], nil
 }
 
-// running returns an instance that has not finished. Of another the error is the host's answer.
+// running returns an instance that has not finished. For any other the error is the host's answer.
 func (c *call) running(id string) (taskhub.Instance, error) {
 	i, err := c.get(id)
 	if err == nil && i.IsFinished() {
@@ -382,7 +382,7 @@ func (c *call) purgeMany() error {
 	}
 	statuses, ok := c.statuses()
 	if !ok {
-		return wrongArgument(errors.New("runtimeStatus names a status that there is none of: Completed, Failed, Terminated and Canceled can be purged"))
+		return wrongArgument(errors.New("runtimeStatus has an unknown name: Completed, Failed, Terminated and Canceled can be purged"))
 	}
 	n, err := c.hub.PurgeAll(c.r.Context(), taskhub.Filter{CreatedFrom: from, CreatedTo: to, Statuses: statuses, IDPrefix: c.param("instanceIdPrefix")})
 	switch {
@@ -513,7 +513,7 @@ func (c *call) body() ([]byte, error) {
 	return body, nil
 }
 
-// statuses are those that the filter names; ok is false if it names one that there is none of.
+// statuses are those that the filter names; ok is false if one of the names is unknown.
 func (c *call) statuses() (list []api.OrchestrationStatus, ok bool) {
 	ok = true
 	for name := range strings.SplitSeq(c.param("runtimeStatus"), ",") {
