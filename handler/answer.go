@@ -23,6 +23,7 @@ func (s *server) answer(w http.ResponseWriter, c *call, o outcome) {
 	if o.err == nil {
 		o.err = invocation.Encode(body, wire.Response{Outputs: c.declared(o.outputs), ReturnValue: o.value, Logs: c.logs.take()})
 	}
+	c.observeOutcome(o)
 	if o.err != nil {
 		c.logs.flush() // the host reads no Logs from this answer
 		phrase := wire.EncodePhrase(cmp.Or(o.kind, wire.KindFailed), o.err.Error()) + o.details.Phrase()

@@ -34,7 +34,7 @@ func (c *call) isDurable() bool { return c.orchestrator != nil || c.entity != ni
 // operations is the outcome of a batch of an entity's operations.
 func operations(r *entity.Result) outcome {
 	value, err := json.Marshal(r.Encode())
-	return outcome{value: value, err: err}
+	return outcome{value: value, err: err, end: failureOf(r)}
 }
 
 // giveUpBatch answers with what was done. Any other answer would have the host drop all operations of the batch.

@@ -9,6 +9,8 @@ import (
 
 	"example.com/durablefunctions/handler/internal/invocation"
 	"example.com/durablefunctions/handler/internal/route"
+	"example.com/durablefunctions/handler/internal/telemetry"
+	"example.com/durablefunctions/handler/internal/wire"
 )
 
 // forwarding serves the requests that the host forwards, and leaves the others to next.
@@ -44,8 +46,9 @@ func (s *server) forward(w http.ResponseWriter, r *http.Request, f *function) {
 	c.logs = &logs{stdout: s.stdout, function: f.name, invocation: c.id, answered: true} // there is no answer to hold them
 	c.logger = s.logger(c)
 	inv := &invocation.Invocation{Logger: c.logger}
-	ctx, cancel := s.deadline(invocation.With(traced(r), inv))
+	ctx, cancel := s.deadline(invocation.With(s.begin(r, c), inv))
 	defer cancel()
+	defer c.seen.End()
 	if r.URL.Host == "" {
 		r.URL.Scheme, r.URL.Host = "http", r.Host
 		if strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
@@ -54,7 +57,7 @@ func (s *server) forward(w http.ResponseWriter, r *http.Request, f *function) {
 	}
 	r = r.WithContext(ctx)
 	r.Body = http.MaxBytesReader(w, r.Body, s.settings.maxBody)
-	out := &forwardedAnswer{w: w, header: w.Header()}
+	out := &forwardedAnswer{w: w, header: w.Header(), status: http.StatusOK}
 	done := make(chan error, 1)
 	go func() {
 		err := errors.New("the function ended its goroutine")
@@ -72,9 +75,11 @@ func (s *server) forward(w http.ResponseWriter, r *http.Request, f *function) {
 		err = errors.New(s.leftBehind(f.name))
 	}
 	begun := out.end()
+	telemetry.Answered(ctx, r, out.status)
 	if err == nil {
 		return
 	}
+	c.seen.Failed(string(wire.KindFailed), err.Error())
 	c.logger.Error("an HTTP function failed", "error", err)
 	if begun {
 		panic(http.ErrAbortHandler) // cuts the answer off
@@ -105,6 +110,7 @@ type forwardedAnswer struct {
 	header http.Header
 	begun  bool
 	ended  bool
+	status int // of the answer
 }
 
 func (a *forwardedAnswer) Header() http.Header {
@@ -123,7 +129,9 @@ func (a *forwardedAnswer) WriteHeader(status int) {
 		return
 	}
 	a.w.WriteHeader(status)
-	a.begun = a.begun || status >= 200
+	if status >= 200 && !a.begun {
+		a.begun, a.status = true, status
+	}
 }
 
 func (a *forwardedAnswer) Write(p []byte) (int, error) {

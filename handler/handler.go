@@ -70,6 +70,7 @@ import (
 
 	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/internal/telemetry"
 )
 
 // PortVariable is the environment variable in which the host passes the port to listen on.
@@ -143,6 +144,10 @@ type Options struct {
 	Environ        []string            // for AzureFunctionsJobHost__ settings; default os.Environ()
 	Stdout, Stderr io.Writer           // default os.Stdout and os.Stderr
 	Errors         slog.Handler        // takes what functions log as errors; default text on Stderr
+
+	// Telemetry is where spans and metrics go: what Serve and the commands of package cli make of the environment, in a program of
+	// one's own nowhere.
+	Telemetry *telemetry.Telemetry
 }
 
 func (o Options) withDefaults() Options {
@@ -191,6 +196,7 @@ func (a *App) Handler(o Options) (http.Handler, error) {
 		errors:    o.Errors,
 		room:      newRoom(settings.memory),
 		stopping:  &a.stopping,
+		telemetry: o.Telemetry,
 		versions: durable.Versions{
 			Default: conf.Host.DefaultVersion, Match: conf.Host.VersionMatchStrategy, Failure: conf.Host.VersionFailureStrategy,
 		},

@@ -21,6 +21,7 @@ import (
 
 	"example.com/durablefunctions/handler"
 	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/internal/telemetry"
 	"example.com/durablefunctions/internal/testkit"
 )
 
@@ -52,10 +53,16 @@ type host struct {
 
 func start(t *testing.T, app *handler.App, files map[string]string, settings map[string]string) *host {
 	t.Helper()
+	return startTraced(t, nil, app, files, settings)
+}
+
+func startTraced(t *testing.T, sent *telemetry.Telemetry, app *handler.App, files map[string]string, settings map[string]string) *host {
+	t.Helper()
 	h := &host{t: t}
 	handle, err := app.Handler(handler.Options{
-		Root:   appRoot(t, files),
-		Getenv: func(name string) string { return settings[name] }, Environ: []string{},
+		Telemetry: sent,
+		Root:      appRoot(t, files),
+		Getenv:    func(name string) string { return settings[name] }, Environ: []string{},
 		Stdout: &h.stdout, Stderr: &h.stderr,
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/internal/invocation"
+	"example.com/durablefunctions/handler/internal/telemetry"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
@@ -50,6 +51,7 @@ func (in *Invocation) serveHTTP(ctx context.Context, h http.Handler) error {
 	if w.err != nil {
 		return w.err
 	}
+	telemetry.Answered(ctx, r, w.status)
 	answer, err := wire.EncodeHTTPResponse(w.status, w.sent, w.body.Bytes())
 	if err != nil {
 		invocation.Of(ctx).Logger.Error("an HTTP answer is lost", "error", err)

@@ -1,8 +1,10 @@
 package handler
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +14,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"example.com/durablefunctions/handler/internal/telemetry"
 )
 
 // stopTime is how long a process that was asked to stop waits for the host to end it.
@@ -35,6 +39,8 @@ func (a *App) Serve() int {
 func (a *App) serve(o Options) error {
 	boundProcess(o.Getenv)
 	hostGone := watchParent()
+	o.Telemetry = telemetry.Start(o.Getenv, slog.New(o.Errors))
+	defer stopTelemetry(o.Telemetry)
 	h, err := a.Handler(o)
 	if err != nil {
 		return err
@@ -58,8 +64,15 @@ func (a *App) serve(o Options) error {
 		hostGone()
 		ended <- errHostGone
 	}()
-	go a.awaitSignal(func(err error) { ended <- err })
+	go a.awaitSignal(o.Telemetry, func(err error) { ended <- err })
 	return <-ended
+}
+
+// stopTelemetry sends what there is, in a time that nobody who waits for the end of the process minds.
+func stopTelemetry(t *telemetry.Telemetry) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	t.Stop(ctx)
 }
 
 // boundProcess bounds what this process may take of the machine or container that it shares with the host.
@@ -73,12 +86,13 @@ func boundProcess(getenv func(string) string) {
 // awaitSignal calls end some time after the process was asked to stop: the host, which got the same signal from the
 // terminal or the container, first ends what is in flight. Turns are put off meanwhile, so that none is lost. A second
 // signal ends the process at once.
-func (a *App) awaitSignal(end func(error)) {
+func (a *App) awaitSignal(t *telemetry.Telemetry, end func(error)) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	got := <-signals
 	a.stopping.Store(true)
 	signal.Stop(signals)
+	go t.FlushEvery(time.Second) // the host ends us when it likes
 	time.Sleep(stopTime)
 	end(fmt.Errorf("stopped by a signal (%s), and the host is still there after %s", got, stopTime))
 }

@@ -116,6 +116,7 @@ func (c *call) putOff(start []byte, reason error) error {
 
 // decode reads the request from its body. If the buffer of the body will be reused, the request keeps no part of it.
 func (c *call) decode(body []byte, reused bool) error {
+	c.size = len(body)
 	if c.orchestrator == nil && reused {
 		body = bytes.Clone(body)
 	}

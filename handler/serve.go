@@ -9,16 +9,17 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 
 	"github.com/go-chi/chi/v5"
-	"go.opentelemetry.io/otel/propagation"
 
 	"example.com/durablefunctions/handler/durable"
 	"example.com/durablefunctions/handler/internal/entity"
 	"example.com/durablefunctions/handler/internal/invocation"
 	"example.com/durablefunctions/handler/internal/loopback"
 	"example.com/durablefunctions/handler/internal/replay"
+	"example.com/durablefunctions/handler/internal/telemetry"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
@@ -30,6 +31,7 @@ type server struct {
 	room      *room
 	stopping  *atomic.Bool     // turns are put off
 	versions  durable.Versions // that the app takes
+	telemetry *telemetry.Telemetry
 }
 
 // call is one invocation on its way.
@@ -43,6 +45,8 @@ type call struct {
 	logs    *logs
 	logger  *slog.Logger
 	silent  bool // it logs nothing: an earlier try of the same turn has logged the same
+	seen    *telemetry.Invocation
+	size    int // of the request's body
 
 	leave    func()        // gives the body's memory back
 	finished chan struct{} // closed when the function has returned
@@ -55,6 +59,7 @@ type outcome struct {
 	err     error
 	kind    wire.Kind    // of the error
 	details wire.Details // of the error
+	end     *end         // of the orchestration, or a failure of an entity's operations
 }
 
 // routes serves what the host asks.
@@ -90,9 +95,10 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, http.StatusNotFound, fmt.Sprintf("no function %q is registered and enabled", chi.URLParam(r, "function")))
 		return
 	}
-	ctx, cancel := s.deadline(traced(r))
-	defer cancel()
 	c := &call{function: f, id: r.Header.Get(invocationID), leave: func() {}, finished: make(chan struct{})}
+	ctx, cancel := s.deadline(s.begin(r, c))
+	defer cancel()
+	defer c.seen.End()
 	c.logs = &logs{stdout: s.stdout, function: f.name, invocation: c.id}
 	c.logger = s.logger(c)
 	defer s.contain(w, r, c)
@@ -100,6 +106,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		s.answerUnread(w, r, c, err)
 		return
 	}
+	s.observe(c)
 	if c.batch != nil {
 		c.running = entity.NewRun(c.batch, c.entity, s.maxPayload(), s.logger(c, slog.String("entity", c.batch.ID)))
 	}
@@ -110,11 +117,6 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	default: // left behind, with the body in its hands
 		go func() { <-c.finished; c.leave() }()
 	}
-}
-
-// traced is the context of the trace that the request names.
-func traced(r *http.Request) context.Context {
-	return propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 }
 
 // deadline bounds the time of an invocation.
@@ -130,10 +132,12 @@ func (s *server) deadline(ctx context.Context) (context.Context, context.CancelF
 func (s *server) answerUnread(w http.ResponseWriter, r *http.Request, c *call, err error) {
 	var p *putOff
 	if !errors.As(err, &p) {
+		c.seen.Failed("refused", err.Error())
 		s.refuse(w, r, statusOf(err), fmt.Sprintf("request to %s: %v", c.name, err))
 		return
 	}
 	drain(w, r)
+	c.seen.PutOff()
 	if c.entity != nil {
 		c.logger.Warn("operations put off, the host asks again", "reason", p.reason)
 		s.answer(w, c, operations(&entity.Result{Refused: true}))
@@ -156,6 +160,7 @@ func statusOf(err error) int {
 // contain answers a request when the handler itself has panicked: without an answer, an orchestrator would never learn why.
 func (s *server) contain(w http.ResponseWriter, r *http.Request, c *call) {
 	if p := recover(); p != nil {
+		c.seen.Failed(string(wire.KindPanic), fmt.Sprint(p))
 		c.logger.Error("the handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		s.refuse(w, r, http.StatusInternalServerError, fmt.Sprintf("request to %s: the handler panicked: %v", c.name, p))
 		c.leave()
@@ -167,7 +172,7 @@ func (s *server) logger(c *call, attrs ...slog.Attr) *slog.Logger {
 		if c.silent {
 			return slog.DiscardHandler
 		}
-		attrs = append([]slog.Attr{slog.String("function", c.name), slog.String("invocation", c.id)}, attrs...)
+		attrs = slices.Concat([]slog.Attr{slog.String("function", c.name), slog.String("invocation", c.id)}, c.seen.LogAttrs(), attrs)
 		return newHandler(c.logs, s.settings.level, s.errors.WithAttrs(attrs))
 	}})
 }
@@ -305,5 +310,5 @@ func (s *server) actions(c *call, r replay.Result) outcome {
 		value, err = wire.EncodeActions(replay.Fail(r.Response.InstanceId, fmt.Sprintf("%T", err), err.Error()))
 		r.Outputs = nil
 	}
-	return outcome{value: value, outputs: r.Outputs, err: err}
+	return outcome{value: value, outputs: r.Outputs, err: err, end: endOf(r)}
 }

@@ -42,6 +42,7 @@ func TestImports(t *testing.T) {
 		"handler/internal/replay":         {"./handler", "./handler/durable", "net/http"},
 		"handler/internal/wire":           {"./handler", "./handler/durable", "./handler/internal/replay", "net/http"},
 		"handler/internal/route":          {"./handler", "./handler/internal/config", "net/http"},
+		"handler/internal/telemetry":      {"./handler", "./handler/durable", "./handler/internal/wire"},
 		"handler/internal/entity":         {"./handler", "./handler/durable", "net/http"},
 		"handler/internal/dashboard":      {"./handler", "./handler/local", "database/sql"},
 		"handler/local/internal/trigger":  {"./handler", "./handler/local", "./handler/local/internal/taskhub"},

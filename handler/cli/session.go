@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/durablefunctions/handler"
+	"example.com/durablefunctions/handler/internal/telemetry"
 	"example.com/durablefunctions/handler/local"
 )
 
@@ -23,6 +24,8 @@ type Session struct {
 	closer io.Closer
 	dir    string
 	errs   *gate
+
+	telemetry *telemetry.Telemetry
 }
 
 // open starts the local host on the app in the working directory. Functions' errors go to errs, their other lines to
@@ -41,7 +44,8 @@ func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Ins
 		return nil, err
 	}
 	terminal, functionErrs := isTerminal(e.Stderr), &gate{w: errs}
-	h, err := app.Handler(handler.Options{Root: ".", Stdout: io.Discard, Errors: logHandler(functionErrs, terminal, slog.LevelError)})
+	sent := telemetry.Start(os.Getenv, slog.New(logHandler(errs, terminal, slog.LevelWarn)))
+	h, err := app.Handler(handler.Options{Root: ".", Stdout: io.Discard, Errors: logHandler(functionErrs, terminal, slog.LevelError), Telemetry: sent})
 	if err != nil {
 		return nil, errors.Join(err, closer.Close())
 	}
@@ -74,7 +78,7 @@ func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Ins
 	if retention > 0 {
 		forgetRuns(e.Context, host, dir, time.Now().Add(-retention))
 	}
-	return &Session{host, closer, dir, functionErrs}, nil
+	return &Session{host, closer, dir, functionErrs, sent}, nil
 }
 
 // catchSignals has the first SIGINT or SIGTERM end e.Context, and the second the process. Before there is a session the
@@ -87,6 +91,9 @@ func (e *Environment) catchSignals() {
 
 // stopTimeout is how long running invocations may take to finish.
 const stopTimeout = 5 * time.Second
+
+// flushTimeout is how long the last spans and metrics may take to be sent.
+const flushTimeout = 3 * time.Second
 
 // stop ends the work within a bounded time. The next session takes up what is unfinished.
 func (s *Session) stop(w io.Writer) {
@@ -108,6 +115,9 @@ func (s *Session) close() {
 	forgetAddress(s.dir)
 	_ = s.Close(ctx)
 	_ = s.closer.Close()
+	ctx, cancel = context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	s.telemetry.Stop(ctx)
 }
 
 // gate passes on what functions write until it is closed, after which nobody wants to hear that the abandoned ones fail.

@@ -15,7 +15,9 @@ import (
 type endpoint string
 
 // Invoke makes a call.
-func (e endpoint) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+func (e endpoint) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) (err error) {
+	ctx, span := begin(ctx, method, args)
+	defer func() { end(span, err) }()
 	c, err := e.acquire()
 	if err != nil {
 		return err
@@ -26,11 +28,16 @@ func (e endpoint) Invoke(ctx context.Context, method string, args, reply any, op
 
 // NewStream opens a stream, which must end with ctx.
 func (e endpoint) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	ctx, span := begin(ctx, method, nil)
 	c, err := e.acquire()
 	if err != nil {
+		end(span, err)
 		return nil, err
 	}
-	context.AfterFunc(ctx, c.release)
+	context.AfterFunc(ctx, func() {
+		c.release()
+		end(span, nil)
+	})
 	return c.ClientConn.NewStream(ctx, desc, method, opts...)
 }
 

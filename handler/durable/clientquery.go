@@ -78,9 +78,12 @@ func (c *Client) WaitForStart(ctx context.Context, id string) (*Instance, error)
 }
 
 // wait asks again and again: the host's own waits end for nobody whose instance is not there.
-func (c *Client) wait(ctx context.Context, id string, until func(*Instance) bool) (*Instance, error) {
+func (c *Client) wait(ctx context.Context, id string, until func(*Instance) bool) (i *Instance, err error) {
+	ctx, span := begin(ctx, "WaitForInstance", &sidecar.GetInstanceRequest{InstanceId: id})
+	defer func() { end(span, err) }()
+	ctx = untraced(ctx) // one span for all questions
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		i, err := c.query(ctx, id, false)
+		i, err = c.query(ctx, id, false)
 		switch {
 		case err == nil && until(i):
 			return c.Query(ctx, id)

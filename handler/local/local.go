@@ -271,7 +271,7 @@ func (h *Host) openData(ctx context.Context, o Options) error {
 		return &BusyError{DataDir: dir}
 	}
 	h.lock = lock
-	h.hub, err = taskhub.Open(ctx, taskhub.Options{DataDir: dir, Log: h.log, OnInstance: o.OnInstance, PutOffUnit: o.putOffUnit})
+	h.hub, err = taskhub.Open(ctx, taskhub.Options{DataDir: dir, Log: h.log, Tracing: h.app.Host.Tracing, OnInstance: o.OnInstance, PutOffUnit: o.putOffUnit})
 	return err
 }
 

@@ -38,6 +38,8 @@ type Host struct {
 	RoutePrefix                string // extensions.http.routePrefix, without slashes at its ends
 	ForwardHTTP                bool   // customHandler.enableForwardingHttpRequest
 
+	Tracing bool // extensions.durableTask.tracing: the host sends durable functions the header traceparent
+
 	SendGridFrom, SendGridTo string // extensions.sendGrid.from and .to, of the mails that leave them out
 
 	Functions []string // "functions": the only ones that the host loads; none: all
@@ -200,6 +202,8 @@ func (s settings) host(env environment) (Host, error) {
 		DefaultVersion:         s[durableTask+"defaultversion"],
 		VersionMatchStrategy:   s[durableTask+"versionmatchstrategy"],
 		VersionFailureStrategy: s[durableTask+"versionfailurestrategy"],
+
+		Tracing: isTrue(s[durableTask+"tracing:distributedtracingenabled"]) && strings.EqualFold(s[durableTask+"tracing:version"], "V2"),
 
 		RoutePrefix: s.routePrefix(),
 		ForwardHTTP: isTrue(s["customhandler:enableforwardinghttprequest"]),

@@ -9,6 +9,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Function runs one operation: on the state, JSON or nil, with the input, JSON or nil. It returns the result and the state
@@ -61,14 +65,25 @@ func (r *Run) Do(ctx context.Context) {
 			return
 		}
 		scope := newScope(r.batch.ID, o.RequestID)
-		result, after, err := r.operate(context.WithValue(ctx, scopeKey{}, scope), o)
+		traced, span := r.trace(ctx, o)
+		result, after, err := r.operate(context.WithValue(traced, scopeKey{}, scope), o)
 		if err == nil {
 			err = r.check(o, result, after)
 		}
+		if err != nil {
+			span.SetStatus(codes.Error, err.Error())
+		}
+		span.End()
 		if !r.end(o, result, after, scope, err) {
 			return
 		}
 	}
+}
+
+// trace begins the span of an operation, in the trace of the batch. Without telemetry it is none.
+func (r *Run) trace(ctx context.Context, o Operation) (context.Context, trace.Span) {
+	tracer := trace.SpanFromContext(ctx).TracerProvider().Tracer("example.com/durablefunctions/handler/entity")
+	return tracer.Start(ctx, "entity:"+r.class.Name+":"+o.Name, trace.WithAttributes(attribute.String("durabletask.entity.operation", o.Name)))
 }
 
 // begin says whether the next operation may run, and records that it does.

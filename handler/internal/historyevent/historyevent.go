@@ -90,7 +90,7 @@ func DecodePast(past []byte) (events []*backend.HistoryEvent, err error) {
 	return events, nil
 }
 
-// AsStored returns the event as the real host keeps it in a history and sends it: of what was scheduled not the input,
+// AsStored returns the event as the real host keeps it in a history and sends it: of what was scheduled neither the input nor the trace,
 // of a termination not whether it is for the children too.
 func AsStored(e *backend.HistoryEvent) *backend.HistoryEvent {
 	if e.GetTaskScheduled() == nil && e.GetSubOrchestrationInstanceCreated() == nil && e.GetExecutionTerminated() == nil {
@@ -99,9 +99,9 @@ func AsStored(e *backend.HistoryEvent) *backend.HistoryEvent {
 	e = proto.Clone(e).(*backend.HistoryEvent)
 	switch {
 	case e.GetTaskScheduled() != nil:
-		e.GetTaskScheduled().Input = nil
+		e.GetTaskScheduled().Input, e.GetTaskScheduled().ParentTraceContext = nil, nil
 	case e.GetSubOrchestrationInstanceCreated() != nil:
-		e.GetSubOrchestrationInstanceCreated().Input = nil
+		e.GetSubOrchestrationInstanceCreated().Input, e.GetSubOrchestrationInstanceCreated().ParentTraceContext = nil, nil
 	default:
 		e.GetExecutionTerminated().Recurse = false
 	}

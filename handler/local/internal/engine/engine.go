@@ -18,6 +18,9 @@ import (
 
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/internal/historyevent"
@@ -68,6 +71,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 // handler puts it off, and when the host closes. Of the past it gets only what the engine looks at; the task hub has all. Anything else that goes wrong fails the orchestration for good, as on the real host.
 func (e *Engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
 	start := historyevent.Start(added, past)
+	ctx = e.traced(ctx, start.GetExecutionStarted().GetParentTraceContext())
 	results, err := e.turn(context.WithoutCancel(ctx), id, start, added)
 	if failure := (*funchost.Exception)(nil); errors.As(err, &failure) && !failure.IsTimeout() {
 		name := start.GetExecutionStarted().GetName()
@@ -75,6 +79,21 @@ func (e *Engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, pas
 		return funchost.FailedTurn(name, failure), nil
 	}
 	return results, err
+}
+
+// traceContext is the protocol's, whose type durabletask-go does not export.
+type traceContext interface {
+	GetTraceParent() string
+	GetTraceState() *wrapperspb.StringValue
+}
+
+// traced is ctx with the trace that the header of an invocation names: none unless host.json turns tracing on.
+func (e *Engine) traced(ctx context.Context, c traceContext) context.Context {
+	ctx = trace.ContextWithSpan(ctx, nil) // durabletask-go's
+	if !e.app.Host.Tracing {
+		return ctx
+	}
+	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": c.GetTraceParent(), "tracestate": c.GetTraceState().GetValue()})
 }
 
 func (e *Engine) turn(ctx context.Context, id api.InstanceID, start *backend.HistoryEvent, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
@@ -172,6 +191,7 @@ func (e *Engine) ExecuteActivity(ctx context.Context, id api.InstanceID, schedul
 		e.log.Error("an orchestration calls an activity that does not exist", "instance", id, "activity", task.GetName())
 		return taskhub.TaskFailed(scheduled.GetEventId(), nil), nil // without details, as the host reports it
 	}
+	ctx = e.traced(ctx, task.GetParentTraceContext())
 	result, err := e.activity(context.WithoutCancel(ctx), f, id, task.GetInput().GetValue())
 	if failure := (*funchost.Exception)(nil); errors.As(err, &failure) {
 		return taskhub.TaskFailed(scheduled.GetEventId(), failure.Details()), nil

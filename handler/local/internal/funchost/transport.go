@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"go.opentelemetry.io/otel/propagation"
 )
 
 // Transport posts invocations to the handler as the host does, over connections in memory. They carry real HTTP: what
@@ -88,6 +90,7 @@ func (t *Transport) post(ctx context.Context, path, invocationID string, body []
 	request.Header.Set("User-Agent", userAgent)
 	request.Header.Set("X-Azure-Functions-InvocationId", invocationID)
 	request.Header.Set("X-Azure-Functions-HostVersion", hostVersion)
+	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(request.Header))
 	response, err := t.client.RoundTrip(request)
 	if err != nil {
 		return nil, "", err

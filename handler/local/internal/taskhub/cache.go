@@ -29,9 +29,10 @@ func (p past) append(e *backend.HistoryEvent, payload []byte) past {
 	return p
 }
 
-// concernsEngine says whether durabletask-go's engine looks at an event when it is in the past.
+// concernsEngine says whether durabletask-go's engine looks at an event when it is in the past, or the trace does, which another
+// execution makes after a rewind.
 func concernsEngine(e *backend.HistoryEvent) bool {
-	return e.GetExecutionStarted() != nil || e.GetExecutionCompleted() != nil || e.GetExecutionSuspended() != nil || e.GetExecutionResumed() != nil
+	return e.GetGenericEvent() != nil || e.GetExecutionStarted() != nil || e.GetExecutionCompleted() != nil || e.GetExecutionSuspended() != nil || e.GetExecutionResumed() != nil
 }
 
 // cache keeps the histories of instances that are between two turns, so that a long one is not read for each turn.

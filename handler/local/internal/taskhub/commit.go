@@ -43,6 +43,7 @@ func (c *commit) run(t tx) error {
 	if historyevent.IsEnd(before.Status) || len(c.state.NewEvents()) == 0 {
 		return nil // events that came too late
 	}
+	c.passTrace()
 	if err := c.sendMessages(t); err != nil {
 		return err
 	}
@@ -58,6 +59,16 @@ func (c *commit) run(t tx) error {
 		return err
 	}
 	return c.storeInstance(t, before)
+}
+
+// passTrace makes what the turn scheduled a part of the orchestration's trace.
+func (c *commit) passTrace() {
+	scheduled := c.state.PendingTasks()
+	for _, message := range c.state.PendingMessages() {
+		scheduled = append(scheduled[:len(scheduled):len(scheduled)], message.HistoryEvent)
+	}
+	past, added := c.state.OldEvents(), c.state.NewEvents()
+	historyevent.PassTrace(historyevent.Start(added, past), scheduled, past, added)
 }
 
 func (c *commit) load(t tx) (Instance, error) {

@@ -24,6 +24,11 @@ func (h *TaskHub) CreateOrchestrationInstance(ctx context.Context, e *backend.Hi
 		}
 	}
 	es := e.GetExecutionStarted()
+	if h.tracing {
+		historyevent.JoinTrace(e)
+	} else {
+		es.ParentTraceContext = nil
+	}
 	id := es.GetOrchestrationInstance().GetInstanceId()
 	visible := toNanos(es.GetScheduledStartTimestamp().AsTime())
 	if visible <= time.Now().UnixNano() {

@@ -45,6 +45,7 @@ type TaskHub struct {
 
 	putOffUnit  time.Duration
 	entityBatch int
+	tracing     bool
 
 	queue     *queue // instances with events
 	entities  *queue // entities with messages
@@ -106,6 +107,7 @@ var unfinished = fmt.Sprintf("status IN (%d, %d, %d, %d)", api.RUNTIME_STATUS_PE
 type Options struct {
 	DataDir string       // exists; nobody else has a task hub open on it
 	Log     *slog.Logger // nothing is logged if nil
+	Tracing bool         // orchestrations belong to traces
 
 	// OnInstance is called when an instance has had its first turn, changes its custom status, and ends: once for each of
 	// these, and never for two of one instance at a time. It holds that instance up.
@@ -140,7 +142,7 @@ func Open(ctx context.Context, o Options) (*TaskHub, error) {
 	}
 	open, shut := context.WithCancel(context.Background())
 	return &TaskHub{
-		open: open, shut: shut, putOffUnit: o.PutOffUnit, entityBatch: o.EntityBatch, held: make(chan struct{}, 2),
+		open: open, shut: shut, putOffUnit: o.PutOffUnit, entityBatch: o.EntityBatch, tracing: o.Tracing, held: make(chan struct{}, 2),
 		store: s, log: o.Log, onInstance: o.OnInstance, queue: newQueue(), entities: newQueue(), histories: newCache(), taskAdd: newSignal(),
 		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, began: map[int64]time.Time{}, watchers: map[string]*watcher{},
 		deaths: deaths{turns: turnDeaths, marked: map[string]bool{}},

@@ -1,0 +1,300 @@
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/microsoft/durabletask-go/backend"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
+)
+
+// Kinds of functions, by what durabletask.type says of their spans; that of a trigger says nothing.
+const (
+	Trigger      = ""
+	Orchestrator = "orchestration"
+	Activity     = "activity"
+	Entity       = "entity"
+)
+
+// Call is an invocation.
+type Call struct {
+	Function    string
+	Kind        string // Trigger, Orchestrator …
+	TriggerType string // of function.json, "httpTrigger" say
+	ID          string // the host's
+}
+
+// Invocation is one that runs. What a method of it sets is sent when it ends.
+type Invocation struct {
+	t       *Telemetry
+	call    Call
+	began   time.Time
+	ctx     context.Context // of the span, or of an orchestration's parent
+	span    trace.Span      // nil: an orchestrator's
+	metrics metric.MeasurementOption
+
+	failure string // the type of it; empty: none
+	message string
+	turn    *turn
+}
+
+// turn is what is kept of an orchestrator's.
+type turn struct {
+	start    *backend.HistoryEvent
+	instance string
+	parent   trace.SpanContext
+	span     trace.SpanID
+	status   string // that the orchestration ends with; empty: it goes on
+}
+
+// FromHost returns the context of the trace that the headers of the host's request name.
+func FromHost(ctx context.Context, headers http.Header) context.Context {
+	return propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(headers))
+}
+
+// Begin begins an invocation whose context has the trace that the host names. The context that it returns has the span.
+func (t *Telemetry) Begin(ctx context.Context, c Call) (context.Context, *Invocation) {
+	if t == nil {
+		return ctx, nil
+	}
+	i := &Invocation{t: t, call: c, began: time.Now(), ctx: ctx}
+	i.metrics = metric.WithAttributes(attribute.String("faas.name", c.Function), attribute.String("faas.trigger", c.triggerKind()))
+	if c.Kind == Orchestrator {
+		return ctx, i
+	}
+	if c.Kind != Trigger {
+		ctx = context.WithValue(ctx, flagIsWrong{}, true)
+	}
+	i.ctx, i.span = t.tracer.Start(ctx, c.spanName(), trace.WithSpanKind(c.spanKind()), trace.WithTimestamp(i.began), trace.WithAttributes(c.attributes()...))
+	return i.ctx, i
+}
+
+func (c Call) spanName() string {
+	if c.Kind == Trigger {
+		return c.Function
+	}
+	return c.Kind + ":" + c.Function
+}
+
+func (c Call) spanKind() trace.SpanKind {
+	if c.triggerKind() == "pubsub" {
+		return trace.SpanKindConsumer
+	}
+	return trace.SpanKindServer
+}
+
+func (c Call) attributes() []attribute.KeyValue {
+	list := []attribute.KeyValue{attribute.String("faas.name", c.Function), attribute.String("faas.trigger", c.triggerKind()), attribute.String("faas.invocation_id", c.ID)}
+	if c.Kind != Trigger {
+		list = append(list, attribute.String("durabletask.type", c.Kind), attribute.String("durabletask.task.name", c.Function))
+	}
+	return list
+}
+
+// triggerKind is the kind of the trigger in OpenTelemetry's words.
+func (c Call) triggerKind() string {
+	if c.Kind != Trigger {
+		return "other"
+	}
+	kinds := map[string]string{
+		"httptrigger": "http", "timertrigger": "timer", "blobtrigger": "datasource", "cosmosdbtrigger": "datasource", "sqltrigger": "datasource",
+		"queuetrigger": "pubsub", "servicebustrigger": "pubsub", "eventhubtrigger": "pubsub", "eventgridtrigger": "pubsub", "kafkatrigger": "pubsub", "rabbitmqtrigger": "pubsub",
+	}
+	if kind := kinds[strings.ToLower(c.TriggerType)]; kind != "" {
+		return kind
+	}
+	return "other"
+}
+
+// Instance names the instance that an activity, or a batch of operations, is of.
+func (i *Invocation) Instance(id string) {
+	if i != nil && id != "" {
+		i.span.SetAttributes(attribute.String("durabletask.task.instance_id", id))
+	}
+}
+
+// Turn takes up an orchestrator's turn: the history, and how many bytes its request had.
+func (i *Invocation) Turn(instance string, past, added []*backend.HistoryEvent, size int) {
+	if i == nil {
+		return
+	}
+	i.t.meters.turnSize.Record(i.ctx, int64(size), i.metrics)
+	i.t.meters.history.Record(i.ctx, int64(len(past)+len(added)), i.metrics)
+	if oldest := oldestNews(added); !oldest.IsZero() {
+		i.Waited(oldest)
+	}
+	start := historyevent.Start(added, past)
+	i.turn = &turn{start: start, instance: instance, parent: parentOf(start), span: historyevent.SpanID(start, past, added)}
+}
+
+// oldestNews is when the oldest of the new events was made, or its timer was due.
+func oldestNews(added []*backend.HistoryEvent) (oldest time.Time) {
+	for _, e := range added {
+		at := e.GetTimestamp().AsTime()
+		switch {
+		case e.GetOrchestratorStarted() != nil:
+			continue
+		case e.GetTimerFired() != nil:
+			at = e.GetTimerFired().GetFireAt().AsTime()
+		case e.GetExecutionStarted().GetScheduledStartTimestamp() != nil:
+			at = e.GetExecutionStarted().GetScheduledStartTimestamp().AsTime()
+		}
+		if oldest.IsZero() || at.Before(oldest) {
+			oldest = at
+		}
+	}
+	return oldest
+}
+
+// parentOf reads the trace context of an executionStarted.
+func parentOf(start *backend.HistoryEvent) trace.SpanContext {
+	c := start.GetExecutionStarted().GetParentTraceContext()
+	headers := propagation.MapCarrier{"traceparent": c.GetTraceParent(), "tracestate": c.GetTraceState().GetValue()}
+	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), headers))
+}
+
+// Waited says since when what the invocation is for has waited.
+func (i *Invocation) Waited(since time.Time) {
+	if i != nil {
+		i.t.meters.queueTime.Record(i.ctx, max(i.began.Sub(since), 0).Seconds(), i.metrics)
+	}
+}
+
+// Failed says that the invocation failed, and of which type its error is.
+func (i *Invocation) Failed(errorType, message string) {
+	if i != nil {
+		i.failure, i.message = errorType, message
+	}
+}
+
+// Completed says that the orchestration ends with the turn: "Completed", say.
+func (i *Invocation) Completed(status string) {
+	if i != nil && i.turn != nil {
+		i.turn.status = status
+	}
+}
+
+// PutOff says that the host is to ask again.
+func (i *Invocation) PutOff() {
+	if i != nil {
+		i.t.meters.putOff.Add(i.ctx, 1, i.metrics)
+	}
+}
+
+// LogAttrs are trace_id and span_id for the log of the invocation.
+func (i *Invocation) LogAttrs() []slog.Attr {
+	if i == nil {
+		return nil
+	}
+	traceID, span := trace.TraceID{}, trace.SpanID{}
+	switch {
+	case i.span != nil:
+		traceID, span = i.span.SpanContext().TraceID(), i.span.SpanContext().SpanID()
+	case i.turn != nil:
+		traceID, span = i.turn.parent.TraceID(), i.turn.span
+	}
+	if !traceID.IsValid() || !span.IsValid() {
+		return nil
+	}
+	return []slog.Attr{slog.String("trace_id", traceID.String()), slog.String("span_id", span.String())}
+}
+
+// maxMessage is how much of an error's text a span gets, in bytes.
+const maxMessage = 1 << 10
+
+// End ends the invocation: its answer is out.
+func (i *Invocation) End() {
+	if i == nil {
+		return
+	}
+	m := i.t.meters
+	m.invocations.Add(i.ctx, 1, i.metrics)
+	m.duration.Record(i.ctx, time.Since(i.began).Seconds(), i.metrics)
+	if i.failure != "" {
+		m.failures.Add(i.ctx, 1, i.metrics, metric.WithAttributes(attribute.String("error.type", i.failure)))
+	}
+	span := i.span
+	if i.turn != nil && i.turn.status != "" {
+		span = i.orchestration()
+	}
+	if span == nil {
+		return
+	}
+	if i.failure != "" {
+		span.SetAttributes(attribute.String("error.type", i.failure))
+		span.SetStatus(codes.Error, strings.ToValidUTF8(i.message[:min(len(i.message), maxMessage)], ""))
+	}
+	span.End()
+}
+
+// orchestration makes the span of an execution; nil if it was made before, for a turn that the host asks for once more.
+func (i *Invocation) orchestration() trace.Span {
+	turn := i.turn
+	if !i.t.ended.add(turn.span) {
+		return nil
+	}
+	ctx := context.WithValue(context.WithValue(context.Background(), flagIsWrong{}, true), spanID{}, turn.span)
+	ctx = trace.ContextWithRemoteSpanContext(ctx, turn.parent)
+	began := turn.start.GetTimestamp().AsTime()
+	if began.After(i.began) { // another machine's clock
+		began = i.began
+	}
+	started := turn.start.GetExecutionStarted()
+	attributes := append(i.call.attributes(), attribute.String("durabletask.task.instance_id", turn.instance),
+		attribute.String("durabletask.task.execution_id", historyevent.Execution(turn.start)), attribute.String("durabletask.task.status", turn.status))
+	if v := started.GetVersion().GetValue(); v != "" {
+		attributes = append(attributes, attribute.String("durabletask.task.version", v))
+	}
+	_, span := i.t.tracer.Start(ctx, i.call.spanName(), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(began), trace.WithAttributes(attributes...))
+	return span
+}
+
+// Answered writes the answer of an HTTP function into the span of its context.
+func Answered(ctx context.Context, r *http.Request, status int) {
+	span := trace.SpanFromContext(ctx)
+	span.SetAttributes(attribute.String("http.request.method", r.Method), attribute.Int("http.response.status_code", status))
+	if status >= http.StatusInternalServerError {
+		span.SetStatus(codes.Error, http.StatusText(status))
+	}
+}
+
+// maxRecent is how many executions are remembered.
+const maxRecent = 4096
+
+// recent remembers what was added last.
+type recent struct {
+	mu    sync.Mutex
+	known map[trace.SpanID]bool
+	order []trace.SpanID
+	next  int
+}
+
+// add says whether it was not there.
+func (r *recent) add(id trace.SpanID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.known[id]:
+		return false
+	case r.known == nil:
+		r.known = map[trace.SpanID]bool{}
+	}
+	if len(r.order) < maxRecent {
+		r.order = append(r.order, id)
+	} else {
+		delete(r.known, r.order[r.next])
+		r.order[r.next], r.next = id, (r.next+1)%maxRecent
+	}
+	r.known[id] = true
+	return true
+}
