@@ -31,7 +31,7 @@ func body(contentType, text string) http.HandlerFunc {
 	}
 }
 
-// TestBadTurns: whatever is no good answer fails the orchestration at once and for good.
+// TestBadTurns: a bad answer fails the orchestration at once and for good.
 func TestBadTurns(t *testing.T) {
 	t.Parallel()
 	const jsonType = "application/json"

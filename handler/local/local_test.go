@@ -602,7 +602,7 @@ func TestFunctions(t *testing.T) {
 	}
 }
 
-// TestBadCORS: what is no origin is refused at start, with one line.
+// TestBadCORS: a text that is not an origin is refused at start.
 func TestBadCORS(t *testing.T) {
 	t.Parallel()
 	root := writeRoot(t, testHost)

@@ -309,7 +309,7 @@ func (r triggerRecord) blobOfLocalHost(t *testing.T) testkit.Invocation {
 	path := strings.SplitN(uri.Path, "/", 4) // "", account, container, name
 	dataDir := t.TempDir()
 	testkit.WriteFile(t, filepath.Join(dataDir, "blobs", path[2], path[3]), string(content))
-	_, invocations := r.triggered(t, dataDir, fmt.Sprintf(`"path":%q`, path[2]+"/{name}.{ext}"))
+	_, invocations := r.triggered(t, dataDir, fmt.Sprintf(`"path":%q`, r.blobPath()))
 	return first(t, invocations)
 }
 

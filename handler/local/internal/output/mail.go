@@ -229,7 +229,7 @@ func (s *Sender) postMail(ctx context.Context, key string, content []byte) error
 func checkBaseURL(base string) error {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" {
-		return fmt.Errorf("%s is no web address: use https://…", baseURLSetting)
+		return fmt.Errorf("%s is not a web address: use https://…", baseURLSetting)
 	}
 	if ip := net.ParseIP(u.Hostname()); u.Scheme == "https" || u.Hostname() == "localhost" || ip.IsLoopback() {
 		return nil
