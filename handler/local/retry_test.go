@@ -71,7 +71,7 @@ func TestRetriedTurns(t *testing.T) {
 		"500 for ever":       {[]http.HandlerFunc{refuse("1"), refuse("2"), refuse("3"), refuse("4")}, api.RUNTIME_STATUS_FAILED, 4, "success: 500 (3)."},
 		"dies":               {[]http.HandlerFunc{raw("")}, api.RUNTIME_STATUS_COMPLETED, 2, "The response ended prematurely. (ResponseEnded)"},
 		"not understood":     {[]http.HandlerFunc{body("text/plain", "{}")}, api.RUNTIME_STATUS_COMPLETED, 2, "text/plain"},
-		"no results":         {[]http.HandlerFunc{body("application/json", "{}")}, api.RUNTIME_STATUS_COMPLETED, 2, "ReturnValue"},
+		"no results":         {[]http.HandlerFunc{body("application/json", "{}")}, api.RUNTIME_STATUS_COMPLETED, 2, "resulted in a null response"},
 		"failing output":     {[]http.HandlerFunc{body("application/json", `{"ReturnValue":"EgQyAggB","Outputs":{"mail":"nonsense"}}`)}, api.RUNTIME_STATUS_COMPLETED, 2, "Error while handling parameter mail"},
 		"ends as failed":     {[]http.HandlerFunc{answerOf(endsFailed)}, api.RUNTIME_STATUS_COMPLETED, 2, "userfailure"},
 		"always failed":      {slices.Repeat([]http.HandlerFunc{answerOf(endsFailed)}, 4), api.RUNTIME_STATUS_FAILED, 4, "userfailure"},
