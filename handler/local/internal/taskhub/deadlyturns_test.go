@@ -194,3 +194,54 @@ func TestDeadlyOperation(t *testing.T) {
 		t.Errorf("the entity has %d deaths", h.deathsOf("@c@a"))
 	}
 }
+
+// TestSuspectsComeFirst: what was running at two deaths has its turns one after the other, those with fewer deaths first, and before
+// any activity is begun. So an orchestration is not given up because something else kills the process while it works.
+func TestSuspectsComeFirst(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	h := startHub2(t, dir)
+	for _, id := range []string{"a", "b", "worker"} {
+		create(t, h, id)
+		actions := newActions()
+		if id == "worker" {
+			actions = actions.activity("Work")
+		}
+		answerTurn(t, h, take(t, h), actions)
+	}
+	raise(t, h, "a", "x")
+	raise(t, h, "b", "x")
+	restart := func() {
+		kill(t, h)
+		h = startHub2(t, dir)
+	}
+	for range 2 {
+		if got := keysOf(turnsNow(t, h)); got != "a b" {
+			t.Fatalf("turns of %s are given out", got)
+		}
+		restart()
+	}
+	var alone []string
+	for range 4 {
+		alone = append(alone, keysOf(turnsNow(t, h)))
+		restart()
+	}
+	if alone[0] == alone[1] || alone[0] == alone[3] && alone[1] == alone[2] || slices.Contains(alone, "a b") {
+		t.Errorf("alone were %v", alone)
+	}
+	defer h.Close()
+	for range 2 {
+		if item, err := h.nextTask(t.Context()); item != nil || err != nil {
+			t.Fatalf("an activity is begun before the suspects: %v, %v", item, err)
+		}
+		answerTurn(t, h, take(t, h), newActions())
+	}
+	if item, err := h.nextTask(t.Context()); item == nil || err != nil {
+		t.Errorf("no activity is begun: %v", err)
+	}
+	for _, id := range []string{"a", "b"} {
+		if n := h.deathsOf(id); n != 0 {
+			t.Errorf("%s has %d deaths", id, n)
+		}
+	}
+}

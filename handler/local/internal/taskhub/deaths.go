@@ -1,9 +1,11 @@
 package taskhub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/microsoft/durabletask-go/backend"
@@ -47,6 +49,23 @@ type deaths struct {
 	turns   map[string]int  // deaths by instance or entity, if there were any
 	marked  map[string]bool // those whose row says that they run
 	waiting []string        // instances and entities that have to run alone, and wait for it
+	first   map[string]bool // suspects whose turn comes before any activity is begun
+	until   time.Time       // when activities are begun in any case
+}
+
+// firstTime is how long the turns of suspects go before activities at most.
+const firstTime = 10 * time.Second
+
+// mayBegin says whether activities may be begun. A process that something else kills, again and again, mostly dies soon after its
+// work has begun: by then a suspect that is innocent has had its turn.
+func (d *deaths) mayBegin() bool { return len(d.first) == 0 || time.Now().After(d.until) }
+
+// had notes that a suspect has had its turn, or has none.
+func (h *TaskHub) had(id string) {
+	delete(h.deaths.first, id)
+	if len(h.deaths.first) == 0 {
+		h.taskAdd.set()
+	}
 }
 
 // countDeaths notes what was running when the last process ended without closing the file, and returns the deaths of turns.
@@ -220,6 +239,25 @@ func (h *TaskHub) deathsOf(id string) int {
 	return h.deaths.turns[id]
 }
 
+// suspectsFirst puts the suspects among those that have something to do, with fewer deaths first, so that one after the other has its
+// turn alone: the same one each time would soon be given up, whoever killed the processes.
+func (h *TaskHub) suspectsFirst(ids []string) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	deaths := h.deaths.turns
+	for _, id := range ids {
+		if deaths[id] >= deathsToBeAlone && deaths[id] < maxDeaths {
+			h.deaths.first[id] = true
+		}
+	}
+	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(deaths[a], deaths[b]) })
+	h.deaths.until = time.Now().Add(firstTime)
+	if len(h.deaths.first) > 0 {
+		time.AfterFunc(firstTime, h.taskAdd.set)
+	}
+	return ids
+}
+
 // survived notes that the instance or entity has had its turn, or is gone. It is a suspect no more, unless that is said.
 func (h *TaskHub) survived(t tx, id string, stillSuspect bool) error {
 	if stillSuspect {
@@ -231,6 +269,7 @@ func (h *TaskHub) survived(t tx, id string, stillSuspect bool) error {
 // forgetDeaths is survived for the memory, once that is stored.
 func (h *TaskHub) forgetDeaths(id string, stillSuspect bool) {
 	h.mu.Lock()
+	h.had(id)
 	delete(h.deaths.marked, id)
 	if stillSuspect {
 		h.deaths.turns[id] = deathsToBeAlone
@@ -244,6 +283,7 @@ func (h *TaskHub) forgetDeaths(id string, stillSuspect bool) {
 // interrupted notes that a turn has ended without an outcome, but the process lives.
 func (h *TaskHub) interrupted(id string) {
 	h.mu.Lock()
+	h.had(id)
 	suspected := h.deaths.turns[id] >= deathsToBeAlone
 	delete(h.deaths.marked, id)
 	h.mu.Unlock()

@@ -145,7 +145,7 @@ func Open(ctx context.Context, o Options) (*TaskHub, error) {
 		open: open, shut: shut, putOffUnit: o.PutOffUnit, entityBatch: o.EntityBatch, tracing: o.Tracing, held: make(chan struct{}, 2),
 		store: s, log: o.Log, onInstance: o.OnInstance, queue: newQueue(), entities: newQueue(), histories: newCache(), taskAdd: newSignal(),
 		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, began: map[int64]time.Time{}, watchers: map[string]*watcher{},
-		deaths: deaths{turns: turnDeaths, marked: map[string]bool{}},
+		deaths: deaths{turns: turnDeaths, marked: map[string]bool{}, first: map[string]bool{}},
 	}, nil
 }
 
@@ -158,10 +158,14 @@ func (h *TaskHub) Close() error {
 // Start takes up what an earlier process left.
 func (h *TaskHub) Start(ctx context.Context) error {
 	rows, err := h.read.QueryContext(ctx, "SELECT DISTINCT instance FROM events WHERE visible = 0 UNION SELECT DISTINCT entity FROM entity_messages WHERE visible = 0")
+	var ids []string
 	if err == nil {
-		err = eachString(rows, h.rouse)
+		err = eachString(rows, func(id string) { ids = append(ids, id) })
 	}
 	if err == nil {
+		for _, id := range h.suspectsFirst(ids) {
+			h.rouse(id)
+		}
 		h.fireTimers()
 	}
 	return explain(h.path, err)

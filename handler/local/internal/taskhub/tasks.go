@@ -31,6 +31,12 @@ func (h *TaskHub) GetActivityWorkItem(ctx context.Context) (*backend.ActivityWor
 
 // nextTask returns nil if there is nothing to run now.
 func (h *TaskHub) nextTask(ctx context.Context) (*backend.ActivityWorkItem, error) {
+	h.mu.Lock()
+	may := h.deaths.mayBegin()
+	h.mu.Unlock()
+	if !may {
+		return nil, nil // had wakes us
+	}
 	if item := h.takeTask(); item != nil {
 		return item, nil
 	}
