@@ -12,7 +12,7 @@ import (
 	"slices"
 	"time"
 
-	"example.com/durablefunctions/handler/internal/invocation"
+	"example.com/durablefunctions/handler/internal/plainjson"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
@@ -21,7 +21,7 @@ func (s *server) answer(w http.ResponseWriter, c *call, o outcome) {
 	body := bodyBuffers.Get().(*bytes.Buffer)
 	defer recycle(body)
 	if o.err == nil {
-		o.err = invocation.Encode(body, wire.Response{Outputs: c.declared(o.outputs), ReturnValue: o.value, Logs: c.logs.take()})
+		o.err = plainjson.Encode(body, wire.Response{Outputs: c.declared(o.outputs), ReturnValue: o.value, Logs: c.logs.take()})
 	}
 	c.observeOutcome(o)
 	if o.err != nil {

@@ -13,8 +13,9 @@ import (
 
 	"github.com/microsoft/durabletask-go/api"
 
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/httpapi"
-	"example.com/durablefunctions/handler/internal/invocation"
+	"example.com/durablefunctions/handler/internal/plainjson"
 )
 
 // ManagementURLs are the addresses of the host's HTTP API for one instance. They hold the host's key: whoever has them may
@@ -128,9 +129,8 @@ type statusBody struct {
 
 func newStatusBody(i *Instance) statusBody {
 	const seconds = "2006-01-02T15:04:05Z"
-	name := strings.ToLower(strings.TrimPrefix(i.RuntimeStatus.String(), "ORCHESTRATION_STATUS_"))
 	return statusBody{
-		Name: i.Name, InstanceID: string(i.InstanceID), ParentID: i.ParentID, RuntimeStatus: strings.ToUpper(name[:1]) + name[1:],
+		Name: i.Name, InstanceID: string(i.InstanceID), ParentID: i.ParentID, RuntimeStatus: historyevent.StatusName(i.RuntimeStatus),
 		Input: asJSON(i.SerializedInput), CustomStatus: asJSON(i.SerializedCustomStatus), Output: asJSON(i.SerializedOutput),
 		CreatedTime: i.CreatedAt.UTC().Format(seconds), LastUpdatedTime: i.LastUpdatedAt.UTC().Format(seconds),
 	}
@@ -149,7 +149,7 @@ func asJSON(text string) json.RawMessage {
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) error {
-	text, err := invocation.Marshal(v)
+	text, err := plainjson.Marshal(v)
 	if err != nil {
 		return err
 	}

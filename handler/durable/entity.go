@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"example.com/durablefunctions/handler/internal/entity"
-	"example.com/durablefunctions/handler/internal/invocation"
+	"example.com/durablefunctions/handler/internal/plainjson"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
@@ -100,10 +100,10 @@ func (o Operation[State, In, Out]) operate(ctx context.Context, state, input []b
 	if err != nil {
 		return nil, nil, err
 	}
-	if result, err = invocation.Marshal(out); err != nil {
+	if result, err = plainjson.Marshal(out); err != nil {
 		return nil, nil, fmt.Errorf("the result of operation %s cannot be JSON: %w", o.name, err)
 	}
-	if after, err = invocation.Marshal(s); err != nil {
+	if after, err = plainjson.Marshal(s); err != nil {
 		return nil, nil, fmt.Errorf("the state of entity %s cannot be JSON: %w", o.entity, err)
 	}
 	return result, after, nil
@@ -147,7 +147,7 @@ func (c CurrentEntity) Start(orchestrator, id string, input any) (string, error)
 	if err := CheckID(id); err != nil {
 		return "", err
 	}
-	text, err := invocation.Marshal(input)
+	text, err := plainjson.Marshal(input)
 	if err != nil {
 		return "", fmt.Errorf("starting %s: the input cannot be JSON: %w", orchestrator, err)
 	}
@@ -190,7 +190,7 @@ func (o Operation[State, In, Out]) request(key string, in In) (EntityID, []byte,
 	if err := checkEntityID(id); err != nil {
 		return id, nil, err
 	}
-	input, err := invocation.Marshal(in)
+	input, err := plainjson.Marshal(in)
 	if err != nil {
 		return id, nil, fmt.Errorf("the input of operation %s of %s cannot be JSON: %w", o.name, id, err)
 	}

@@ -64,6 +64,7 @@ import (
 	"github.com/microsoft/durabletask-go/api"
 
 	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/local/internal/engine"
 	"example.com/durablefunctions/handler/local/internal/front"
 	"example.com/durablefunctions/handler/local/internal/funchost"
@@ -113,7 +114,7 @@ type Instance = taskhub.Instance
 func Reason(i Instance) string { return funchost.Reason(i.Output) }
 
 // StatusName returns a status as the real host's HTTP API spells it: "Completed".
-func StatusName(status api.OrchestrationStatus) string { return funchost.StatusName(status) }
+func StatusName(status api.OrchestrationStatus) string { return historyevent.StatusName(status) }
 
 // Mail is a mail that was sent: InstanceID (of the root), To, Subject, Path (the file that holds it, empty when SendGrid took
 // it), Failed, and the Reason of that.
@@ -271,7 +272,8 @@ func (h *Host) openData(ctx context.Context, o Options) error {
 		return &BusyError{DataDir: dir}
 	}
 	h.lock = lock
-	h.hub, err = taskhub.Open(ctx, taskhub.Options{DataDir: dir, Log: h.log, Tracing: h.app.Host.Tracing, OnInstance: o.OnInstance, PutOffUnit: o.putOffUnit})
+	h.hub, err = taskhub.Open(ctx, taskhub.Options{DataDir: dir, Log: h.log, Tracing: h.app.Host.Tracing, OnInstance: o.OnInstance, PutOffUnit: o.putOffUnit,
+		EntityBatch: h.app.Host.MaxEntityBatch, DefaultVersion: h.app.Host.DefaultVersion})
 	return err
 }
 

@@ -62,7 +62,7 @@ func TestLoad(t *testing.T) {
 	}
 	want := Host{
 		FunctionTimeout: 5 * time.Minute, TimeoutSet: true, HubName: "MyHub", MaxConcurrentActivities: 7,
-		MaxConcurrentOrchestrators: 3, Executable: "app", MaxConcurrentCalls: 4, RoutePrefix: "api",
+		MaxConcurrentOrchestrators: 3, MaxConcurrentEntities: 10 * runtime.NumCPU(), MaxEntityBatch: 50, Executable: "app", MaxConcurrentCalls: 4, RoutePrefix: "api",
 	}
 	if diff := cmp.Diff(want, app.Host); diff != "" {
 		t.Error(diff)
@@ -88,7 +88,7 @@ func TestLoad(t *testing.T) {
 func TestHostDefaultsAndOverrides(t *testing.T) {
 	t.Parallel()
 	cores := runtime.NumCPU()
-	defaults := Host{HubName: "TestHubName", MaxConcurrentActivities: 10 * cores, MaxConcurrentOrchestrators: 10 * cores, MaxConcurrentCalls: 16, RoutePrefix: "api"}
+	defaults := Host{HubName: "TestHubName", MaxConcurrentActivities: 10 * cores, MaxConcurrentOrchestrators: 10 * cores, MaxConcurrentEntities: 10 * cores, MaxEntityBatch: 50, MaxConcurrentCalls: 16, RoutePrefix: "api"}
 	with := func(change func(*Host)) Host {
 		h := defaults
 		change(&h)
@@ -110,7 +110,9 @@ func TestHostDefaultsAndOverrides(t *testing.T) {
 			h.TimeoutSet, h.FunctionTimeout = true, 26*time.Hour+3*time.Minute+4500*time.Millisecond
 		})},
 		"hub from setting": {`{"version":"2.0","extensions":{"durableTask":{"hubName":"%Hub_Name%"}}}`, []string{"HUB_NAME=Mine"}, with(func(h *Host) { h.HubName = "Mine" })},
-		"null timeout":     {`{"version":"2.0","functionTimeout":null}`, nil, defaults},
+		"entities": {`{"version":"2.0","extensions":{"durableTask":{"maxConcurrentEntityFunctions":3,"maxEntityOperationBatchSize":"1"}}}`, nil,
+			with(func(h *Host) { h.MaxConcurrentEntities, h.MaxEntityBatch = 3, 1 })},
+		"null timeout": {`{"version":"2.0","functionTimeout":null}`, nil, defaults},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -29,6 +29,8 @@ type Host struct {
 	HubName                    string // the task hub, extensions.durableTask.hubName
 	MaxConcurrentActivities    int    // extensions.durableTask.maxConcurrentActivityFunctions
 	MaxConcurrentOrchestrators int    // extensions.durableTask.maxConcurrentOrchestratorFunctions
+	MaxConcurrentEntities      int    // extensions.durableTask.maxConcurrentEntityFunctions
+	MaxEntityBatch             int    // extensions.durableTask.maxEntityOperationBatchSize
 	Executable                 string // customHandler.description.defaultExecutablePath, or the same of the older httpWorker
 	MaxConcurrentCalls         int    // extensions.serviceBus.maxConcurrentCalls
 	DefaultVersion             string // extensions.durableTask.defaultVersion
@@ -50,6 +52,7 @@ const (
 	defaultHubName            = "TestHubName"
 	defaultConcurrencyPerCore = 10
 	defaultMaxConcurrentCalls = 16
+	defaultMaxEntityBatch     = 50 // on a Consumption plan, 5,000 elsewhere
 )
 
 const hostFileName = "host.json"
@@ -208,7 +211,7 @@ func (s settings) host(env environment) (Host, error) {
 		RoutePrefix: s.routePrefix(),
 		ForwardHTTP: isTrue(s["customhandler:enableforwardinghttprequest"]),
 	}
-	var errs [8]error
+	var errs [10]error
 	h.FunctionTimeout, h.TimeoutSet, errs[0] = s.timeout()
 	h.HubName, errs[1] = s.hubName(env)
 	h.MaxConcurrentActivities, errs[2] = s.count("extensions.durableTask.maxConcurrentActivityFunctions", perCore, math.MaxInt32)
@@ -221,6 +224,8 @@ func (s settings) host(env environment) (Host, error) {
 			"extensions", "durableTask", "extendedSessionsEnabled")
 	}
 	errs[7] = s.checkStorageProvider()
+	h.MaxConcurrentEntities, errs[8] = s.count("extensions.durableTask.maxConcurrentEntityFunctions", perCore, math.MaxInt32)
+	h.MaxEntityBatch, errs[9] = s.count("extensions.durableTask.maxEntityOperationBatchSize", defaultMaxEntityBatch, math.MaxInt32)
 	return h, errors.Join(errs[:]...)
 }
 

@@ -1,11 +1,12 @@
 package entity
 
 import (
-	"encoding/json"
 	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"example.com/durablefunctions/handler/internal/plainjson"
 )
 
 // The names of the events that reach an entity. A request that is to be delivered later has its time behind its name.
@@ -72,11 +73,8 @@ func (r Response) Encode() string { return encode(r) }
 const Granted = "Lock Acquisition Completed"
 
 func encode(v any) string {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(v) // texts, numbers and times: nothing that cannot be JSON
-	return strings.TrimSuffix(b.String(), "\n")
+	text, _ := plainjson.Marshal(v) // texts, numbers and times: nothing that cannot be JSON
+	return string(text)
 }
 
 // TimeFormat is .NET's round-trip format.

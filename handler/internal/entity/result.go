@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
 // Result is the answer to a batch. The host takes the outcomes for those of the batch's first operations, in order, and
@@ -49,6 +51,10 @@ type Action struct {
 	Name        string // of the operation, or the orchestrator
 	Input       []byte // JSON, nil if there is none
 	ScheduledAt time.Time
+
+	ID      int32             // in a decoded answer
+	Version string            // of the new orchestration
+	Tags    map[string]string // of the new orchestration
 }
 
 // Encode returns the answer as base64 of a protobuf EntityBatchResult.
@@ -98,8 +104,11 @@ func (a Action) encode(id int) []byte {
 	}
 	content := appendString(appendString(nil, 1, a.InstanceID), 2, a.Name)
 	if a.Starts {
+		if a.Version != "" {
+			content = appendStringValue(content, 3, []byte(a.Version))
+		}
 		content = appendTime(appendStringValue(content, 4, a.Input), 5, a.ScheduledAt)
-		return appendMessage(m, 3, content)
+		return appendMessage(m, 3, historyevent.AppendTags(content, startTags, a.Tags))
 	}
 	content = appendTime(appendStringValue(content, 3, a.Input), 4, a.ScheduledAt)
 	return appendMessage(m, 2, content)
@@ -194,9 +203,16 @@ func decodeFailure(raw []byte, depth int) (*Failure, error) {
 	return f, err
 }
 
+// startTags is the number of StartNewOrchestrationAction's tags.
+const startTags = 8
+
 func decodeAction(raw []byte) (a Action, err error) {
+	a.ID = actionID(raw)
 	err = eachField(raw, func(kind protowire.Number, content []byte) error {
 		a.Starts = kind == 3
+		if a.Starts {
+			a.Tags = historyevent.TagsIn(content, startTags)
+		}
 		input, at := protowire.Number(3), protowire.Number(4)
 		if a.Starts {
 			input, at = 4, 5
@@ -209,6 +225,10 @@ func decodeAction(raw []byte) (a Action, err error) {
 				a.Name = string(value)
 			case input:
 				a.Input, err = stringValue(value)
+			case 3: // of a start
+				var version []byte
+				version, err = stringValue(value)
+				a.Version = string(version)
 			case at:
 				a.ScheduledAt = decodeTime(value)
 			}
@@ -216,6 +236,22 @@ func decodeAction(raw []byte) (a Action, err error) {
 		})
 	})
 	return a, err
+}
+
+// actionID reads the field 1.
+func actionID(raw []byte) int32 {
+	for len(raw) > 0 {
+		number, kind, n := protowire.ConsumeField(raw)
+		if n < 0 {
+			break
+		}
+		if number == 1 && kind == protowire.VarintType {
+			id, _ := protowire.ConsumeVarint(raw[protowire.SizeTag(number):])
+			return int32(id)
+		}
+		raw = raw[n:]
+	}
+	return 0
 }
 
 func decodeTime(raw []byte) time.Time {

@@ -70,26 +70,6 @@ func AppendPast(past, event []byte) []byte {
 // pastEvents is the number of the field in OrchestratorRequest.
 const pastEvents = 3
 
-// DecodePast is the reverse of AppendPast, for all events.
-func DecodePast(past []byte) (events []*backend.HistoryEvent, err error) {
-	for len(past) > 0 {
-		_, _, n := protowire.ConsumeTag(past)
-		if n < 0 {
-			return nil, protowire.ParseError(n)
-		}
-		event, m := protowire.ConsumeBytes(past[n:])
-		if m < 0 {
-			return nil, protowire.ParseError(m)
-		}
-		e, err := backend.UnmarshalHistoryEvent(event)
-		if err != nil {
-			return nil, err
-		}
-		events, past = append(events, e), past[n+m:]
-	}
-	return events, nil
-}
-
 // AsStored returns the event as the real host keeps it in a history and sends it: of what was scheduled neither the input nor the trace,
 // of a termination not whether it is for the children too.
 func AsStored(e *backend.HistoryEvent) *backend.HistoryEvent {

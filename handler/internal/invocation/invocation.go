@@ -7,7 +7,6 @@
 package invocation
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/microsoft/durabletask-go/task"
 
+	"example.com/durablefunctions/handler/internal/plainjson"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
@@ -71,7 +71,7 @@ func (i *Invocation) Outputs() map[string]json.RawMessage {
 
 // MarshalOutput returns an output's value as JSON. It panics if the value cannot be JSON.
 func MarshalOutput(binding string, v any) json.RawMessage {
-	value, err := Marshal(v)
+	value, err := plainjson.Marshal(v)
 	if err != nil {
 		panic(fmt.Errorf("output %s cannot be JSON: %w", binding, err))
 	}
@@ -85,7 +85,7 @@ func RunActivity(ctx context.Context, f task.Activity, input []byte, outputs []s
 	if err != nil || result == nil {
 		return nil, err
 	}
-	text, err := Marshal(result)
+	text, err := plainjson.Marshal(result)
 	if err != nil {
 		return nil, fmt.Errorf("the activity's result cannot be JSON: %w", err)
 	}
@@ -105,20 +105,4 @@ func (a activityContext) GetInput(v any) error {
 		return nil
 	}
 	return json.Unmarshal(a.input, v)
-}
-
-// Marshal returns v as JSON. Unlike json.Marshal it writes <, > and & as they are.
-func Marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	err := Encode(&b, v)
-	return b.Bytes(), err
-}
-
-// Encode is Marshal into an empty buffer.
-func Encode(b *bytes.Buffer, v any) error {
-	e := json.NewEncoder(b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	b.Truncate(max(b.Len()-len("\n"), 0))
-	return err
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -83,18 +81,6 @@ func (h *history) openChildren(behind int) []string {
 type child struct {
 	version string
 	tags    []byte // as a field of the action
-}
-
-// tagsField is the number of CreateSubOrchestrationAction's tags, a map, which durabletask-go does not know.
-const tagsField = 6
-
-func encodeTags(tags map[string]string) (encoded []byte) {
-	for _, name := range slices.Sorted(maps.Keys(tags)) {
-		entry := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), name)
-		entry = protowire.AppendString(protowire.AppendTag(entry, 2, protowire.BytesType), tags[name])
-		encoded = protowire.AppendBytes(protowire.AppendTag(encoded, tagsField, protowire.BytesType), entry)
-	}
-	return encoded
 }
 
 // describeChildren gives the children their versions and tags. A child without a version gets the default one, as with

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
+	"example.com/durablefunctions/handler/internal/wire"
 )
 
 // Turn is the state of the turn that an orchestrator is running in. The toolkit builds its tasks on it.
@@ -117,7 +120,7 @@ func (t *Turn) Describe(version string, tags map[string]string) {
 	if t.children == nil {
 		t.children = map[int32]child{}
 	}
-	t.children[t.nextID()] = child{version, encodeTags(tags)}
+	t.children[t.nextID()] = child{version, historyevent.AppendTags(nil, wire.ChildTags, tags)}
 }
 
 // Repeats says whether what is scheduled next was scheduled by an earlier turn, so that nobody reads its input.

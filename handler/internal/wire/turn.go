@@ -160,6 +160,9 @@ func EncodeTurn(t *Turn) (string, error) {
 	return string(text), err
 }
 
+// ChildTags is the number of CreateSubOrchestrationAction's tags, a map, which durabletask-go does not know.
+const ChildTags = 6
+
 // EncodeActions returns the answer to a turn as the JSON string that the host wants as ReturnValue.
 func EncodeActions(results *backend.ExecutionResults) ([]byte, error) {
 	raw, err := proto.Marshal(results.Response)

@@ -111,6 +111,7 @@ func (e *Engine) turn(ctx context.Context, id api.InstanceID, start *backend.His
 	}
 	funchost.KeepLastEnd(results)
 	e.takeGeneration(id, results)
+	e.takeTags(id, results)
 	return results, nil
 }
 
@@ -167,6 +168,19 @@ func (e *Engine) putOff(id api.InstanceID, first bool) {
 func (e *Engine) function(name, trigger string) (config.Function, bool) {
 	f, ok := e.app.Function(name)
 	return f, ok && f.Trigger().Is(trigger)
+}
+
+// takeTags leaves the tags of children to the task hub: durabletask-go does not know them.
+func (e *Engine) takeTags(id api.InstanceID, results *funchost.TurnResults) {
+	tags := map[int32]map[string]string{}
+	for _, action := range results.Response.Actions {
+		if child := action.GetCreateSubOrchestration(); child != nil {
+			if found := historyevent.TagsIn(child.ProtoReflect().GetUnknown(), wire.ChildTags); found != nil {
+				tags[action.Id] = found
+			}
+		}
+	}
+	e.hub.TagChildren(id, tags)
 }
 
 // takeGeneration takes a continue-as-new out of a turn's actions and leaves it to the task hub.

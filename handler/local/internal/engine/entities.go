@@ -13,11 +13,11 @@ import (
 )
 
 // runEntities gives the handler the operations of entities until the host stops: of each entity one batch at a time, and of
-// all as many as activities. It returns when the running ones have ended.
+// all as many as host.json allows. It returns when the running ones have ended.
 func (e *Engine) runEntities() {
 	var running sync.WaitGroup
 	defer running.Wait()
-	room := make(chan struct{}, e.app.Host.MaxConcurrentActivities)
+	room := make(chan struct{}, e.app.Host.MaxConcurrentEntities)
 	tries := entityTries{times: map[string]int{}}
 	for {
 		select {

@@ -16,7 +16,7 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 
 	"example.com/durablefunctions/handler/durable"
-	"example.com/durablefunctions/handler/internal/invocation"
+	"example.com/durablefunctions/handler/internal/plainjson"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
@@ -94,5 +94,5 @@ func readHTTPResponse(response *http.Response) ([]byte, error) {
 			header[name] = values
 		}
 	}
-	return invocation.Marshal(durable.HTTPResponse{StatusCode: response.StatusCode, Header: header, Body: strings.ToValidUTF8(string(content), "\uFFFD")})
+	return plainjson.Marshal(durable.HTTPResponse{StatusCode: response.StatusCode, Header: header, Body: strings.ToValidUTF8(string(content), "\uFFFD")})
 }

@@ -184,22 +184,3 @@ func FailedTurn(orchestrator string, e *Exception) *TurnResults {
 func newOf[T any](*T) *T { return new(T) }
 
 func newElement[T any]([]*T) *T { return new(T) }
-
-// StatusName returns the host's word for a status: "Running", "Completed", …
-func StatusName(status api.OrchestrationStatus) string {
-	switch status {
-	case api.RUNTIME_STATUS_RUNNING:
-		return "Running"
-	case api.RUNTIME_STATUS_COMPLETED:
-		return "Completed"
-	case api.RUNTIME_STATUS_FAILED:
-		return "Failed"
-	case api.RUNTIME_STATUS_TERMINATED:
-		return "Terminated"
-	case api.RUNTIME_STATUS_SUSPENDED:
-		return "Suspended"
-	case api.RUNTIME_STATUS_PENDING:
-		return "Pending"
-	}
-	return status.String()
-}

@@ -7,9 +7,9 @@ import (
 
 	"github.com/microsoft/durabletask-go/backend"
 
-	"example.com/durablefunctions/handler/internal/invocation"
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
-	"example.com/durablefunctions/handler/local/internal/funchost"
+	"example.com/durablefunctions/handler/internal/plainjson"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
@@ -21,7 +21,7 @@ func describe(i taskhub.Instance) *object {
 	if i.Parent != "" {
 		o.text("parentInstanceId", i.Parent)
 	}
-	o.text("runtimeStatus", funchost.StatusName(i.Status))
+	o.text("runtimeStatus", historyevent.StatusName(i.Status))
 	o.set("input", valueOf(i.Input))
 	o.set("customStatus", valueOf(i.CustomStatus))
 	o.set("output", valueOf(i.Output))
@@ -47,7 +47,7 @@ func valueOf(text string) []byte {
 
 // quote is a JSON string as Newtonsoft writes it: only what must be is escaped.
 func quote(text string) []byte {
-	quoted, _ := invocation.Marshal(text) // a string can be encoded
+	quoted, _ := plainjson.Marshal(text) // a string can be encoded
 	if value, err := newtonsoft.Input(quoted); err == nil {
 		return value
 	}
@@ -271,7 +271,7 @@ func (h *history) showExecution(o *object, e *backend.HistoryEvent) {
 	case e.GetExecutionCompleted() != nil:
 		c := e.GetExecutionCompleted()
 		o.text("EventType", "ExecutionCompleted")
-		o.text("OrchestrationStatus", funchost.StatusName(c.GetOrchestrationStatus()))
+		o.text("OrchestrationStatus", historyevent.StatusName(c.GetOrchestrationStatus()))
 		h.result(o, c.GetResult().GetValue())
 		o.set("FailureDetails", failureJSON(c.GetFailureDetails()))
 	case e.GetExecutionTerminated() != nil:

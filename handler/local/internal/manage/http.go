@@ -19,9 +19,10 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 
 	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/httpapi"
-	"example.com/durablefunctions/handler/internal/invocation"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
+	"example.com/durablefunctions/handler/internal/plainjson"
 	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
@@ -192,7 +193,7 @@ func (c *call) exists(id string) error {
 	if err != nil {
 		return err
 	}
-	return &answer{status: http.StatusConflict, body: message(fmt.Sprintf("An Orchestration instance with the status %s already exists.", funchost.StatusName(i.Status)))}
+	return &answer{status: http.StatusConflict, body: message(fmt.Sprintf("An Orchestration instance with the status %s already exists.", historyevent.StatusName(i.Status)))}
 }
 
 // maxWait bounds how long a request may wait for an instance to end.
@@ -231,7 +232,7 @@ func (c *call) checkStatus(id string) error {
 		query += "&code=" + httpapi.Escape(key)
 	}
 	urls := httpapi.NewManagementURLs("http://"+c.r.Host+httpapi.Path, query, id)
-	body, err := invocation.Marshal(urls)
+	body, err := plainjson.Marshal(urls)
 	if err != nil {
 		return err
 	}
@@ -346,7 +347,7 @@ func (c *call) beginPage(f *taskhub.Filter) error {
 func totalsText(totals map[api.OrchestrationStatus]int) string {
 	var list []string
 	for status, n := range totals {
-		list = append(list, funchost.StatusName(status)+"="+strconv.Itoa(n))
+		list = append(list, historyevent.StatusName(status)+"="+strconv.Itoa(n))
 	}
 	slices.Sort(list)
 	return strings.Join(list, ", ")
@@ -451,7 +452,7 @@ func (c *call) resume(id string) error {
 }
 
 func cannot(verb string, i taskhub.Instance) error {
-	return wentWrong("System.InvalidOperationException", fmt.Sprintf("Cannot %s the orchestration instance %s because instance is in the %s state.", verb, i.ID, funchost.StatusName(i.Status)))
+	return wentWrong("System.InvalidOperationException", fmt.Sprintf("Cannot %s the orchestration instance %s because instance is in the %s state.", verb, i.ID, historyevent.StatusName(i.Status)))
 }
 
 func (c *call) rewind(id string) error {
@@ -461,7 +462,7 @@ func (c *call) rewind(id string) error {
 	case errors.Is(err, api.ErrInstanceNotFound):
 		return refused(http.StatusNotFound, fmt.Sprintf(`No orchestration with instance ID "$%s" found.`, id)) // the dollar is the host's
 	case errors.As(err, &notFailed):
-		return refused(http.StatusPreconditionFailed, fmt.Sprintf(`This orchestration has status %s, but only orchestrations in the "Failed" state can be rewound.`, funchost.StatusName(notFailed.Status)))
+		return refused(http.StatusPreconditionFailed, fmt.Sprintf(`This orchestration has status %s, but only orchestrations in the "Failed" state can be rewound.`, historyevent.StatusName(notFailed.Status)))
 	}
 	return c.accepted(err)
 }

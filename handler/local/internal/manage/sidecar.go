@@ -26,6 +26,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"example.com/durablefunctions/handler/durable"
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
@@ -219,7 +220,7 @@ func (b clientBackend) AddNewOrchestrationEvent(ctx context.Context, id api.Inst
 	case !found:
 		return status.Errorf(codes.NotFound, "No instance with ID '%s' was found. (Parameter 'instanceId')", id)
 	case cannot && verb != "":
-		return status.Errorf(codes.FailedPrecondition, "InvalidOperationException: Cannot %s the orchestration instance %s because instance is in the %s state.", verb, id, funchost.StatusName(i.Status))
+		return status.Errorf(codes.FailedPrecondition, "InvalidOperationException: Cannot %s the orchestration instance %s because instance is in the %s state.", verb, id, historyevent.StatusName(i.Status))
 	case cannot:
 		return status.Error(codes.FailedPrecondition, "The orchestration instance with the provided instance id is not running.")
 	}

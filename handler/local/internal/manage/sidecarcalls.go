@@ -22,7 +22,6 @@ import (
 
 	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/sidecar"
-	"example.com/durablefunctions/handler/local/internal/funchost"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
@@ -210,7 +209,7 @@ func timeOf(t *timestamppb.Timestamp) time.Time {
 
 // cannotPurge is the host's word for an instance that has not finished.
 func cannotPurge(id string, e *taskhub.NotFinishedError) string {
-	return fmt.Sprintf("Only orchestrations in a terminal state can be purged, but the orchestration with instance ID %s has status %s", id, funchost.StatusName(e.Status))
+	return fmt.Sprintf("Only orchestrations in a terminal state can be purged, but the orchestration with instance ID %s has status %s", id, historyevent.StatusName(e.Status))
 }
 
 // purge takes what has finished below the instance along; the real host leaves it.
@@ -270,7 +269,7 @@ func (s *Sidecar) restart(ctx context.Context, r *sidecar.RestartInstanceRequest
 		return nil, status.Errorf(codes.NotFound, "ArgumentException: No instance with ID '%s' was found. (Parameter 'instanceId')", r.InstanceId)
 	case errors.As(err, &running):
 		return nil, status.Errorf(codes.FailedPrecondition, "Non-terminal instance with this instance ID already exists: An Orchestration instance with the status %s already exists.",
-			funchost.StatusName(running.Status))
+			historyevent.StatusName(running.Status))
 	}
 	return &sidecar.RestartInstanceResponse{InstanceId: id}, err
 }

@@ -3,6 +3,7 @@ package taskhub
 import (
 	"database/sql"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/microsoft/durabletask-go/api"
@@ -210,9 +211,21 @@ func (c *commit) startChild(t tx, start *backend.HistoryEvent) error {
 			es.Version = created.Version // which durabletask-go drops
 		}
 	}
+	historyevent.SetTags(start, c.tagsOf(es.GetParentInstance().GetTaskScheduledId()))
 	es.GetParentInstance().GetOrchestrationInstance().ExecutionId = wrapperspb.String(c.turn.execution)
 	c.replaced = c.replaced || es.GetOrchestrationInstance().GetInstanceId() == c.id
 	return putInstance(t, start, c.id, c.root, 0)
+}
+
+// tagsOf are the tags of a child: its parent's, and its own over them. What tells that nobody waits for the parent is not the child's.
+func (c *commit) tagsOf(action int32) map[string]string {
+	tags := historyevent.Tags(historyevent.Start(c.state.NewEvents(), c.state.OldEvents()))
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	delete(tags, historyevent.FireAndForget)
+	maps.Copy(tags, c.turn.tags[action])
+	return tags
 }
 
 // storeInstance brings the instance's row up to date.

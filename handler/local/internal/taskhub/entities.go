@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"example.com/durablefunctions/handler/internal/entity"
@@ -378,7 +380,7 @@ func (o *outbox) store(t tx, w *EntityWork, r *entity.Result) error {
 		}
 	}
 	for _, a := range r.Actions {
-		if err := o.act(t, a); err != nil {
+		if err := o.act(t, w.Batch.ID, a); err != nil {
 			return err
 		}
 	}
@@ -407,7 +409,7 @@ func (h *TaskHub) RefuseEntity(ctx context.Context, w *EntityWork, why *entity.R
 }
 
 // act does what an operation wants done.
-func (o *outbox) act(t tx, a entity.Action) error {
+func (o *outbox) act(t tx, from string, a entity.Action) error {
 	if !a.Starts {
 		return o.signal(t, a.InstanceID, entity.Signal{ID: uuid.NewString(), Operation: a.Name, Input: a.Input, ScheduledAt: a.ScheduledAt})
 	}
@@ -419,20 +421,38 @@ func (o *outbox) act(t tx, a entity.Action) error {
 		visible = 0
 	}
 	o.note(a.InstanceID, visible)
-	return putRoot(t, entityStart(a), visible)
+	return putRoot(t, entityStart(from, a), visible)
 }
 
-func entityStart(a entity.Action) *backend.HistoryEvent {
+// entityStart is the start of an orchestration that an entity wants, as the host records it: the entity is its parent, which does not
+// wait for it.
+func entityStart(entityID string, a entity.Action) *backend.HistoryEvent {
 	e := historyevent.New("executionStarted", time.Now())
 	es := e.GetExecutionStarted()
 	es.Name = a.Name
+	if a.Version != "" {
+		es.Version = wrapperspb.String(a.Version)
+	}
 	if a.Input != nil {
 		es.Input = wrapperspb.String(string(a.Input))
 	}
+	if !a.ScheduledAt.IsZero() {
+		es.ScheduledStartTimestamp = timestamppb.New(a.ScheduledAt)
+	}
 	m := es.ProtoReflect()
-	instance := m.Mutable(m.Descriptor().Fields().ByName("orchestrationInstance")).Message()
-	instance.Set(instance.Descriptor().Fields().ByName("instanceId"), protoreflect.ValueOfString(a.InstanceID))
+	mutable := func(m protoreflect.Message, field protoreflect.Name) protoreflect.Message {
+		return m.Mutable(m.Descriptor().Fields().ByName(field)).Message()
+	}
+	mutable(m, "orchestrationInstance")
+	es.OrchestrationInstance.InstanceId = a.InstanceID
 	es.OrchestrationInstance.ExecutionId = wrapperspb.String(uuid.NewString())
+	mutable(mutable(m, "parentInstance"), "orchestrationInstance")
+	parent := es.ParentInstance
+	parent.TaskScheduledId, parent.Name, parent.Version = a.ID, wrapperspb.String(entityID), wrapperspb.String("")
+	parent.OrchestrationInstance.InstanceId, parent.OrchestrationInstance.ExecutionId = entityID, wrapperspb.String(uuid.NewString())
+	tags := map[string]string{historyevent.FireAndForget: ""}
+	maps.Copy(tags, a.Tags)
+	historyevent.SetTags(e, tags)
 	return e
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/microsoft/durabletask-go/api"
 	"github.com/microsoft/durabletask-go/backend"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
@@ -28,6 +29,9 @@ func (h *TaskHub) CreateOrchestrationInstance(ctx context.Context, e *backend.Hi
 		historyevent.JoinTrace(e)
 	} else {
 		es.ParentTraceContext = nil
+	}
+	if es.Version == nil && h.defaultVersion != "" {
+		es.Version = wrapperspb.String(h.defaultVersion)
 	}
 	id := es.GetOrchestrationInstance().GetInstanceId()
 	visible := toNanos(es.GetScheduledStartTimestamp().AsTime())

@@ -13,12 +13,14 @@ import (
 // purgeInterval is how often at most a host looks for what has ended long enough ago.
 const purgeInterval = time.Hour
 
-// PurgeEvery deletes what has ended longer ago than retention: now, and again from time to time.
+// PurgeEvery deletes what has ended longer ago than retention: now, and again from time to time. Of entities that is what is kept of
+// those that have had neither state, lock nor messages for so long. A state is data, however old it is, and stays.
 func (h *TaskHub) PurgeEvery(ctx context.Context, retention time.Duration) {
 	ticker := time.NewTicker(min(retention, purgeInterval))
 	defer ticker.Stop()
 	for {
-		if err := h.purge(ctx, time.Now().Add(-retention)); err != nil && ctx.Err() == nil {
+		before := time.Now().Add(-retention)
+		if err := errors.Join(h.purge(ctx, before), h.purgeEntities(ctx, before)); err != nil && ctx.Err() == nil {
 			h.log.Error("cannot purge what has ended long ago, trying again later", "error", err)
 		}
 		select {
@@ -32,6 +34,12 @@ func (h *TaskHub) PurgeEvery(ctx context.Context, retention time.Duration) {
 // purgeable finds root instances that have ended, with all below them, before a time. Instances whose root was
 // purged before them are found by its id all the same. Index instances_root has all that it reads.
 var purgeable = "SELECT root FROM instances GROUP BY root HAVING MAX(updated) < ? AND MAX(" + unfinished + ") = 0 LIMIT 1000"
+
+func (h *TaskHub) purgeEntities(ctx context.Context, before time.Time) error {
+	return h.update(ctx, func(t tx) error {
+		return t.exec("DELETE FROM entities WHERE state IS NULL AND locked_by = '' AND modified < ? AND id NOT IN (SELECT entity FROM entity_messages)", before.UnixNano())
+	})
+}
 
 func (h *TaskHub) purge(ctx context.Context, before time.Time) error {
 	for ctx.Err() == nil {

@@ -43,9 +43,10 @@ type TaskHub struct {
 	// onInstance hears of a start, a new custom status and an end.
 	onInstance func(Instance)
 
-	putOffUnit  time.Duration
-	entityBatch int
-	tracing     bool
+	putOffUnit     time.Duration
+	entityBatch    int
+	tracing        bool
+	defaultVersion string
 
 	queue     *queue // instances with events
 	entities  *queue // entities with messages
@@ -85,6 +86,7 @@ type turn struct {
 	next      *Generation // set when the orchestration continues as new
 	putOff    bool        // its events come again later
 	past      past
+	tags      map[int32]map[string]string // of the children that it starts, by the numbers of the actions
 }
 
 // Generation is what a continue-as-new asks for.
@@ -112,6 +114,8 @@ type Options struct {
 	// OnInstance is called when an instance has had its first turn, changes its custom status, and ends: once for each of
 	// these, and never for two of one instance at a time. It holds that instance up.
 	OnInstance func(Instance)
+
+	DefaultVersion string // of what a client starts without a version; children have none unless they are given one
 
 	EntityBatch int // how many operations an entity gets at once; 0 means the host's default on a Consumption plan, 50
 
@@ -142,7 +146,7 @@ func Open(ctx context.Context, o Options) (*TaskHub, error) {
 	}
 	open, shut := context.WithCancel(context.Background())
 	return &TaskHub{
-		open: open, shut: shut, putOffUnit: o.PutOffUnit, entityBatch: o.EntityBatch, tracing: o.Tracing, held: make(chan struct{}, 2),
+		open: open, shut: shut, putOffUnit: o.PutOffUnit, entityBatch: o.EntityBatch, defaultVersion: o.DefaultVersion, tracing: o.Tracing, held: make(chan struct{}, 2),
 		store: s, log: o.Log, onInstance: o.OnInstance, queue: newQueue(), entities: newQueue(), histories: newCache(), taskAdd: newSignal(),
 		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, began: map[int64]time.Time{}, watchers: map[string]*watcher{},
 		deaths: deaths{turns: turnDeaths, marked: map[string]bool{}, first: map[string]bool{}},

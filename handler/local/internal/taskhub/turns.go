@@ -205,6 +205,15 @@ func (h *TaskHub) ContinueAsNew(id api.InstanceID, next Generation) {
 	}
 }
 
+// TagChildren is called within a turn whose answer starts children, with the tags of those that get some, by the numbers of the actions.
+func (h *TaskHub) TagChildren(id api.InstanceID, tags map[int32]map[string]string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t := h.turns[id]; t != nil {
+		t.tags = tags
+	}
+}
+
 // CompleteOrchestrationWorkItem commits a turn.
 func (h *TaskHub) CompleteOrchestrationWorkItem(ctx context.Context, item *backend.OrchestrationWorkItem) error {
 	h.mu.Lock()
