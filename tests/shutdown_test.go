@@ -58,10 +58,16 @@ func TestProcessLeavesTheOthers(t *testing.T) {
 	late.kill()
 
 	crm.letGo()
+	before := len(crm.Requests())
 	r := run(t, []string{env}, `{"RecordIds":["own"]}`, "process", "--data", data, "-")
 	if r.code != 0 || !strings.Contains(r.stdout, "1 in all, 1 succeeded") ||
 		!strings.Contains(r.stderr, "unfinished orchestrations of earlier runs: 1, ") || !strings.Contains(r.stderr, "messages that wait here: 1, ") {
 		t.Errorf("%+v", r)
+	}
+	for _, request := range crm.Requests()[before:] {
+		if !strings.Contains(request.Path, "own") {
+			t.Errorf("it works on what is another's: %+v", request)
+		}
 	}
 	if n := crm.Calls("/batches/late/records"); n != 0 {
 		t.Errorf("the other message was delivered %d times", n)

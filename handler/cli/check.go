@@ -11,11 +11,21 @@ import (
 
 type checkCommand struct {
 	Strict bool   `help:"Exit with 3 when there are only warnings, too."`
+	JSON   bool   `name:"json" help:"Print what was found as one JSON array."`
 	Dir    string `arg:"" optional:"" default:"." complete:"directory" help:"App root: the directory with host.json."`
+}
+
+// finding is what --json prints of an error or a warning.
+type finding struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"` // 0: none
+	Warning bool   `json:"warning"`
+	Text    string `json:"text"`
 }
 
 func (c *checkCommand) Run(e *Environment) error {
 	warnings, failures := 0, 0
+	found := []finding{}
 	for _, p := range config.Check(c.Dir, os.Environ()) {
 		if p.Warning {
 			warnings++
@@ -23,9 +33,15 @@ func (c *checkCommand) Run(e *Environment) error {
 			failures++
 		}
 		p.File = relative(filepath.Join(c.Dir, p.File))
-		fmt.Fprintln(e.Stdout, OneLine(p.String()))
+		if found = append(found, finding{p.File, p.Line, p.Warning, p.Text}); !c.JSON {
+			fmt.Fprintln(e.Stdout, OneLine(p.String()))
+		}
 	}
-	fmt.Fprintf(e.Stdout, "errors: %d, warnings: %d\n", failures, warnings)
+	if !c.JSON {
+		fmt.Fprintf(e.Stdout, "errors: %d, warnings: %d\n", failures, warnings)
+	} else if err := PrintJSON(e.Stdout, found); err != nil {
+		return err
+	}
 	switch {
 	case failures > 0:
 		return exit{ExitRejected, nil}

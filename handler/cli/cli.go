@@ -16,9 +16,11 @@
 // # Exit codes
 //
 //	0  done, or stopped as asked; records that failed are a result
-//	1  a message was accepted, and its orchestration did not complete
-//	2  nothing was accepted: usage, a message that was refused, configuration, data directory, port; check found an error
+//	1  a message was accepted, and its orchestration did not complete; instances wait saw another end than Completed
+//	2  nothing was done: usage, a message that was refused, configuration, data directory, port, no answer; check found an error
 //	3  with --strict: a record failed; check found a warning
+//	4  there is no such instance, or no such entity
+//	5  instances wait: not ended within --timeout
 package cli
 
 import (
@@ -73,6 +75,7 @@ type commands struct {
 	New         newCommand         `cmd:"" help:"Make a new app, or with the word function a new function in the app here."`
 	Publish     publishCommand     `cmd:"" help:"Build the app, zip what the Functions host needs, check it, and publish it with az or func."`
 	Instances   instancesCommand   `cmd:"" help:"See and steer the instances of the local host, or of a deployed app."`
+	Entities    entitiesCommand    `cmd:"" help:"See and steer the entities of the local host, or of a deployed app."`
 	StartNew    startNewCommand    `cmd:"" help:"Start an orchestration, here or in a deployed app."`
 	Dashboard   dashboardCommand   `cmd:"" help:"Serve the page with the instances of a deployed app on this machine; start has its own."`
 	Messages    messagesCommand    `cmd:"" help:"Look at the messages of the local host."`

@@ -225,7 +225,7 @@ func (c completion) instances(given map[string]string) (ids []string) {
 	}
 	ctx, cancel := context.WithTimeout(c.e.Context, completionTime)
 	defer cancel()
-	list, _, err := listAll(ctx, client, httpapi.Filter{}, completionInstances)
+	list, _, err := listAll(ctx, client, httpapi.Filter{}, "", completionInstances)
 	if err != nil {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 type deadLettersCommand struct {
 	DataFlag
 	JSON     bool    `name:"json" help:"Print them as one JSON array, with their whole texts."`
+	Watch    bool    `help:"Look again every two seconds."`
 	Resubmit []int64 `placeholder:"NUMBER" help:"Put these back, their deliveries counted anew, instead of listing."`
 }
 
@@ -36,21 +37,30 @@ func (c *deadLettersCommand) Run(e *Environment) error {
 		if err := local.Resubmit(e.Context, dir, c.Resubmit...); err != nil {
 			return err
 		}
+		if c.JSON {
+			return PrintJSON(e.Stdout, map[string]int{"putBack": len(c.Resubmit)})
+		}
 		fmt.Fprintf(e.Stdout, "put back: %d; a running start delivers them at once, else the next one does\n", len(c.Resubmit))
 		return nil
 	}
-	letters, err := local.DeadLetters(e.Context, dir)
-	if err != nil {
-		return err
-	}
+	return watch(e, c.Watch, func(w io.Writer) (done bool, err error) {
+		letters, err := local.DeadLetters(e.Context, dir)
+		if err != nil {
+			return false, err
+		}
+		return false, c.print(w, letters)
+	})
+}
+
+func (c *deadLettersCommand) print(w io.Writer, letters []local.DeadLetter) error {
 	list := make([]deadLetter, len(letters))
 	for i, l := range letters {
 		list[i] = deadLetter{l.SequenceNumber, l.ID, l.Function, l.EnqueuedAt.UTC(), l.DiedAt.UTC(), l.DeliveryCount, l.Reason, string(l.Body)}
 	}
 	if c.JSON {
-		return PrintJSON(e.Stdout, list)
+		return PrintJSON(w, list)
 	}
-	return printDeadLetters(e.Stdout, list)
+	return printDeadLetters(w, list)
 }
 
 // maxShown is how many characters of a message and of a reason are listed.

@@ -18,7 +18,7 @@ type deliverCommand struct {
 	DataFlag
 	Function  string `placeholder:"NAME" complete:"function" help:"Function with a message trigger; may be left out if there is one."`
 	MessageID string `placeholder:"ID" help:"The message's id: one that was delivered before starts nothing twice. Default: a random one."`
-	JSON      bool   `name:"json" help:"Print a JSON array instead of a table."`
+	JSON      bool   `name:"json" help:"Print a JSON array instead of a table; when a start took the message, a JSON object."`
 	File      string `arg:"" complete:"file" help:"File with the message, or - for standard input."`
 }
 
@@ -68,6 +68,9 @@ func (c *deliverCommand) post(e *Environment, address string) error {
 	reason, _ := io.ReadAll(io.LimitReader(response.Body, 1000))
 	if response.StatusCode != http.StatusAccepted {
 		return fmt.Errorf("the running start at http://%s refused the message for %s: %s %s", address, c.Function, response.Status, bytes.TrimSpace(reason))
+	}
+	if c.JSON {
+		return PrintJSON(e.Stdout, map[string]string{"acceptedBy": "http://" + address})
 	}
 	fmt.Fprintf(e.Stdout, "accepted by the running start at http://%s\n", address)
 	return nil

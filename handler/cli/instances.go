@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -116,6 +117,7 @@ type listInstances struct {
 	Remote
 	choice
 	Prefix string `placeholder:"ID" help:"Only those whose ids begin so."`
+	Name   string `complete:"orchestrator" help:"Only those of this orchestrator function."`
 	Top    int    `default:"100" help:"At most so many; 0 for all."`
 	JSON   bool   `name:"json" help:"Print them as one JSON array."`
 	Watch  bool   `help:"Look again every two seconds."`
@@ -132,7 +134,7 @@ func (c *listInstances) Run(e *Environment) error {
 			return false, err
 		}
 		f.Prefix = c.Prefix
-		list, more, err := listAll(e.Context, client, f, c.Top)
+		list, more, err := listAll(e.Context, client, f, c.Name, c.Top)
 		if err != nil {
 			return false, err
 		}
@@ -143,20 +145,28 @@ func (c *listInstances) Run(e *Environment) error {
 	})
 }
 
-// listAll returns the first so many instances, or all, and whether there are more.
-func listAll(ctx context.Context, client *httpapi.Client, f httpapi.Filter, top int) (list []httpapi.Instance, more bool, err error) {
+// listAll returns the first so many instances, or all, and whether there are more. An empty name means any: the API does not filter by
+// names.
+func listAll(ctx context.Context, client *httpapi.Client, f httpapi.Filter, name string, top int) (list []httpapi.Instance, more bool, err error) {
 	list = []httpapi.Instance{}
 	for {
 		f.Size = 500
-		if top > 0 {
+		if top > 0 && name == "" {
 			f.Size = min(f.Size, top-len(list))
 		}
 		page, err := client.List(ctx, f)
 		if err != nil {
 			return nil, false, err
 		}
-		list = append(list, page.Instances...)
-		if page.Next == "" || top > 0 && len(list) >= top {
+		for n, i := range page.Instances {
+			if top > 0 && len(list) == top {
+				return list, page.Next != "" || n < len(page.Instances), nil
+			}
+			if name == "" || strings.EqualFold(i.Name, name) {
+				list = append(list, i)
+			}
+		}
+		if page.Next == "" || top > 0 && len(list) == top {
 			return list, page.Next != "", nil
 		}
 		f.Token = page.Next
@@ -271,6 +281,8 @@ type instanceHistory struct {
 	Remote
 	ID   string `arg:"" complete:"instance" help:"Instance id."`
 	JSON bool   `name:"json" help:"Print the events as one JSON array, as the app tells them."`
+
+	Watch bool `help:"Look again every two seconds until it has ended."`
 }
 
 func (c *instanceHistory) Run(e *Environment) error {
@@ -278,22 +290,30 @@ func (c *instanceHistory) Run(e *Environment) error {
 	if err != nil {
 		return err
 	}
-	text, err := client.GetJSON(e.Context, c.ID, httpapi.WithHistory)
-	if err != nil {
-		return exitOf(err)
-	}
-	var i struct {
-		HistoryEvents []json.RawMessage
-	}
-	if err := json.Unmarshal(text, &i); err != nil {
-		return err
-	}
-	if c.JSON {
-		return PrintJSON(e.Stdout, append([]json.RawMessage{}, i.HistoryEvents...))
-	}
-	t := tabwriter.NewWriter(e.Stdout, 0, 0, 2, ' ', 0)
+	return watch(e, c.Watch, func(w io.Writer) (ended bool, err error) {
+		text, err := client.GetJSON(e.Context, c.ID, httpapi.WithHistory)
+		if err != nil {
+			return false, err
+		}
+		var i struct {
+			RuntimeStatus string
+			HistoryEvents []json.RawMessage
+		}
+		if err := json.Unmarshal(text, &i); err != nil {
+			return false, err
+		}
+		ended = httpapi.Instance{Status: i.RuntimeStatus}.IsFinished()
+		if c.JSON {
+			return ended, PrintJSON(w, append([]json.RawMessage{}, i.HistoryEvents...))
+		}
+		return ended, printEvents(w, i.HistoryEvents)
+	})
+}
+
+func printEvents(w io.Writer, events []json.RawMessage) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "TIME\tEVENT\tNAME\tDETAIL")
-	for _, raw := range i.HistoryEvents {
+	for _, raw := range events {
 		var event httpapi.Event
 		if err := json.Unmarshal(raw, &event); err != nil {
 			return err
@@ -377,6 +397,7 @@ type steerInstances struct {
 	Remote
 	ID     []string `arg:"" complete:"instance" help:"Instance ids."`
 	Reason string   `help:"Why; it is kept with the instance."`
+	JSON   bool     `name:"json" help:"Print one JSON array instead of lines."`
 }
 
 // done are the words for what an operation has done. The app does it a moment later.
@@ -399,14 +420,32 @@ func (c *steerInstances) do(e *Environment, op httpapi.Operation) error {
 	if err != nil {
 		return err
 	}
-	return forEach(e, c.ID, func(id string) (string, error) { return done[op], client.Do(e.Context, op, id, c.Reason) })
+	return forEach(e, c.JSON, c.ID, func(id string) (string, error) { return done[op], client.Do(e.Context, op, id, c.Reason) })
 }
 
-// forEach does something to each instance and prints a line each. The first error is returned, after the others had their turn.
-func forEach(e *Environment, ids []string, do func(id string) (string, error)) (first error) {
+// steered is what --json prints of an instance.
+type steered struct {
+	InstanceID string `json:"instanceId"`
+	Result     string `json:"result,omitempty"`
+	Error      string `json:"error,omitempty"`
+}
+
+// forEach does something to each instance and prints a line each, or one JSON array. The first error is returned, after the others
+// had their turn.
+func forEach(e *Environment, asJSON bool, ids []string, do func(id string) (string, error)) (first error) {
+	list := []steered{}
+	if asJSON {
+		defer func() { first = cmp.Or(first, PrintJSON(e.Stdout, list)) }()
+	}
 	for _, id := range ids {
 		what, err := do(id)
+		if err != nil {
+			list = append(list, steered{InstanceID: id, Error: err.Error()})
+		} else {
+			list = append(list, steered{InstanceID: id, Result: what})
+		}
 		switch {
+		case err == nil && asJSON:
 		case err == nil:
 			fmt.Fprintf(e.Stdout, "%s: %s\n", OneLine(id), what)
 		case first == nil:
@@ -423,6 +462,7 @@ type raiseEvent struct {
 	ID    string `arg:"" complete:"instance" help:"Instance id."`
 	Event string `arg:"" help:"Name of the event."`
 	Input string `default:"null" help:"Its data: JSON, @FILE, or - for what is piped in."`
+	JSON  bool   `name:"json" help:"Print one JSON array instead of a line."`
 }
 
 func (c *raiseEvent) Run(e *Environment) error {
@@ -434,7 +474,7 @@ func (c *raiseEvent) Run(e *Environment) error {
 	if err != nil {
 		return err
 	}
-	return forEach(e, []string{c.ID}, func(id string) (string, error) {
+	return forEach(e, c.JSON, []string{c.ID}, func(id string) (string, error) {
 		return "event " + OneLine(c.Event) + " sent", client.Raise(e.Context, id, c.Event, data)
 	})
 }
@@ -462,6 +502,7 @@ type restartInstance struct {
 	Remote
 	ID     string `arg:"" complete:"instance" help:"Instance id."`
 	SameID bool   `help:"In its own place, if it has ended. Default: beside it, as a new instance."`
+	JSON   bool   `name:"json" help:"Print a JSON object with the new id."`
 }
 
 func (c *restartInstance) Run(e *Environment) error {
@@ -476,14 +517,24 @@ func (c *restartInstance) Run(e *Environment) error {
 		}
 		return exitOf(err)
 	}
-	_, err = fmt.Fprintln(e.Stdout, OneLine(id))
+	return printID(e.Stdout, id, c.JSON)
+}
+
+func printID(w io.Writer, id string, asJSON bool) error {
+	if asJSON {
+		return PrintJSON(w, struct {
+			InstanceID string `json:"instanceId"`
+		}{id})
+	}
+	_, err := fmt.Fprintln(w, OneLine(id))
 	return err
 }
 
 type purgeInstances struct {
 	Remote
 	choice
-	ID []string `arg:"" optional:"" complete:"instance" help:"Instance ids. Without one, a filter with --from."`
+	ID   []string `arg:"" optional:"" complete:"instance" help:"Instance ids. Without one, a filter with --from."`
+	JSON bool     `name:"json" help:"Print JSON: an array of the instances, or how many a filter chose."`
 }
 
 func (c *purgeInstances) Run(e *Environment) error {
@@ -499,11 +550,14 @@ func (c *purgeInstances) Run(e *Environment) error {
 		return err
 	}
 	if len(c.ID) > 0 {
-		return forEach(e, c.ID, func(id string) (string, error) { return "purged", client.Purge(e.Context, id) })
+		return forEach(e, c.JSON, c.ID, func(id string) (string, error) { return "purged", client.Purge(e.Context, id) })
 	}
 	n, err := client.PurgeAll(e.Context, f)
 	if err != nil {
 		return err
+	}
+	if c.JSON {
+		return PrintJSON(e.Stdout, map[string]int{"purged": n})
 	}
 	_, err = fmt.Fprintf(e.Stdout, "purged: %d\n", n)
 	return err
@@ -515,6 +569,7 @@ type startNewCommand struct {
 	ID           string `name:"id" help:"Id of the new instance. Default: the app makes one."`
 	Input        string `help:"Its input: JSON, @FILE, or - for what is piped in."`
 	Wait         bool   `help:"Wait for its end, as instances wait does."`
+	JSON         bool   `name:"json" help:"Print a JSON object: with its id, or with --wait the instance."`
 }
 
 func (c *startNewCommand) Run(e *Environment) error {
@@ -536,8 +591,7 @@ func (c *startNewCommand) Run(e *Environment) error {
 	if c.Wait {
 		fmt.Fprintf(e.Stderr, "%s started\n", OneLine(id))
 		e.catchSignals()
-		return awaitInstance(e.Context, e, client, id, false)
+		return awaitInstance(e.Context, e, client, id, c.JSON)
 	}
-	_, err = fmt.Fprintln(e.Stdout, OneLine(id))
-	return err
+	return printID(e.Stdout, id, c.JSON)
 }

@@ -118,6 +118,12 @@ func TestInstancesOfTheRealHost(t *testing.T) {
 		{"instances list --status nonsense", 2, []string{"--status nonsense is none"}},
 		{"instances show h-1", 0, []string{"Status", "Completed", "Echo", "█", `{"mode":"fanout","n":2}`}},
 		{"instances history h-1", 0, []string{"TaskCompleted", "Echo", `{"mode": "fanout", "n": 2}`}},
+		{"instances list --name nobody --top 0", 0, []string{"No instances."}},
+		{"instances suspend h-ev nobody --json", 4, []string{`[{"instanceId":"h-ev","result":"told to pause"},{"instanceId":"nobody","error":"nobody: not found"}]`}},
+		{"instances restart h-1 --same-id --json", 0, []string{`{"instanceId":"h-1"}`}},
+		{"instances purge h-t --json", 0, []string{`[{"instanceId":"h-t","result":"purged"}]`}},
+		{"instances purge --from 2020-01-01T00:00:00Z --status Failed --json", 0, []string{`{"purged":10}`}},
+		{"instances history h-1 --watch", 0, []string{"TaskCompleted"}},
 		{"instances history h-1 --json", 0, []string{`"EventType":"ExecutionStarted"`}},
 		{"instances wait h-1", 0, []string{"2"}},
 		{"instances wait h-t", 1, []string{"h-t is Terminated: stop"}},
@@ -209,6 +215,15 @@ func TestInstancesOfTheLocalHost(t *testing.T) {
 		{"instances terminate x --reason enough", "told to end", 0, "Terminated"},
 		{"instances wait x", "enough", 1, ""},
 		{"instances list --status terminated", "1 terminated", 0, ""},
+		{"instances list --name orch --top 1 --json", `[{"name":"Orch"`, 0, ""},
+		{"instances list --name other", "No instances.", 0, ""},
+		{"entities list", "No entities.", 0, ""},
+		{"entities list counter --json", "[]", 0, ""},
+		{"entities show counter/k", "counter/k: not found", 4, ""},
+		{"entities show counter", "write NAME/KEY", 2, ""},
+		{"entities signal counter/k add --input 1", "counter/k: sent", 0, ""},
+		{"entities signal counter/k add --input nonsense", "--input is not JSON", 2, ""},
+		{"entities delete counter/k", "counter/k: sent", 0, ""},
 		{"instances restart x --same-id", "x", 0, "Running"},
 		{"instances terminate x", "told to end", 0, "Terminated"},
 		{"instances purge --from 1h", "purged: 1", 0, ""},
@@ -226,6 +241,42 @@ func TestInstancesOfTheLocalHost(t *testing.T) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: after it the instance is %s", step.args, shown)
 			}
+		}
+	}
+}
+
+// TestEntities: pages of entities are put together; the host spells their names in lower case.
+func TestEntities(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		entity := func(key, state string) string {
+			return `{"entityId":{"name":"counter","key":"` + key + `"},"lastOperationTime":"2026-11-26T12:00:00.1234567Z","state":` + state + `}`
+		}
+		switch r.Method + " " + r.URL.String() + " " + r.Header.Get("x-ms-continuation-token") {
+		case "GET /runtime/webhooks/durabletask/entities/Counter?fetchState=true ":
+			w.Header().Set("x-ms-continuation-token", "more")
+			_, _ = w.Write([]byte("[" + entity("a", `{"n":1}`) + "]"))
+		case "GET /runtime/webhooks/durabletask/entities/Counter?fetchState=true&top=1 ":
+			w.Header().Set("x-ms-continuation-token", "more")
+			_, _ = w.Write([]byte("[" + entity("a", `{"n":1}`) + "]"))
+		case "GET /runtime/webhooks/durabletask/entities/Counter?fetchState=true more":
+			_, _ = w.Write([]byte("[" + entity("b", `null`) + "]"))
+		case "GET /runtime/webhooks/durabletask/entities/counter/a ":
+			_, _ = w.Write([]byte(`{"n":1}`))
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	defer s.Close()
+	for args, want := range map[string]string{
+		"entities list Counter --top 0":        "counter  b",
+		"entities list Counter --top 1":        "There are more",
+		"entities list Counter --top 0 --json": `"key":"b"},"lastOperationTime":"2026-11-26T12:00:00.1234567Z","state":null}]`,
+		"entities show counter/a":              `{"n":1}`,
+	} {
+		out, errs, code := runCommand(t, append(strings.Fields(args), "--url", s.URL)...)
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("%s: %d %s%s, want %s", args, code, out, errs, want)
 		}
 	}
 }

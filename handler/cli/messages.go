@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"text/tabwriter"
 	"time"
 
@@ -14,7 +15,8 @@ type messagesCommand struct {
 
 type listMessages struct {
 	DataFlag
-	JSON bool `name:"json" help:"Print them as one JSON array, with their whole texts."`
+	JSON  bool `name:"json" help:"Print them as one JSON array, with their whole texts."`
+	Watch bool `help:"Look again every two seconds."`
 }
 
 // waitingMessage is what --json prints.
@@ -34,10 +36,16 @@ func (c *listMessages) Run(e *Environment) error {
 	if err != nil {
 		return err
 	}
-	messages, err := local.WaitingMessages(e.Context, dir)
-	if err != nil {
-		return err
-	}
+	return watch(e, c.Watch, func(w io.Writer) (done bool, err error) {
+		messages, err := local.WaitingMessages(e.Context, dir)
+		if err != nil {
+			return false, err
+		}
+		return false, c.print(w, messages)
+	})
+}
+
+func (c *listMessages) print(w io.Writer, messages []local.WaitingMessage) error {
 	list := make([]waitingMessage, len(messages))
 	for i, m := range messages {
 		list[i] = waitingMessage{m.SequenceNumber, m.ID, m.Function, m.EnqueuedAt.UTC(), m.DeliveryCount, nil, m.Reason, string(m.Body)}
@@ -47,13 +55,13 @@ func (c *listMessages) Run(e *Environment) error {
 		}
 	}
 	if c.JSON {
-		return PrintJSON(e.Stdout, list)
+		return PrintJSON(w, list)
 	}
 	if len(list) == 0 {
-		_, err := fmt.Fprintln(e.Stdout, "No messages are waiting.")
+		_, err := fmt.Fprintln(w, "No messages are waiting.")
 		return err
 	}
-	t := tabwriter.NewWriter(e.Stdout, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NUMBER\tFUNCTION\tENQUEUED\tDELIVERIES\tNEXT\tLAST FAILURE\tMESSAGE")
 	for _, m := range list {
 		next := "at once"

@@ -92,7 +92,7 @@ func (s *Session) printOthers(ctx context.Context, w io.Writer, own []string) {
 	running, _ := s.Running(ctx)
 	running = slices.DeleteFunc(running, func(i local.Instance) bool { return slices.Contains(own, i.ID) })
 	if len(running) > 0 {
-		fmt.Fprintf(w, "unfinished orchestrations of earlier runs: %d, which go on beside this one\n", len(running))
+		fmt.Fprintf(w, "unfinished orchestrations of earlier runs: %d, which wait for the next start\n", len(running))
 	}
 	if waiting, _ := s.Waiting(ctx); waiting > 0 {
 		fmt.Fprintf(w, "messages that wait here: %d, for the next start\n", waiting)

@@ -29,8 +29,8 @@ type Session struct {
 }
 
 // open starts the local host on the app in the working directory. Functions' errors go to errs, their other lines to
-// onConsole.
-func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Instance), onConsole func(function, line string), holdMessages bool) (*Session, error) {
+// onConsole. With ownWorkOnly it does what it is asked for, and leaves all else that the data directory holds to the next session.
+func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Instance), onConsole func(function, line string), ownWorkOnly bool) (*Session, error) {
 	maxDeliveries, err := maxDeliveryCount()
 	if err != nil {
 		return nil, err
@@ -65,7 +65,8 @@ func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Ins
 		OnInstance: onInstance,
 		OnConsole:  onConsole,
 
-		HoldMessages: holdMessages,
+		HoldMessages:    ownWorkOnly,
+		LeaveUnfinished: ownWorkOnly,
 
 		MaxDeliveryCount: maxDeliveries,
 		MaxMessageBytes:  maxMessageBytes,

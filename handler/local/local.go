@@ -94,6 +94,9 @@ type Options struct {
 
 	// HoldMessages leaves waiting messages to the next host. This one delivers only what Deliver is given, and starts no timers.
 	HoldMessages bool
+	// LeaveUnfinished leaves the orchestrations that earlier hosts have not finished to the next host, but for those that somebody
+	// starts here once more, or waits for.
+	LeaveUnfinished bool
 	// MaxDeliveryCount is how often a message is delivered before it is put aside; 0 means 10, Service Bus' default.
 	MaxDeliveryCount int
 	// MaxMessageBytes is the size of the largest message that [Host.Enqueue] and the admin endpoint take; 0 means no limit.
@@ -273,7 +276,7 @@ func (h *Host) openData(ctx context.Context, o Options) error {
 	}
 	h.lock = lock
 	h.hub, err = taskhub.Open(ctx, taskhub.Options{DataDir: dir, Log: h.log, Tracing: h.app.Host.Tracing, OnInstance: o.OnInstance, PutOffUnit: o.putOffUnit,
-		EntityBatch: h.app.Host.MaxEntityBatch, DefaultVersion: h.app.Host.DefaultVersion})
+		LeaveUnfinished: o.LeaveUnfinished, EntityBatch: h.app.Host.MaxEntityBatch, DefaultVersion: h.app.Host.DefaultVersion})
 	return err
 }
 

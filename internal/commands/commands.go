@@ -32,6 +32,7 @@ func Result(i local.Instance) string {
 
 type importCommand struct {
 	cli.DataFlag
+	JSON bool   `name:"json" help:"Print a JSON object instead of a line."`
 	File string `arg:"" complete:"file" help:"CSV file, or - for standard input."`
 }
 
@@ -60,6 +61,12 @@ func (c *importCommand) Run(e *cli.Environment) error {
 	n, err := store.Import(e.Context, in)
 	if err != nil {
 		return fmt.Errorf("%s: nothing was imported: %w", c.File, err)
+	}
+	if c.JSON {
+		return cli.PrintJSON(e.Stdout, struct {
+			Records  int    `json:"records"`
+			Database string `json:"database"`
+		}{n, path})
 	}
 	fmt.Fprintf(e.Stdout, "%d records imported into %s\n", n, path)
 	return nil

@@ -116,7 +116,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// IsNotFound says that there is no such instance.
+// IsNotFound says that there is no such instance or entity.
 func IsNotFound(err error) bool {
 	e := (*Error)(nil)
 	return errors.As(err, &e) && e.Status == http.StatusNotFound
@@ -164,21 +164,31 @@ func (c *Client) List(ctx context.Context, f Filter) (page Page, err error) {
 	if f.Size <= 0 {
 		q.Set("top", "100")
 	}
-	var header http.Header
-	if f.Token != "" {
-		header = http.Header{continuation: {f.Token}}
-	}
-	answer, err := c.do(ctx, http.MethodGet, "/instances/", q, nil, header)
+	answer, err := c.do(ctx, http.MethodGet, "/instances/", q, nil, pageAfter(f.Token))
 	if err != nil {
 		return page, err
 	}
 	if err := json.Unmarshal(answer.body, &page.Instances); err != nil {
 		return page, answer.notUnderstood(err)
 	}
-	if tokens := answer.header.Values(continuation); len(tokens) > 0 && strings.TrimSpace(tokens[0]) != "bnVsbA==" {
-		page.Next = tokens[0]
-	}
+	page.Next = answer.next()
 	return page, nil
+}
+
+// pageAfter is the header that asks for the page after another one.
+func pageAfter(token string) http.Header {
+	if token == "" {
+		return nil
+	}
+	return http.Header{continuation: {token}}
+}
+
+// next is the token of the next page, empty if this is the last one.
+func (a answer) next() string {
+	if tokens := a.header.Values(continuation); len(tokens) > 0 && strings.TrimSpace(tokens[0]) != "bnVsbA==" {
+		return tokens[0]
+	}
+	return ""
 }
 
 // Detail is how much of an instance is wanted.

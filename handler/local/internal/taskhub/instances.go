@@ -38,6 +38,9 @@ func (h *TaskHub) CreateOrchestrationInstance(ctx context.Context, e *backend.Hi
 	if visible <= time.Now().UnixNano() {
 		visible = 0
 	}
+	if err := h.takeUp(ctx, id); err != nil {
+		return err
+	}
 	err := h.update(ctx, func(t tx) error {
 		var status api.OrchestrationStatus
 		switch err := t.queryRow("SELECT status FROM instances WHERE id = ?", id).Scan(&status); {
@@ -182,6 +185,9 @@ func (h *TaskHub) Get(ctx context.Context, id string) (Instance, error) {
 // Wait returns the instance once the condition holds. It is told of changes, and does not poll. The error is
 // [api.ErrInstanceNotFound] if there is no such instance.
 func (h *TaskHub) Wait(ctx context.Context, id string, until func(Instance) bool) (Instance, error) {
+	if err := h.takeUp(ctx, id); err != nil {
+		return Instance{}, err
+	}
 	for {
 		i, again, err := h.waitOnce(ctx, id, until)
 		if err != nil || !again {

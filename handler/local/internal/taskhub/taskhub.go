@@ -72,7 +72,10 @@ type TaskHub struct {
 	fetched   []*backend.ActivityWorkItem // read by the activity worker only, as is lastFetch
 	lastFetch int64
 	suspects  []suspect
-	deaths    deaths
+
+	left       map[string]bool // roots of the trees that get no work
+	fetchAgain bool            // tasks that were passed over are to be read
+	deaths     deaths
 }
 
 var _ backend.Backend = (*TaskHub)(nil)
@@ -116,6 +119,9 @@ type Options struct {
 	OnInstance func(Instance)
 
 	DefaultVersion string // of what a client starts without a version; children have none unless they are given one
+	// LeaveUnfinished leaves the orchestrations that are unfinished now to the next process, but for those that somebody starts or
+	// waits for.
+	LeaveUnfinished bool
 
 	EntityBatch int // how many operations an entity gets at once; 0 means the host's default on a Consumption plan, 50
 
@@ -145,12 +151,19 @@ func Open(ctx context.Context, o Options) (*TaskHub, error) {
 		return nil, errors.Join(err, s.close())
 	}
 	open, shut := context.WithCancel(context.Background())
-	return &TaskHub{
+	h := &TaskHub{
 		open: open, shut: shut, putOffUnit: o.PutOffUnit, entityBatch: o.EntityBatch, defaultVersion: o.DefaultVersion, tracing: o.Tracing, held: make(chan struct{}, 2),
 		store: s, log: o.Log, onInstance: o.OnInstance, queue: newQueue(), entities: newQueue(), histories: newCache(), taskAdd: newSignal(),
 		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, began: map[int64]time.Time{}, watchers: map[string]*watcher{},
 		deaths: deaths{turns: turnDeaths, marked: map[string]bool{}, first: map[string]bool{}},
-	}, nil
+		left:   map[string]bool{},
+	}
+	if o.LeaveUnfinished {
+		if err := h.leave(ctx); err != nil {
+			return nil, errors.Join(err, h.Close())
+		}
+	}
+	return h, nil
 }
 
 // Close ends the timers and closes the file.

@@ -72,13 +72,17 @@ func (h *TaskHub) takeTask() *backend.ActivityWorkItem {
 
 // fetchTasks reads the next tasks, and notes in the file that they run. It says whether there were any.
 func (h *TaskHub) fetchTasks(ctx context.Context) (found bool, err error) {
-	tasks, err := h.readTasks(ctx)
+	left, again := h.leftTrees()
+	if again {
+		h.lastFetch, h.suspects = 0, nil
+	}
+	tasks, err := h.readTasks(ctx, left)
 	if err != nil || len(tasks) == 0 {
 		return false, err
 	}
 	first, last := tasks[0].SequenceNumber, tasks[len(tasks)-1].SequenceNumber
 	err = h.update(ctx, func(t tx) error {
-		return t.exec("UPDATE tasks SET running = 1 WHERE seq BETWEEN ? AND ? AND deaths < ?", first, last, deathsToBeAlone)
+		return t.exec("UPDATE tasks SET running = 1 WHERE seq BETWEEN ? AND ? AND deaths < ? AND "+notLeft, first, last, deathsToBeAlone, left)
 	})
 	if err != nil {
 		return false, err
@@ -106,8 +110,8 @@ type storedTask struct {
 	broken *RowError // it cannot be decoded
 }
 
-func (h *TaskHub) readTasks(ctx context.Context) (tasks []storedTask, err error) {
-	rows, err := h.read.QueryContext(ctx, "SELECT seq, instance, execution, deaths, payload FROM tasks WHERE seq > ? ORDER BY seq LIMIT ?", h.lastFetch, tasksPerFetch)
+func (h *TaskHub) readTasks(ctx context.Context, left string) (tasks []storedTask, err error) {
+	rows, err := h.read.QueryContext(ctx, "SELECT seq, instance, execution, deaths, payload FROM tasks WHERE seq > ? AND running = 0 AND "+notLeft+" ORDER BY seq LIMIT ?", h.lastFetch, left, tasksPerFetch)
 	if err != nil {
 		return nil, err
 	}

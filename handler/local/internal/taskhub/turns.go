@@ -27,6 +27,10 @@ func (h *TaskHub) GetOrchestrationWorkItem(ctx context.Context) (*backend.Orches
 
 // turnOf returns the turn of an instance that was taken from the queue; nil if it has none now.
 func (h *TaskHub) turnOf(ctx context.Context, id string) (item *backend.OrchestrationWorkItem) {
+	if h.isLeft(ctx, id) {
+		h.queue.done(id)
+		return nil
+	}
 	admitted, err := h.admit(ctx, id)
 	switch {
 	case err != nil:
