@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/microsoft/durabletask-go/api"
+
+	"example.com/durablefunctions/internal/testkit"
 )
 
 // TestLeaveUnfinished: what an earlier host left gets no turn and no activity, but for what somebody starts again or waits for.
@@ -12,8 +14,8 @@ func TestLeaveUnfinished(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
 	hold := make(chan struct{})
-	app := newTestApp(t).orchestrator(fanOut)
-	app.answers["Echo"] = func(_ http.ResponseWriter, r *http.Request) {
+	app := testkit.NewApp(t).Orchestrator(fanOut)
+	app.Answers["Echo"] = func(_ http.ResponseWriter, r *http.Request) {
 		hold <- struct{}{}
 		<-r.Context().Done()
 	}
@@ -26,10 +28,10 @@ func TestLeaveUnfinished(t *testing.T) {
 	copied := t.TempDir() // what a killed process leaves
 	copyDir(t, data, copied)
 
-	next := newTestApp(t).orchestrator(fanOut)
+	next := testkit.NewApp(t).Orchestrator(fanOut)
 	h = open(t, next, func(o *Options) { o.DataDir, o.LeaveUnfinished = copied, true })
 	expect(t, run(t, h, "own", "3"), api.RUNTIME_STATUS_COMPLETED, "3")
-	if n := len(next.seen("Echo")); n != 3 {
+	if n := len(next.Seen("Echo")); n != 3 {
 		t.Errorf("%d activities were run for three of the own orchestration", n)
 	}
 	expect(t, wait(t, h, "awaited"), api.RUNTIME_STATUS_COMPLETED, "1")
@@ -40,7 +42,7 @@ func TestLeaveUnfinished(t *testing.T) {
 		i, err := h.Instance(t.Context(), "started")
 		return err == nil && i.Status == api.RUNTIME_STATUS_COMPLETED
 	})
-	if n := len(next.seen("Echo")); n != 7 {
+	if n := len(next.Seen("Echo")); n != 7 {
 		t.Errorf("%d activities were run, want 7", n)
 	}
 	if left, err := h.Running(t.Context()); err != nil || len(left) != 1 || left[0].ID != "left" {
