@@ -30,7 +30,7 @@ func isTerminal(w io.Writer) bool {
 // text of package slog. NO_COLOR is respected.
 func logHandler(w io.Writer, terminal bool, level slog.Level) slog.Handler {
 	if terminal {
-		return tint.NewHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != "", ReplaceAttr: printable})
+		return tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != "", ReplaceAttr: printable})
 	}
 	return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
 }
