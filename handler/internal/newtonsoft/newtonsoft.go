@@ -1,6 +1,7 @@
-// Package newtonsoft is a model of what the Functions host does to an activity's input and result on their way. The
-// host reads both with Newtonsoft.Json and its defaults, which rewrites numbers, dates and some objects, and refuses
-// others. A local host that leaves values alone would hide that until the app runs on Azure.
+// Package newtonsoft is a model of what the Functions host does to values on their way, in both directions. It reads an activity's input
+// and result ([Input], [Result]) with Newtonsoft.Json and its defaults, which rewrite numbers, dates and some objects, and refuse
+// others. It writes what a trigger tells as strings within strings ([Once], [Twice], [Encode]) and copies a message's properties over
+// its metadata ([Object.CopyProperties]). A local host that leaves values alone would hide that until the app runs on Azure.
 //
 // The model follows Newtonsoft's sources and the recordings in testdata; the host's time zone is taken to be UTC, as it
 // is on Azure. It reads JSON as RFC 8259 has it: the comments, single quotes and NaN that Newtonsoft also takes are
@@ -58,7 +59,7 @@ func Result(text []byte) ([]byte, error) {
 	v = unique(v, true)
 	// The host looks for outputs among the properties of a result. To do so it reads each of them once more, to no
 	// other effect than that it may fail.
-	if o, ok := v.(object); ok {
+	if o, ok := v.(parsedObject); ok {
 		for _, m := range o {
 			if _, err := takeMetadata(m.value); err != nil {
 				return nil, err
@@ -71,7 +72,7 @@ func Result(text []byte) ([]byte, error) {
 // takeMetadata does what Newtonsoft does to an object whose first key starts with $: the properties that it takes for
 // its own vanish, or stand for something else.
 func takeMetadata(v any) (any, error) {
-	o, ok := v.(object)
+	o, ok := v.(parsedObject)
 	if !ok {
 		return v, nil
 	}
@@ -107,7 +108,7 @@ func takeMetadata(v any) (any, error) {
 
 func checkScalar(m member) error {
 	switch m.value.(type) {
-	case object, []any:
+	case parsedObject, []any:
 		return &Error{serializationException, fmt.Sprintf("Unexpected value of a %s property.", m.key)}
 	case nil:
 		if m.key == "$type" {
@@ -125,13 +126,13 @@ func unique(v any, atLast bool) any {
 		for i := range v {
 			v[i] = unique(v[i], atLast)
 		}
-	case object:
+	case parsedObject:
 		return v.unique(atLast)
 	}
 	return v
 }
 
-func (o object) unique(atLast bool) object {
+func (o parsedObject) unique(atLast bool) parsedObject {
 	last := make(map[string]int, len(o))
 	for i, m := range o {
 		last[m.key] = i
@@ -140,7 +141,7 @@ func (o object) unique(atLast bool) object {
 	if len(last) == len(o) {
 		return o
 	}
-	out := make(object, 0, len(last))
+	out := make(parsedObject, 0, len(last))
 	done := make(map[string]bool, len(last))
 	for i, m := range o {
 		if done[m.key] || atLast && last[m.key] != i {

@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"unicode/utf8"
 )
 
-// A parsed value is nil, a bool, a string, a []any, an object, a date or a number.
+// A parsed value is nil, a bool, a string, a []any, a parsedObject, a date or a number.
 type (
-	object []member // in their order, repeated ones too
-	member struct {
+	parsedObject []member // in their order, repeated ones too
+	member       struct {
 		key   string
 		value any
 	}
@@ -79,7 +78,7 @@ func (p parser) array(depth int) (any, error) {
 }
 
 func (p parser) object(depth int) (any, error) {
-	o := object{}
+	o := parsedObject{}
 	for p.More() {
 		key, err := p.Token()
 		if err != nil {
@@ -144,9 +143,9 @@ func appendValue(b []byte, v any) []byte {
 	case number:
 		return append(b, v...)
 	case date:
-		return appendString(b, string(v))
+		return AppendString(b, string(v))
 	case string:
-		return appendString(b, v)
+		return AppendString(b, v)
 	case []any:
 		b = append(b, '[')
 		for i, e := range v {
@@ -156,45 +155,16 @@ func appendValue(b []byte, v any) []byte {
 			b = appendValue(b, e)
 		}
 		return append(b, ']')
-	case object:
+	case parsedObject:
 		b = append(b, '{')
 		for i, m := range v {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = append(appendString(b, m.key), ':')
+			b = append(AppendString(b, m.key), ':')
 			b = appendValue(b, m.value)
 		}
 		return append(b, '}')
 	}
 	panic(fmt.Sprintf("newtonsoft: no JSON value is a %T", v)) // parse makes no other
-}
-
-// appendString escapes what Newtonsoft escapes. A lone surrogate has become U+FFFD in parsing, as it does on the real
-// way when the text is written as UTF-8.
-func appendString(b []byte, s string) []byte {
-	b = append(b, '"')
-	for _, r := range s {
-		switch r {
-		case '"', '\\':
-			b = append(b, '\\', byte(r))
-		case '\b':
-			b = append(b, `\b`...)
-		case '\f':
-			b = append(b, `\f`...)
-		case '\n':
-			b = append(b, `\n`...)
-		case '\r':
-			b = append(b, `\r`...)
-		case '\t':
-			b = append(b, `\t`...)
-		default:
-			if r < ' ' || r == '\u0085' || r == '\u2028' || r == '\u2029' {
-				b = fmt.Appendf(b, `\u%04x`, r)
-			} else {
-				b = utf8.AppendRune(b, r)
-			}
-		}
-	}
-	return append(b, '"')
 }

@@ -10,13 +10,14 @@ import (
 
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/internal/entity"
+	"example.com/durablefunctions/handler/internal/newtonsoft"
 )
 
 // EntityRequest returns the request of a batch of an entity's operations.
 func EntityRequest(f config.Function, try Try, b *entity.Batch) []byte {
-	data, metadata := &object{}, &object{}
-	data.set(f.Trigger().Name, twice(b.Encode()))
-	metadata.set("sys", sys(f.Name))
+	data, metadata := &newtonsoft.Object{}, &newtonsoft.Object{}
+	data.Set(f.Trigger().Name, newtonsoft.Twice(b.Encode()))
+	metadata.Set("sys", sys(f.Name))
 	try.describe(metadata, f.Name)
 	return envelope(data, metadata)
 }

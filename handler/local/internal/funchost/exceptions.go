@@ -53,15 +53,15 @@ const (
 
 // Output is the output of an orchestration that the host itself fails.
 func (e *Exception) Output(orchestrator string) string {
-	o := &object{}
+	o := &newtonsoft.Object{}
 	if e.Type == "" {
-		o.set("message", once(e.Message))
-		o.set("details", null)
+		o.Set("message", newtonsoft.Once(e.Message))
+		o.Set("details", null)
 	} else {
-		o.set("message", once(fmt.Sprintf("Function '%s' failed with an unhandled exception.", orchestrator)))
-		o.set("details", once(e.text()))
+		o.Set("message", newtonsoft.Once(fmt.Sprintf("Function '%s' failed with an unhandled exception.", orchestrator)))
+		o.Set("details", newtonsoft.Once(e.text()))
 	}
-	return string(o.append(nil))
+	return string(o.Append(nil))
 }
 
 // Reason is why an orchestration failed, in one line: its output, or what the exceptions say that an [Exception.Output] holds.

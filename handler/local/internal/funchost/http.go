@@ -39,52 +39,49 @@ func escapePath(path string) string { return (&url.URL{Path: path}).EscapedPath(
 
 // HTTPRequest returns the request of an httpTrigger in an envelope.
 func HTTPRequest(f config.Function, try Try, c HTTPCall, client Client) []byte {
-	query, last, headers, single, params, value, metadata := &object{}, &object{}, &object{}, &object{}, &object{}, &object{}, &object{}
+	var query, last, headers, single, params, value, metadata newtonsoft.Object
 	if u, err := url.Parse(c.URL); err == nil {
 		values := u.Query()
 		for _, name := range sortedKeys(values) {
-			query.set(name, once(strings.Join(values[name], ",")))
-			last.set(name, once(values[name][len(values[name])-1]))
+			lastValue := values[name][len(values[name])-1]
+			query.Set(name, newtonsoft.Once(strings.Join(values[name], ",")))
+			last.Set(name, newtonsoft.Once(lastValue))
+			metadata.Set(name, newtonsoft.Twice(lastValue))
 		}
 	}
 	for _, name := range sortedKeys(c.Headers) {
 		list, _ := json.Marshal(c.Headers[name])
-		headers.set(name, list)
-		single.set(name, once(strings.Join(c.Headers[name], ",")))
+		headers.Set(name, list)
+		single.Set(name, newtonsoft.Once(strings.Join(c.Headers[name], ",")))
 	}
 	for _, name := range c.Names {
-		params.set(name, null)
+		params.Set(name, null)
 		if text, ok := c.Params[name]; ok {
-			params.set(name, once(text))
+			params.Set(name, newtonsoft.Once(text))
 		}
 	}
-	value.set("Url", once(c.URL))
-	value.set("Method", once(c.Method))
-	value.set("Query", query.append(nil))
-	value.set("Headers", headers.append(nil))
-	value.set("Params", params.append(nil))
-	value.set("Identities", []byte(anonymous))
+	value.Set("Url", newtonsoft.Once(c.URL))
+	value.Set("Method", newtonsoft.Once(c.Method))
+	value.Set("Query", query.Append(nil))
+	value.Set("Headers", headers.Append(nil))
+	value.Set("Params", params.Append(nil))
+	value.Set("Identities", []byte(anonymous))
 	if len(c.Body) > 0 {
-		value.set("Body", once(bodyText(c.Headers.Get("Content-Type"), c.Body)))
-	}
-	for i, name := range last.names {
-		metadata.set(name, quoteOnceMore(last.values[i]))
+		value.Set("Body", newtonsoft.Once(bodyText(c.Headers.Get("Content-Type"), c.Body)))
 	}
 	for _, name := range c.Names {
 		if text, ok := c.Params[name]; ok {
-			metadata.set(name, twice(text))
+			metadata.Set(name, newtonsoft.Twice(text))
 		}
 	}
-	metadata.set("Query", last.append(nil))
-	metadata.set("Headers", single.append(nil))
-	metadata.set("sys", sys(f.Name))
+	metadata.Set("Query", last.Append(nil))
+	metadata.Set("Headers", single.Append(nil))
+	metadata.Set("sys", sys(f.Name))
 	if properties, err := newtonsoft.Properties([]byte(textOf(c.Body))); err == nil && len(c.Body) > 0 {
-		metadata.copyProperties(properties)
+		metadata.CopyProperties(properties)
 	}
-	return request(f, try, value.append(nil), metadata, client)
+	return request(f, try, value.Append(nil), &metadata, client)
 }
-
-func quoteOnceMore(value []byte) []byte { return appendQuoted(nil, string(value)) }
 
 func sortedKeys(m map[string][]string) []string {
 	keys := make([]string, 0, len(m))
@@ -170,11 +167,11 @@ func httpText(value json.RawMessage) (text, contentType string) {
 	case len(value) == 0 || string(value) == "null":
 		return "", plain
 	case value[0] == '{':
-		return string(compact(value)), "application/json"
+		return string(newtonsoft.Compact(value)), "application/json"
 	case value[0] == '[':
 		return listType, plain
 	}
-	return asString(value), plain
+	return newtonsoft.Text(value), plain
 }
 
 // Forward sends the client's request as it is, and its answer back.

@@ -73,7 +73,7 @@ func outputText(value json.RawMessage) []byte {
 		}
 		return b.Bytes()
 	case '"':
-		return []byte(asString(value))
+		return []byte(newtonsoft.Text(value))
 	}
-	return []byte(strings.TrimSuffix(asString(value), ".0"))
+	return []byte(strings.TrimSuffix(newtonsoft.Text(value), ".0"))
 }

@@ -20,11 +20,11 @@ import (
 
 // The bodies of the invocations that the host sends: {"Data":{…},"Metadata":{…}}.
 
-func envelope(data, metadata *object) []byte {
+func envelope(data, metadata *newtonsoft.Object) []byte {
 	body := append([]byte(nil), `{"Data":`...)
-	body = data.append(body)
+	body = data.Append(body)
 	body = append(body, `,"Metadata":`...)
-	return append(metadata.append(body), '}')
+	return append(metadata.Append(body), '}')
 }
 
 // timeFormat is .NET's round-trip format without the zeros at the end.
@@ -48,16 +48,16 @@ func TurnRequest(f config.Function, try Try, turn wire.HostTurn) ([]byte, error)
 	for i, event := range turn.New {
 		turn.New[i] = historyevent.AsStored(event)
 	}
-	metadata := &object{}
-	metadata.set("sys", sys(f.Name))
+	metadata := &newtonsoft.Object{}
+	metadata.Set("sys", sys(f.Name))
 	try.describe(metadata, f.Name)
-	body := append(appendQuoted([]byte(`{"Data":{`), f.Trigger().Name), `:"\"`...)
+	body := append(newtonsoft.AppendString([]byte(`{"Data":{`), f.Trigger().Name), `:"\"`...)
 	body, err := turn.Append(body)
 	if err != nil {
 		return nil, fmt.Errorf("encode the turn: %w", err)
 	}
 	body = append(body, `\""},"Metadata":`...)
-	return append(metadata.append(body), '}'), nil
+	return append(metadata.Append(body), '}'), nil
 }
 
 // ActivityRequest returns the request of an activity. The error is an [*Exception]: an input that the extension cannot read
@@ -71,14 +71,14 @@ func ActivityRequest(f config.Function, try Try, instance, input string) ([]byte
 		return nil, Failed(f.Name, refusedValue(fmt.Errorf("the input of activity %s: %w", f.Name, err)))
 	}
 	name := f.Trigger().Name
-	data, metadata := &object{}, &object{}
-	text := twice(string(value))
-	data.set(name, text)
-	metadata.set("instanceId", twice(instance))
-	metadata.set(name, text)
-	metadata.set("data", encodeJSON(value))
-	metadata.set("sys", sys(f.Name))
-	metadata.copyProperties(value)
+	data, metadata := &newtonsoft.Object{}, &newtonsoft.Object{}
+	text := newtonsoft.Twice(string(value))
+	data.Set(name, text)
+	metadata.Set("instanceId", newtonsoft.Twice(instance))
+	metadata.Set(name, text)
+	metadata.Set("data", newtonsoft.Encode(value))
+	metadata.Set("sys", sys(f.Name))
+	metadata.CopyProperties(value)
 	try.describe(metadata, f.Name)
 	return envelope(data, metadata), nil
 }
@@ -97,18 +97,18 @@ type Message struct {
 func busRequest(f config.Function, try Try, m Message, client Client) []byte {
 	enqueued := m.EnqueuedAt
 	expires := enqueued.Add(messageTimeToLive)
-	metadata := &object{}
-	metadata.set("MessageId", twice(m.ID))
-	metadata.set("DeliveryCount", once(strconv.Itoa(m.DeliveryCount)))
-	metadata.set("SequenceNumber", once(strconv.FormatInt(m.SequenceNumber, 10)))
-	metadata.set("EnqueuedTimeUtc", once(utcTime(enqueued)))
-	metadata.set("EnqueuedTime", once(offsetTime(enqueued)))
-	metadata.set("ExpiresAtUtc", once(utcTime(expires)))
-	metadata.set("ExpiresAt", once(offsetTime(expires)))
-	metadata.set("ApplicationProperties", []byte("{}"))
-	metadata.set("UserProperties", []byte("{}"))
-	metadata.set("sys", sys(f.Name))
-	metadata.copyMessage(f, m.Body)
+	metadata := &newtonsoft.Object{}
+	metadata.Set("MessageId", newtonsoft.Twice(m.ID))
+	metadata.Set("DeliveryCount", newtonsoft.Once(strconv.Itoa(m.DeliveryCount)))
+	metadata.Set("SequenceNumber", newtonsoft.Once(strconv.FormatInt(m.SequenceNumber, 10)))
+	metadata.Set("EnqueuedTimeUtc", newtonsoft.Once(utcTime(enqueued)))
+	metadata.Set("EnqueuedTime", newtonsoft.Once(offsetTime(enqueued)))
+	metadata.Set("ExpiresAtUtc", newtonsoft.Once(utcTime(expires)))
+	metadata.Set("ExpiresAt", newtonsoft.Once(offsetTime(expires)))
+	metadata.Set("ApplicationProperties", []byte("{}"))
+	metadata.Set("UserProperties", []byte("{}"))
+	metadata.Set("sys", sys(f.Name))
+	copyMessage(metadata, f, m.Body)
 	return request(f, try, messageValue(f, m.Body), metadata, client)
 }
 
@@ -141,18 +141,18 @@ func (c Client) binding(b config.Binding) []byte {
 	if hub == "" {
 		hub = c.TaskHub
 	}
-	o := &object{}
-	o.set("taskHubName", once(hub))
+	o := &newtonsoft.Object{}
+	o.Set("taskHubName", newtonsoft.Once(hub))
 	for _, name := range []string{"connectionName", "creationUrls", "managementUrls", "baseUrl"} {
-		o.set(name, null)
+		o.Set(name, null)
 	}
-	o.set("requiredQueryStringParameters", once(""))
-	o.set("rpcBaseUrl", once("http://"+c.Token+"@"+c.Address))
-	o.set("httpBaseUrl", once(cmp.Or(c.URL, "http://"+c.Address)+httpapi.Path))
-	o.set("useForwardedHost", []byte("false"))
-	o.set("maxGrpcMessageSizeInBytes", []byte(strconv.Itoa(advertisedMessageSize)))
-	o.set("grpcHttpClientTimeout", twice("00:01:40"))
-	return o.append(nil)
+	o.Set("requiredQueryStringParameters", newtonsoft.Once(""))
+	o.Set("rpcBaseUrl", newtonsoft.Once("http://"+c.Token+"@"+c.Address))
+	o.Set("httpBaseUrl", newtonsoft.Once(cmp.Or(c.URL, "http://"+c.Address)+httpapi.Path))
+	o.Set("useForwardedHost", []byte("false"))
+	o.Set("maxGrpcMessageSizeInBytes", []byte(strconv.Itoa(advertisedMessageSize)))
+	o.Set("grpcHttpClientTimeout", newtonsoft.Twice("00:01:40"))
+	return o.Append(nil)
 }
 
 const advertisedMessageSize = 4 << 20 // the host takes larger messages all the same

@@ -10,6 +10,7 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 
 	"example.com/durablefunctions/handler/internal/config"
+	"example.com/durablefunctions/handler/internal/newtonsoft"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
@@ -55,17 +56,17 @@ func (t Try) delay() time.Duration {
 
 // describe adds RetryContext to the metadata, in place of a property of that name that comes from the input. Only a function with a
 // retry policy gets it.
-func (t Try) describe(metadata *object, function string) {
+func (t Try) describe(metadata *newtonsoft.Object, function string) {
 	if t.policy == nil {
 		return
 	}
-	o := &object{}
-	o.set("RetryCount", number(t.Count))
-	o.set("MaxRetryCount", number(t.policy.MaxRetryCount))
-	o.set("Exception", t.last.invocationFailure(function, t.InvocationID))
-	o.set("Instance", null)
-	o.set("State", []byte("{}"))
-	metadata.set("RetryContext", o.append(nil))
+	o := &newtonsoft.Object{}
+	o.Set("RetryCount", number(t.Count))
+	o.Set("MaxRetryCount", number(t.policy.MaxRetryCount))
+	o.Set("Exception", t.last.invocationFailure(function, t.InvocationID))
+	o.Set("Instance", null)
+	o.Set("State", []byte("{}"))
+	metadata.Set("RetryContext", o.Append(nil))
 }
 
 var null = []byte("null")
@@ -82,19 +83,19 @@ func (e *Exception) invocationFailure(function, invocation string) []byte {
 	if e == nil {
 		return null
 	}
-	o := &object{}
-	o.set("InstanceId", once(invocation))
-	o.set("MethodName", once("Host.Functions."+function))
-	o.set("Handled", []byte("false"))
+	o := &newtonsoft.Object{}
+	o.Set("InstanceId", newtonsoft.Once(invocation))
+	o.Set("MethodName", newtonsoft.Once("Host.Functions."+function))
+	o.Set("Handled", []byte("false"))
 	e.serializable(o, "System.Private.CoreLib")
-	return o.append(nil)
+	return o.Append(nil)
 }
 
 func (e *Exception) json() []byte {
 	if e == nil {
 		return null
 	}
-	o := &object{}
+	o := &newtonsoft.Object{}
 	switch e.Type {
 	case httpRequestException, httpIOException:
 		e.ofHTTP(o)
@@ -103,50 +104,50 @@ func (e *Exception) json() []byte {
 	default:
 		e.serializable(o, "Microsoft.Azure.WebJobs.Host")
 	}
-	return o.append(nil)
+	return o.Append(nil)
 }
 
 // serializable sets the properties of an exception that is ISerializable.
-func (e *Exception) serializable(o *object, source string) {
-	o.set("ClassName", once(e.Type))
-	o.set("Message", once(e.Message))
-	o.set("Data", null)
-	o.set("InnerException", e.Inner.json())
-	o.set("HelpURL", null)
-	o.set("StackTraceString", null)
-	o.set("RemoteStackTraceString", null)
-	o.set("RemoteStackIndex", number(0))
-	o.set("ExceptionMethod", null)
-	o.set("HResult", number(e.hresult()))
-	o.set("Source", once(source))
-	o.set("WatsonBuckets", null)
+func (e *Exception) serializable(o *newtonsoft.Object, source string) {
+	o.Set("ClassName", newtonsoft.Once(e.Type))
+	o.Set("Message", newtonsoft.Once(e.Message))
+	o.Set("Data", null)
+	o.Set("InnerException", e.Inner.json())
+	o.Set("HelpURL", null)
+	o.Set("StackTraceString", null)
+	o.Set("RemoteStackTraceString", null)
+	o.Set("RemoteStackIndex", number(0))
+	o.Set("ExceptionMethod", null)
+	o.Set("HResult", number(e.hresult()))
+	o.Set("Source", newtonsoft.Once(source))
+	o.Set("WatsonBuckets", null)
 	if e.Type == orchestrationFailureException {
-		o.set("Details", null)
+		o.Set("Details", null)
 	}
 }
 
 // ofHTTP sets the properties of an exception of System.Net.Http, which is written property by property.
-func (e *Exception) ofHTTP(o *object) {
+func (e *Exception) ofHTTP(o *newtonsoft.Object) {
 	const responseEnded = 10
 	kind := 0
 	if e.Type == httpIOException || e.Inner != nil {
 		kind = responseEnded
 	}
-	o.set("HttpRequestError", number(kind))
+	o.Set("HttpRequestError", number(kind))
 	if e.Type == httpRequestException {
 		status := null
 		if e.Status != 0 {
 			status = number(e.Status)
 		}
-		o.set("StatusCode", status)
+		o.Set("StatusCode", status)
 	}
-	o.set("Message", once(e.Message))
-	o.set("Data", []byte("{}"))
-	o.set("InnerException", e.Inner.json())
-	o.set("HelpLink", null)
-	o.set("Source", once("System.Net.Http"))
-	o.set("HResult", number(e.hresult()))
-	o.set("StackTrace", null)
+	o.Set("Message", newtonsoft.Once(e.Message))
+	o.Set("Data", []byte("{}"))
+	o.Set("InnerException", e.Inner.json())
+	o.Set("HelpLink", null)
+	o.Set("Source", newtonsoft.Once("System.Net.Http"))
+	o.Set("HResult", number(e.hresult()))
+	o.Set("StackTrace", null)
 }
 
 func (e *Exception) hresult() int {

@@ -37,26 +37,26 @@ func MessageRequest(f config.Function, try Try, m Message, client Client) []byte
 	case t.Is(config.HTTPTrigger):
 		return HTTPRequest(f, try, posted(f, m), client)
 	}
-	value := twice(textOf(m.Body))
+	value := newtonsoft.Twice(textOf(m.Body))
 	if isBinary(f.Trigger()) {
-		value = once(base64.StdEncoding.EncodeToString(m.Body))
+		value = newtonsoft.Once(base64.StdEncoding.EncodeToString(m.Body))
 	} else if text := bytes.TrimSpace(m.Body); json.Valid(text) && text[0] != '"' {
-		value = encodeJSON(text) // an event, or a list of them
+		value = newtonsoft.Encode(text) // an event, or a list of them
 	}
-	metadata := &object{}
-	metadata.set("sys", sys(f.Name))
+	metadata := &newtonsoft.Object{}
+	metadata.Set("sys", sys(f.Name))
 	return request(f, try, value, metadata, client)
 }
 
 // request returns the request with that value of the trigger.
-func request(f config.Function, try Try, value []byte, metadata *object, client Client) []byte {
-	data := &object{}
+func request(f config.Function, try Try, value []byte, metadata *newtonsoft.Object, client Client) []byte {
+	data := &newtonsoft.Object{}
 	for _, b := range f.Bindings {
 		switch {
 		case b.Name == f.Trigger().Name:
-			data.set(b.Name, value)
+			data.Set(b.Name, value)
 		case b.Is(config.DurableClient):
-			data.set(b.Name, twice(string(client.binding(b))))
+			data.Set(b.Name, newtonsoft.Twice(string(client.binding(b))))
 		}
 	}
 	try.describe(metadata, f.Name)
@@ -66,32 +66,32 @@ func request(f config.Function, try Try, value []byte, metadata *object, client 
 // messageValue is the value of a message, as bytes or as text.
 func messageValue(f config.Function, body []byte) []byte {
 	if isBinary(f.Trigger()) {
-		return once(base64.StdEncoding.EncodeToString(body))
+		return newtonsoft.Once(base64.StdEncoding.EncodeToString(body))
 	}
-	return twice(textOf(body))
+	return newtonsoft.Twice(textOf(body))
 }
 
 // copyMessage copies the properties of a text message over the metadata.
-func (o *object) copyMessage(f config.Function, body []byte) {
+func copyMessage(to *newtonsoft.Object, f config.Function, body []byte) {
 	if isBinary(f.Trigger()) {
 		return
 	}
 	if value, err := newtonsoft.Properties([]byte(textOf(body))); err == nil { // only JSON has properties
-		o.copyProperties(value)
+		to.CopyProperties(value)
 	}
 }
 
 func queueRequest(f config.Function, try Try, m Message, client Client) []byte {
 	const timeToLive, visibility = 7 * 24 * time.Hour, 10 * time.Minute
-	metadata := &object{}
-	metadata.set("DequeueCount", once(strconv.Itoa(m.DeliveryCount)))
-	metadata.set("ExpirationTime", once(offsetTime(m.EnqueuedAt.Add(timeToLive))))
-	metadata.set("Id", twice(m.ID))
-	metadata.set("InsertionTime", once(offsetTime(m.EnqueuedAt)))
-	metadata.set("NextVisibleTime", once(offsetTime(time.Now().Add(visibility))))
-	metadata.set("PopReceipt", twice(base64.StdEncoding.EncodeToString([]byte(strconv.FormatInt(m.SequenceNumber, 10)))))
-	metadata.set("sys", sys(f.Name))
-	metadata.copyMessage(f, m.Body)
+	metadata := &newtonsoft.Object{}
+	metadata.Set("DequeueCount", newtonsoft.Once(strconv.Itoa(m.DeliveryCount)))
+	metadata.Set("ExpirationTime", newtonsoft.Once(offsetTime(m.EnqueuedAt.Add(timeToLive))))
+	metadata.Set("Id", newtonsoft.Twice(m.ID))
+	metadata.Set("InsertionTime", newtonsoft.Once(offsetTime(m.EnqueuedAt)))
+	metadata.Set("NextVisibleTime", newtonsoft.Once(offsetTime(time.Now().Add(visibility))))
+	metadata.Set("PopReceipt", newtonsoft.Twice(base64.StdEncoding.EncodeToString([]byte(strconv.FormatInt(m.SequenceNumber, 10)))))
+	metadata.Set("sys", sys(f.Name))
+	copyMessage(metadata, f, m.Body)
 	return request(f, try, messageValue(f, m.Body), metadata, client)
 }
 
@@ -108,38 +108,38 @@ const scheduleTime = "2006-01-02T15:04:05.9999999+00:00"
 
 // TimerRequest returns the request of a timer.
 func TimerRequest(f config.Function, try Try, t Timer, client Client) []byte {
-	schedule, status, value, metadata := &object{}, &object{}, &object{}, &object{}
-	schedule.set("AdjustForDST", strconv.AppendBool(nil, f.Schedule == nil || !f.Schedule.IsInterval()))
-	value.set("Schedule", schedule.append(nil))
-	value.set("ScheduleStatus", null)
+	schedule, status, value, metadata := &newtonsoft.Object{}, &newtonsoft.Object{}, &newtonsoft.Object{}, &newtonsoft.Object{}
+	schedule.Set("AdjustForDST", strconv.AppendBool(nil, f.Schedule == nil || !f.Schedule.IsInterval()))
+	value.Set("Schedule", schedule.Append(nil))
+	value.Set("ScheduleStatus", null)
 	if s := t.Status; s != nil {
-		status.set("Last", once(s.Last.UTC().Format(scheduleTime)))
-		status.set("Next", once(s.Next.UTC().Format(scheduleTime)))
-		status.set("LastUpdated", once(s.LastUpdated.UTC().Format(scheduleTime)))
-		value.set("ScheduleStatus", status.append(nil))
+		status.Set("Last", newtonsoft.Once(s.Last.UTC().Format(scheduleTime)))
+		status.Set("Next", newtonsoft.Once(s.Next.UTC().Format(scheduleTime)))
+		status.Set("LastUpdated", newtonsoft.Once(s.LastUpdated.UTC().Format(scheduleTime)))
+		value.Set("ScheduleStatus", status.Append(nil))
 	}
-	value.set("IsPastDue", strconv.AppendBool(nil, t.IsPastDue))
-	metadata.set("sys", sys(f.Name))
-	return request(f, try, value.append(nil), metadata, client)
+	value.Set("IsPastDue", strconv.AppendBool(nil, t.IsPastDue))
+	metadata.Set("sys", sys(f.Name))
+	return request(f, try, value.Append(nil), metadata, client)
 }
 
 // blobRequest returns the request of a blob, whose container and name are the message's id.
 func blobRequest(f config.Function, try Try, m Message, client Client) []byte {
 	container, match := f.Trigger().BlobPath()
 	name := strings.TrimPrefix(m.ID, container+"/")
-	properties, metadata := &object{}, &object{}
-	properties.set("LastModified", once(offsetTime(m.EnqueuedAt)))
-	properties.set("Metadata", []byte("{}"))
-	properties.set("ContentLength", number(len(m.Body)))
-	properties.set("ContentType", once("application/octet-stream"))
-	properties.set("ETag", []byte("{}"))
-	metadata.set("Uri", twice("http://127.0.0.1:10000/devstoreaccount1/"+container+"/"+escapePath(name)))
-	metadata.set("Properties", properties.append(nil))
-	metadata.set("Metadata", []byte("{}"))
+	properties, metadata := &newtonsoft.Object{}, &newtonsoft.Object{}
+	properties.Set("LastModified", newtonsoft.Once(offsetTime(m.EnqueuedAt)))
+	properties.Set("Metadata", []byte("{}"))
+	properties.Set("ContentLength", number(len(m.Body)))
+	properties.Set("ContentType", newtonsoft.Once("application/octet-stream"))
+	properties.Set("ETag", []byte("{}"))
+	metadata.Set("Uri", newtonsoft.Twice("http://127.0.0.1:10000/devstoreaccount1/"+container+"/"+escapePath(name)))
+	metadata.Set("Properties", properties.Append(nil))
+	metadata.Set("Metadata", []byte("{}"))
 	params, _ := match(name)
 	for name, value := range params {
-		metadata.set(name, twice(value))
+		metadata.Set(name, newtonsoft.Twice(value))
 	}
-	metadata.set("sys", sys(f.Name))
-	return request(f, try, once(base64.StdEncoding.EncodeToString(m.Body)), metadata, client)
+	metadata.Set("sys", sys(f.Name))
+	return request(f, try, newtonsoft.Once(base64.StdEncoding.EncodeToString(m.Body)), metadata, client)
 }

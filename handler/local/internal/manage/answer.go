@@ -24,7 +24,9 @@ func (a *answer) Error() string { return fmt.Sprintf("answered %d: %s", a.status
 func answered(status int) error { return &answer{status: status} }
 
 // refused is an answer that is a JSON string.
-func refused(status int, text string) error { return &answer{status: status, body: quote(text)} }
+func refused(status int, text string) error {
+	return &answer{status: status, body: newtonsoft.Once(text)}
+}
 
 // refusedMessage is an answer that says in one text what is wrong with the request.
 func refusedMessage(text string) error {
@@ -33,12 +35,12 @@ func refusedMessage(text string) error {
 
 // exception is an answer that shows a .NET exception. The host adds a stack trace, which says where in its sources that was.
 func exception(status int, what, kind, text string) error {
-	o := &object{}
-	o.text("Message", what)
-	o.text("ExceptionMessage", text)
-	o.text("ExceptionType", kind)
-	o.set("StackTrace", []byte("null"))
-	return &answer{status: status, body: o.bytes()}
+	o := &newtonsoft.Object{}
+	o.AddText("Message", what)
+	o.AddText("ExceptionMessage", text)
+	o.AddText("ExceptionType", kind)
+	o.Add("StackTrace", []byte("null"))
+	return &answer{status: status, body: o.Append(nil)}
 }
 
 func wentWrong(kind, text string) error {
@@ -68,9 +70,9 @@ func parseError(body []byte, err error) (kind, text string) {
 }
 
 func message(text string) []byte {
-	o := &object{}
-	o.text("Message", text)
-	return o.bytes()
+	o := &newtonsoft.Object{}
+	o.AddText("Message", text)
+	return o.Append(nil)
 }
 
 // fail answers with an error.
@@ -152,17 +154,3 @@ func (c *call) time(name string) (time.Time, bool) {
 	}
 	return time.Time{}, false
 }
-
-// object is a JSON object whose properties keep their order.
-type object struct{ fields []byte }
-
-func (o *object) set(name string, value []byte) {
-	if len(o.fields) > 0 {
-		o.fields = append(o.fields, ',')
-	}
-	o.fields = append(append(append(o.fields, quote(name)...), ':'), value...)
-}
-
-func (o *object) text(name, value string) { o.set(name, quote(value)) }
-
-func (o *object) bytes() []byte { return append(append([]byte{'{'}, o.fields...), '}') }

@@ -9,24 +9,23 @@ import (
 
 	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/newtonsoft"
-	"example.com/durablefunctions/handler/internal/plainjson"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
 // describe shows an instance as the HTTP API does.
-func describe(i taskhub.Instance) *object {
-	o := &object{}
-	o.text("name", i.Name)
-	o.text("instanceId", i.ID)
+func describe(i taskhub.Instance) *newtonsoft.Object {
+	o := &newtonsoft.Object{}
+	o.AddText("name", i.Name)
+	o.AddText("instanceId", i.ID)
 	if i.Parent != "" {
-		o.text("parentInstanceId", i.Parent)
+		o.AddText("parentInstanceId", i.Parent)
 	}
-	o.text("runtimeStatus", historyevent.StatusName(i.Status))
-	o.set("input", valueOf(i.Input))
-	o.set("customStatus", valueOf(i.CustomStatus))
-	o.set("output", valueOf(i.Output))
-	o.text("createdTime", seconds(i.CreatedAt))
-	o.text("lastUpdatedTime", seconds(i.LastUpdatedAt))
+	o.AddText("runtimeStatus", historyevent.StatusName(i.Status))
+	o.Add("input", valueOf(i.Input))
+	o.Add("customStatus", valueOf(i.CustomStatus))
+	o.Add("output", valueOf(i.Output))
+	o.AddText("createdTime", seconds(i.CreatedAt))
+	o.AddText("lastUpdatedTime", seconds(i.LastUpdatedAt))
 	return o
 }
 
@@ -42,16 +41,7 @@ func valueOf(text string) []byte {
 	if value, err := newtonsoft.Input([]byte(text)); err == nil {
 		return value
 	}
-	return quote(text)
-}
-
-// quote is a JSON string as Newtonsoft writes it: only what must be is escaped.
-func quote(text string) []byte {
-	quoted, _ := plainjson.Marshal(text) // a string can be encoded
-	if value, err := newtonsoft.Input(quoted); err == nil {
-		return value
-	}
-	return quoted
+	return newtonsoft.Once(text)
 }
 
 // scheduled is what an activity's or a child's end tells of its beginning.
@@ -85,7 +75,7 @@ func historyJSON(events []*backend.HistoryEvent, inputs, outputs bool, runs map[
 		if len(list) > 1 {
 			list = append(list, ',')
 		}
-		list = append(list, o.bytes()...)
+		list = append(list, o.Append(nil)...)
 	}
 	return append(list, ']')
 }
@@ -121,7 +111,7 @@ func (h *history) addRun(id int32) {
 }
 
 // showRun adds to an activity when it began, and to a child that has ended its id.
-func (h *history) showRun(o *object, e *backend.HistoryEvent) {
+func (h *history) showRun(o *newtonsoft.Object, e *backend.HistoryEvent) {
 	if h.runs == nil {
 		return
 	}
@@ -132,16 +122,16 @@ func (h *history) showRun(o *object, e *backend.HistoryEvent) {
 	case e.GetTaskFailed() != nil:
 		id = e.GetTaskFailed().GetTaskScheduledId()
 	case e.GetSubOrchestrationInstanceCompleted() != nil:
-		o.text("InstanceId", h.children[e.GetSubOrchestrationInstanceCompleted().GetTaskScheduledId()].instance)
+		o.AddText("InstanceId", h.children[e.GetSubOrchestrationInstanceCompleted().GetTaskScheduledId()].instance)
 		return
 	case e.GetSubOrchestrationInstanceFailed() != nil:
-		o.text("InstanceId", h.children[e.GetSubOrchestrationInstanceFailed().GetTaskScheduledId()].instance)
+		o.AddText("InstanceId", h.children[e.GetSubOrchestrationInstanceFailed().GetTaskScheduledId()].instance)
 		return
 	case e.GetTaskScheduled() == nil:
 		return
 	}
 	if started := h.runs[id].Started; !started.IsZero() {
-		o.text("StartedTime", ticks(started)+"Z")
+		o.AddText("StartedTime", ticks(started)+"Z")
 	}
 }
 
@@ -151,8 +141,8 @@ func childKey(id int32) string    { return "child " + strconv.Itoa(int(id)) }
 var null = []byte("null")
 
 // show returns an event, nil if it is not shown. The order of the properties is the extension's.
-func (h *history) show(e *backend.HistoryEvent) *object {
-	o := &object{}
+func (h *history) show(e *backend.HistoryEvent) *newtonsoft.Object {
+	o := &newtonsoft.Object{}
 	var end *scheduled
 	switch {
 	case e.GetOrchestratorStarted() != nil, e.GetOrchestratorCompleted() != nil,
@@ -168,13 +158,13 @@ func (h *history) show(e *backend.HistoryEvent) *object {
 	default:
 		h.showOther(o, e)
 	}
-	o.text("Timestamp", ticks(e.GetTimestamp().AsTime())+"Z")
+	o.AddText("Timestamp", ticks(e.GetTimestamp().AsTime())+"Z")
 	if s := e.GetExecutionStarted(); s != nil {
-		o.text("FunctionName", s.GetName())
+		o.AddText("FunctionName", s.GetName())
 	}
 	if end != nil {
-		o.text("ScheduledTime", ticks(end.at)+"+00:00")
-		o.text("FunctionName", end.name)
+		o.AddText("ScheduledTime", ticks(end.at)+"+00:00")
+		o.AddText("FunctionName", end.name)
 		h.input(o, end.input, end.hasInput)
 	}
 	h.showRun(o, e)
@@ -184,54 +174,54 @@ func (h *history) show(e *backend.HistoryEvent) *object {
 // ticks is a time of .NET's, which counts tenths of a microsecond.
 func ticks(t time.Time) string { return t.UTC().Truncate(100).Format("2006-01-02T15:04:05.9999999") }
 
-func (h *history) input(o *object, text string, has bool) {
+func (h *history) input(o *newtonsoft.Object, text string, has bool) {
 	switch {
 	case h.inputs && has:
-		o.text("Input", text)
+		o.AddText("Input", text)
 	case h.inputs:
-		o.set("Input", null)
+		o.Add("Input", null)
 	}
 }
 
-func (h *history) result(o *object, text string) {
+func (h *history) result(o *newtonsoft.Object, text string) {
 	if h.outputs {
-		o.set("Result", valueOf(text))
+		o.Add("Result", valueOf(text))
 	}
 }
 
-func (h *history) showScheduled(o *object, e *backend.HistoryEvent) {
+func (h *history) showScheduled(o *newtonsoft.Object, e *backend.HistoryEvent) {
 	if s := e.GetTaskScheduled(); s != nil {
 		begun := h.activities[e.GetEventId()]
-		o.text("EventType", "TaskScheduled")
-		o.text("Name", s.GetName())
+		o.AddText("EventType", "TaskScheduled")
+		o.AddText("Name", s.GetName())
 		h.input(o, begun.input, begun.hasInput)
-		o.set("ParentTraceContext", null)
-		o.set("Tags", null)
+		o.Add("ParentTraceContext", null)
+		o.Add("Tags", null)
 		return
 	}
 	s := e.GetSubOrchestrationInstanceCreated()
-	o.text("EventType", "SubOrchestrationInstanceCreated")
-	o.text("Name", s.GetName())
-	o.text("InstanceId", s.GetInstanceId())
+	o.AddText("EventType", "SubOrchestrationInstanceCreated")
+	o.AddText("Name", s.GetName())
+	o.AddText("InstanceId", s.GetInstanceId())
 	h.input(o, s.GetInput().GetValue(), s.GetInput() != nil)
-	o.set("ClientSpanId", null)
-	o.set("Tags", null)
+	o.Add("ClientSpanId", null)
+	o.Add("Tags", null)
 }
 
 // showEnd returns the beginning of what has ended.
-func (h *history) showEnd(o *object, e *backend.HistoryEvent) *scheduled {
+func (h *history) showEnd(o *newtonsoft.Object, e *backend.HistoryEvent) *scheduled {
 	var begun scheduled
 	var ok bool
 	failure := func(kind, reason string, d *backend.TaskFailureDetails) {
-		o.text("EventType", kind)
-		o.set("Reason", orNull(reason))
-		o.set("Details", null)
-		o.set("FailureDetails", failureJSON(d))
+		o.AddText("EventType", kind)
+		o.Add("Reason", orNull(reason))
+		o.Add("Details", null)
+		o.Add("FailureDetails", failureJSON(d))
 	}
 	switch {
 	case e.GetTaskCompleted() != nil:
 		t := e.GetTaskCompleted()
-		o.text("EventType", "TaskCompleted")
+		o.AddText("EventType", "TaskCompleted")
 		h.result(o, t.GetResult().GetValue())
 		begun, ok = h.activities[t.GetTaskScheduledId()]
 	case e.GetTaskFailed() != nil:
@@ -239,7 +229,7 @@ func (h *history) showEnd(o *object, e *backend.HistoryEvent) *scheduled {
 		failure("TaskFailed", "Function '"+begun.name+"' failed with an unhandled exception.", e.GetTaskFailed().GetFailureDetails())
 	case e.GetSubOrchestrationInstanceCompleted() != nil:
 		t := e.GetSubOrchestrationInstanceCompleted()
-		o.text("EventType", "SubOrchestrationInstanceCompleted")
+		o.AddText("EventType", "SubOrchestrationInstanceCompleted")
 		h.result(o, t.GetResult().GetValue())
 		begun, ok = h.children[t.GetTaskScheduledId()]
 	default:
@@ -253,62 +243,62 @@ func (h *history) showEnd(o *object, e *backend.HistoryEvent) *scheduled {
 	return &begun
 }
 
-func (h *history) showExecution(o *object, e *backend.HistoryEvent) {
+func (h *history) showExecution(o *newtonsoft.Object, e *backend.HistoryEvent) {
 	switch {
 	case e.GetExecutionStarted() != nil:
 		s := e.GetExecutionStarted()
-		o.text("EventType", "ExecutionStarted")
+		o.AddText("EventType", "ExecutionStarted")
 		h.input(o, s.GetInput().GetValue(), s.GetInput() != nil)
-		o.set("Correlation", null)
-		o.set("ParentTraceContext", null)
+		o.Add("Correlation", null)
+		o.Add("ParentTraceContext", null)
 		scheduled := null
 		if at := s.GetScheduledStartTimestamp(); at != nil {
-			scheduled = quote(ticks(at.AsTime()) + "Z")
+			scheduled = newtonsoft.Once(ticks(at.AsTime()) + "Z")
 		}
-		o.set("ScheduledStartTime", scheduled)
-		o.set("Generation", []byte("0"))
-		o.set("GenerateNewTrace", []byte("false"))
+		o.Add("ScheduledStartTime", scheduled)
+		o.Add("Generation", []byte("0"))
+		o.Add("GenerateNewTrace", []byte("false"))
 	case e.GetExecutionCompleted() != nil:
 		c := e.GetExecutionCompleted()
-		o.text("EventType", "ExecutionCompleted")
-		o.text("OrchestrationStatus", historyevent.StatusName(c.GetOrchestrationStatus()))
+		o.AddText("EventType", "ExecutionCompleted")
+		o.AddText("OrchestrationStatus", historyevent.StatusName(c.GetOrchestrationStatus()))
 		h.result(o, c.GetResult().GetValue())
-		o.set("FailureDetails", failureJSON(c.GetFailureDetails()))
+		o.Add("FailureDetails", failureJSON(c.GetFailureDetails()))
 	case e.GetExecutionTerminated() != nil:
-		o.text("EventType", "ExecutionTerminated")
+		o.AddText("EventType", "ExecutionTerminated")
 		h.input(o, e.GetExecutionTerminated().GetInput().GetValue(), true)
 	case e.GetExecutionSuspended() != nil:
-		o.text("EventType", "ExecutionSuspended")
-		o.set("Reason", orNull(e.GetExecutionSuspended().GetInput().GetValue()))
+		o.AddText("EventType", "ExecutionSuspended")
+		o.Add("Reason", orNull(e.GetExecutionSuspended().GetInput().GetValue()))
 	default:
-		o.text("EventType", "ExecutionResumed")
-		o.set("Reason", orNull(e.GetExecutionResumed().GetInput().GetValue()))
+		o.AddText("EventType", "ExecutionResumed")
+		o.Add("Reason", orNull(e.GetExecutionResumed().GetInput().GetValue()))
 	}
 }
 
-func (h *history) showOther(o *object, e *backend.HistoryEvent) {
+func (h *history) showOther(o *newtonsoft.Object, e *backend.HistoryEvent) {
 	switch {
 	case e.GetTimerCreated() != nil:
-		o.text("EventType", "TimerCreated")
-		o.text("FireAt", ticks(e.GetTimerCreated().GetFireAt().AsTime())+"Z")
+		o.AddText("EventType", "TimerCreated")
+		o.AddText("FireAt", ticks(e.GetTimerCreated().GetFireAt().AsTime())+"Z")
 	case e.GetTimerFired() != nil:
-		o.text("EventType", "TimerFired")
-		o.text("FireAt", ticks(e.GetTimerFired().GetFireAt().AsTime())+"Z")
+		o.AddText("EventType", "TimerFired")
+		o.AddText("FireAt", ticks(e.GetTimerFired().GetFireAt().AsTime())+"Z")
 	case e.GetEventSent() != nil:
 		s := e.GetEventSent()
-		o.text("EventType", "EventSent")
-		o.text("InstanceId", s.GetInstanceId())
-		o.text("Name", s.GetName())
+		o.AddText("EventType", "EventSent")
+		o.AddText("InstanceId", s.GetInstanceId())
+		o.AddText("Name", s.GetName())
 		h.input(o, s.GetInput().GetValue(), s.GetInput() != nil)
 	case e.GetEventRaised() != nil:
 		r := e.GetEventRaised()
-		o.text("EventType", "EventRaised")
-		o.text("Name", r.GetName())
+		o.AddText("EventType", "EventRaised")
+		o.AddText("Name", r.GetName())
 		h.input(o, r.GetInput().GetValue(), r.GetInput() != nil)
-		o.set("ParentTraceContext", null)
+		o.Add("ParentTraceContext", null)
 	default:
-		o.text("EventType", "GenericEvent")
-		o.set("Data", orNull(e.GetGenericEvent().GetData().GetValue()))
+		o.AddText("EventType", "GenericEvent")
+		o.Add("Data", orNull(e.GetGenericEvent().GetData().GetValue()))
 	}
 }
 
@@ -316,19 +306,19 @@ func orNull(text string) []byte {
 	if text == "" {
 		return null
 	}
-	return quote(text)
+	return newtonsoft.Once(text)
 }
 
 func failureJSON(d *backend.TaskFailureDetails) []byte {
 	if d == nil {
 		return null
 	}
-	o := &object{}
-	o.text("ErrorType", d.GetErrorType())
-	o.text("ErrorMessage", d.GetErrorMessage())
-	o.set("StackTrace", orNull(d.GetStackTrace().GetValue()))
-	o.set("InnerFailure", failureJSON(d.GetInnerFailure()))
-	o.set("IsNonRetriable", strconv.AppendBool(nil, d.GetIsNonRetriable()))
-	o.set("Properties", null)
-	return o.bytes()
+	o := &newtonsoft.Object{}
+	o.AddText("ErrorType", d.GetErrorType())
+	o.AddText("ErrorMessage", d.GetErrorMessage())
+	o.Add("StackTrace", orNull(d.GetStackTrace().GetValue()))
+	o.Add("InnerFailure", failureJSON(d.GetInnerFailure()))
+	o.Add("IsNonRetriable", strconv.AppendBool(nil, d.GetIsNonRetriable()))
+	o.Add("Properties", null)
+	return o.Append(nil)
 }

@@ -260,9 +260,9 @@ func (c *call) status(id string) error {
 			if runs, err = c.hub.Runs(c.r.Context(), id); err != nil {
 				return err
 			}
-			o.tags(events)
+			addTags(o, events)
 		}
-		o.set("historyEvents", historyJSON(events, !c.isFalse("showInput"), c.isTrue("showHistoryOutput"), runs))
+		o.Add("historyEvents", historyJSON(events, !c.isFalse("showInput"), c.isTrue("showHistoryOutput"), runs))
 	}
 	status := http.StatusOK
 	switch {
@@ -273,7 +273,7 @@ func (c *call) status(id string) error {
 	case i.Status == api.RUNTIME_STATUS_FAILED && c.isTrue("returnInternalServerErrorOnFailure"):
 		status = http.StatusInternalServerError
 	}
-	return c.send(status, o.bytes())
+	return c.send(status, o.Append(nil))
 }
 
 // continuation is the header that carries the id with which the next page begins.
@@ -300,7 +300,7 @@ func (c *call) list() error {
 	}
 	var list [][]byte
 	for _, i := range page.Instances {
-		list = append(list, describe(i).bytes())
+		list = append(list, describe(i).Append(nil))
 	}
 	next := page.Next
 	if next != "" && f.NewestFirst {

@@ -78,18 +78,18 @@ func (c *call) listEntities(name string) error {
 
 // describeEntity shows an entity as the extension does: its name in lower case, whatever the case of its id.
 func describeEntity(id entity.ID, e taskhub.Entity, withState bool) []byte {
-	shown := &object{}
-	shown.text("name", strings.ToLower(id.Name))
-	shown.text("key", id.Key)
-	o := &object{}
-	o.set("entityId", shown.bytes())
-	o.text("lastOperationTime", ticks(e.Modified)+"Z")
+	shown := &newtonsoft.Object{}
+	shown.AddText("name", strings.ToLower(id.Name))
+	shown.AddText("key", id.Key)
+	o := &newtonsoft.Object{}
+	o.Add("entityId", shown.Append(nil))
+	o.AddText("lastOperationTime", ticks(e.Modified)+"Z")
 	state := null
 	if withState && e.State != nil {
 		state = valueOf(*e.State)
 	}
-	o.set("state", state)
-	return o.bytes()
+	o.Add("state", state)
+	return o.Append(nil)
 }
 
 // signal sends an operation to an entity. One whose function the app does not have is accepted, too, and lost.
@@ -118,7 +118,7 @@ func (c *call) operationInput() ([]byte, error) {
 		return nil, err
 	}
 	if !c.sentJSON() {
-		return quote(string(body)), nil
+		return newtonsoft.Once(string(body)), nil
 	}
 	input, err := newtonsoft.Input(body)
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"example.com/durablefunctions/handler/internal/historyevent"
+	"example.com/durablefunctions/handler/internal/newtonsoft"
 	"example.com/durablefunctions/handler/internal/sidecar"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
@@ -321,14 +322,14 @@ func tagsOf(events []*backend.HistoryEvent) (map[string]string, error) {
 }
 
 // tags adds them; there are none of an instance whose start cannot be read.
-func (o *object) tags(events []*backend.HistoryEvent) {
+func addTags(o *newtonsoft.Object, events []*backend.HistoryEvent) {
 	tags, err := tagsOf(events)
 	if err != nil || len(tags) == 0 {
 		return
 	}
-	list := &object{}
+	list := &newtonsoft.Object{}
 	for _, name := range slices.Sorted(maps.Keys(tags)) {
-		list.text(name, tags[name])
+		list.AddText(name, tags[name])
 	}
-	o.set("tags", list.bytes())
+	o.Add("tags", list.Append(nil))
 }

@@ -1,4 +1,4 @@
-package funchost
+package newtonsoft
 
 import (
 	"encoding/json"
@@ -13,7 +13,7 @@ func FuzzTwice(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		valid := strings.ToValidUTF8(s, "\ufffd")
 		var outer, inner string
-		if err := json.Unmarshal(twice(s), &outer); err != nil {
+		if err := json.Unmarshal(Twice(s), &outer); err != nil {
 			t.Fatalf("%q: %v", s, err)
 		}
 		if err := json.Unmarshal([]byte(outer), &inner); err != nil {
@@ -36,10 +36,10 @@ func TestCopyProperties(t *testing.T) {
 		`["id"]`:                            `{"Id":"\"mine\""}`,
 		`{"id":"x"`:                         `{"Id":"\"mine\""}`,
 	} {
-		o := &object{}
-		o.set("Id", twice("mine"))
-		o.copyProperties([]byte(value))
-		if got := string(o.append(nil)); got != want {
+		o := &Object{}
+		o.Set("Id", Twice("mine"))
+		o.CopyProperties([]byte(value))
+		if got := string(o.Append(nil)); got != want {
 			t.Errorf("%s makes %s, want %s", value, got, want)
 		}
 	}
@@ -50,10 +50,10 @@ func FuzzMetadata(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {
-		o := &object{}
-		o.set("sys", sys("F"))
-		o.copyProperties(value)
-		if encoded := o.append(nil); !json.Valid(encoded) {
+		o := &Object{}
+		o.Set("sys", Once("F"))
+		o.CopyProperties(value)
+		if encoded := o.Append(nil); !json.Valid(encoded) {
 			t.Errorf("%q becomes %s", value, encoded)
 		}
 	})

@@ -1,4 +1,4 @@
-package funchost
+package newtonsoft
 
 import (
 	"bytes"
@@ -9,16 +9,16 @@ import (
 	"unicode/utf8"
 )
 
-// object is a JSON object in the making that keeps the order of its properties, and whose property names are matched
-// without regard to case, as in the host's binding data.
-type object struct {
+// Object is a JSON object in the making that keeps the order of its properties.
+type Object struct {
 	names  []string
 	values [][]byte
-	index  map[string]int // by lower-case name
+	index  map[string]int // by lower-case name, of those that were set
 }
 
-// set replaces the property of that name in any case, which then keeps its place and spelling.
-func (o *object) set(name string, value []byte) {
+// Set replaces the property of that name in any case, which then keeps its place and spelling: the host's binding data has no two
+// names that differ only in case.
+func (o *Object) Set(name string, value []byte) {
 	if o.index == nil {
 		o.index = map[string]int{}
 	}
@@ -28,34 +28,42 @@ func (o *object) set(name string, value []byte) {
 		return
 	}
 	o.index[key] = len(o.names)
+	o.Add(name, value)
+}
+
+// Add adds a property, whatever the names of the others are.
+func (o *Object) Add(name string, value []byte) {
 	o.names = append(o.names, name)
 	o.values = append(o.values, value)
 }
 
-func (o *object) append(to []byte) []byte {
+// AddText adds a property that is a string.
+func (o *Object) AddText(name, text string) { o.Add(name, Once(text)) }
+
+// Append appends the object as JSON.
+func (o *Object) Append(to []byte) []byte {
 	to = append(to, '{')
 	for i, name := range o.names {
 		if i > 0 {
 			to = append(to, ',')
 		}
-		to = appendQuoted(to, name)
-		to = append(to, ':')
+		to = append(AppendString(to, name), ':')
 		to = append(to, o.values[i]...)
 	}
 	return append(to, '}')
 }
 
-// once is how the host encodes what is not a string: its text in a JSON string.
-func once(text string) []byte { return appendQuoted(nil, text) }
+// Once is how the host encodes what is not a string: its text in a JSON string.
+func Once(text string) []byte { return AppendString(nil, text) }
 
-// twice is how the host encodes a string: the text of a JSON string literal, in a JSON string.
-func twice(text string) []byte {
-	return appendQuoted(make([]byte, 0, len(text)+8), string(appendQuoted(make([]byte, 0, len(text)+4), text)))
+// Twice is how the host encodes a string: the text of a JSON string literal, in a JSON string.
+func Twice(text string) []byte {
+	return AppendString(make([]byte, 0, len(text)+8), string(AppendString(make([]byte, 0, len(text)+4), text)))
 }
 
-// appendQuoted appends a JSON string as Newtonsoft.Json writes it: nothing is escaped that need not be, but for the
+// AppendString appends a JSON string as Newtonsoft.Json writes it: nothing is escaped that need not be, but for the
 // line separators U+0085, U+2028 and U+2029.
-func appendQuoted(to []byte, text string) []byte {
+func AppendString(to []byte, text string) []byte {
 	to = append(to, '"')
 	start := 0
 	for i := 0; i < len(text); {
@@ -106,20 +114,21 @@ var controlEscapes = func() (escapes [' ']string) {
 	return escapes
 }()
 
-// encodeJSON encodes a JSON value that is not a string on the host's side: an object as it is, a string twice, anything
+// Encode encodes a JSON value that is not a string on the host's side: an object as it is, a string twice, anything
 // else once.
-func encodeJSON(value []byte) []byte {
-	value = compact(value)
+func Encode(value []byte) []byte {
+	value = Compact(value)
 	switch {
 	case len(value) > 0 && value[0] == '{':
 		return value
 	case len(value) > 0 && value[0] == '"':
-		return appendQuoted(nil, string(value))
+		return AppendString(nil, string(value))
 	}
-	return once(string(value))
+	return Once(string(value))
 }
 
-func compact(value []byte) []byte {
+// Compact returns a JSON value without blanks between its parts, and anything else as it is.
+func Compact(value []byte) []byte {
 	var b bytes.Buffer
 	if json.Compact(&b, value) != nil {
 		return value
@@ -127,9 +136,9 @@ func compact(value []byte) []byte {
 	return b.Bytes()
 }
 
-// copyProperties copies the top-level properties of a trigger value that is a JSON object over the binding data, as the
+// CopyProperties copies the top-level properties of a trigger value that is a JSON object over the binding data, as the
 // host does: arrays and null stay behind, objects are copied, anything else becomes a string.
-func (o *object) copyProperties(value []byte) {
+func (o *Object) CopyProperties(value []byte) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') || !json.Valid(value) {
 		return
@@ -146,15 +155,15 @@ func (o *object) copyProperties(value []byte) {
 		switch property[0] {
 		case '[', 'n':
 		case '{':
-			o.set(name.(string), compact(property))
+			o.Set(name.(string), Compact(property))
 		default:
-			o.set(name.(string), twice(asString(property)))
+			o.Set(name.(string), Twice(Text(property)))
 		}
 	}
 }
 
-// asString is a scalar as .NET's ToString gives it.
-func asString(scalar json.RawMessage) string {
+// Text is a scalar as .NET's ToString gives it.
+func Text(scalar json.RawMessage) string {
 	switch string(scalar) {
 	case "true":
 		return "True"
