@@ -143,6 +143,7 @@ func (s *Section) Has(target string) bool {
 // Release gives the lock back. It does nothing while the orchestrator is left because it has to wait: a deferred function
 // runs then, too.
 func (s *Section) Release() {
+	s.turn.mustOwn()
 	if s.done || s.turn.blocked {
 		return
 	}
