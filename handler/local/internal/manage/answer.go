@@ -13,7 +13,7 @@ import (
 	"example.com/durablefunctions/handler/internal/newtonsoft"
 )
 
-// answer is an error that is the host's answer to a request; without a body it is the status alone.
+// answer is an error that holds the host's answer to a request. Without a body the answer is only the status.
 type answer struct {
 	status int
 	body   []byte
@@ -23,17 +23,17 @@ func (a *answer) Error() string { return fmt.Sprintf("answered %d: %s", a.status
 
 func answered(status int) error { return &answer{status: status} }
 
-// refused is an answer that is a JSON string.
+// refused returns an answer whose body is a JSON string.
 func refused(status int, text string) error {
 	return &answer{status: status, body: newtonsoft.Once(text)}
 }
 
-// refusedMessage is an answer that says in one text what is wrong with the request.
+// refusedMessage returns an answer that says in one text what is wrong with the request.
 func refusedMessage(text string) error {
 	return &answer{status: http.StatusBadRequest, body: message(text)}
 }
 
-// exception is an answer that shows a .NET exception. The host adds a stack trace, which says where in its sources that was.
+// exception returns an answer that shows a .NET exception. The host also adds a stack trace of its own sources.
 func exception(status int, what, kind, text string) error {
 	o := &newtonsoft.Object{}
 	o.AddText("Message", what)
@@ -56,7 +56,7 @@ func invalidJSON(body []byte, err error) error {
 	return exception(http.StatusBadRequest, "Invalid JSON content", kind, text)
 }
 
-// parseError says of a text that is not JSON what the host's parser says, where that is known: of one that does not begin as JSON does.
+// parseError returns what the host's parser says of a text that is not JSON, where that is known: if the text does not begin like JSON.
 func parseError(body []byte, err error) (kind, text string) {
 	kind, text = "Newtonsoft.Json.JsonReaderException", err.Error()
 	if refusal := (*newtonsoft.Error)(nil); errors.As(err, &refusal) {
@@ -80,7 +80,7 @@ func (c *call) fail(err error) {
 	a := (*answer)(nil)
 	if !errors.As(err, &a) {
 		if c.r.Context().Err() != nil {
-			return // nobody waits for it
+			return // nobody waits for the answer
 		}
 		c.log.Error("a call of the durable HTTP API failed", "method", c.r.Method, "path", c.r.URL.Path, "error", err)
 		errors.As(wentWrong("System.Exception", err.Error()), &a)
@@ -92,7 +92,7 @@ func (c *call) fail(err error) {
 	_ = c.send(a.status, a.body)
 }
 
-// send writes JSON. Its error is always nil: nothing can be done for a caller that has gone away.
+// send writes JSON. Its error is always nil: nothing can be done for a caller that is gone.
 func (c *call) send(status int, body []byte) error {
 	c.w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
@@ -101,7 +101,7 @@ func (c *call) send(status int, body []byte) error {
 	return nil
 }
 
-// param returns a query parameter by its name in any case; several of one name are joined with commas, as .NET does.
+// param finds a query parameter by name, in any case. It joins the values of a repeated name with commas, as .NET does.
 func (c *call) param(name string) string {
 	var values []string
 	for key, list := range c.query {
@@ -112,7 +112,7 @@ func (c *call) param(name string) string {
 	return strings.Join(values, ",")
 }
 
-// sentJSON says whether the body is declared as JSON.
+// sentJSON reports whether the request declares its body as JSON.
 func (c *call) sentJSON() bool {
 	media, _, _ := strings.Cut(c.r.Header.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(media), "application/json")
@@ -125,7 +125,7 @@ func (c *call) isFalse(name string) bool {
 	return strings.EqualFold(strings.TrimSpace(c.param(name)), "false")
 }
 
-// int is 0 if there is no number.
+// int returns a query parameter as a number; 0 if it is not a number.
 func (c *call) int(name string) int {
 	n, _ := strconv.Atoi(strings.TrimSpace(c.param(name)))
 	return n
@@ -139,7 +139,7 @@ func (c *call) seconds(name string) (time.Duration, bool) {
 	return time.Duration(min(n, maxWait.Seconds()) * float64(time.Second)), true
 }
 
-// timeLayouts are the ways of writing a time that .NET understands and people use; without a zone it is UTC.
+// timeLayouts are common ways to write a time that .NET understands. A time without a zone is in UTC.
 var timeLayouts = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly, "01/02/2006", "01/02/2006 15:04:05"}
 
 func (c *call) time(name string) (time.Time, bool) {
@@ -149,7 +149,7 @@ func (c *call) time(name string) (time.Time, bool) {
 			return t, true
 		}
 	}
-	if t, err := time.Parse(time.RFC3339Nano, strings.ReplaceAll(text, " ", "+")); err == nil { // a + that was not escaped
+	if t, err := time.Parse(time.RFC3339Nano, strings.ReplaceAll(text, " ", "+")); err == nil { // an unescaped + arrives as a space
 		return t, true
 	}
 	return time.Time{}, false

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// callers tells the calls of this host's functions from those of other programs on the machine, and whose each is. A token is
-// the sidecar's secret and, after a dot, the invocation's name.
+// callers tells calls of this host's functions from calls of other programs on the machine, and finds the invocation that makes a
+// call. A token is the sidecar's secret, a dot and the invocation's name.
 type callers struct {
 	secret string
 
@@ -36,8 +36,8 @@ type Caller struct {
 	instances []string
 }
 
-// NewCaller lets an invocation call the sidecar. Its token stays good after Forget, as the real host answers a client for as
-// long as it lives.
+// NewCaller lets an invocation call the sidecar. Its token stays valid after Forget, because the real host answers a client for as
+// long as the client lives.
 func (s *Sidecar) NewCaller() *Caller {
 	c := &Caller{Token: s.callers.secret + "." + rand.Text()}
 	s.callers.mu.Lock()
@@ -46,14 +46,14 @@ func (s *Sidecar) NewCaller() *Caller {
 	return c
 }
 
-// Forget ends the noting of what the invocation starts.
+// Forget stops recording what the invocation starts.
 func (s *Sidecar) Forget(c *Caller) {
 	s.callers.mu.Lock()
 	defer s.callers.mu.Unlock()
 	delete(s.callers.open, c.Token)
 }
 
-// find returns the invocation that calls, nil if it has ended. A call without the secret is refused.
+// find returns the invocation that makes a call; nil if the invocation has ended. It refuses a call without the secret.
 func (c callers) find(ctx context.Context) (*Caller, error) {
 	for _, header := range metadata.ValueFromIncomingContext(ctx, "authorization") {
 		token := strings.TrimPrefix(header, "Bearer ")
@@ -67,7 +67,7 @@ func (c callers) find(ctx context.Context) (*Caller, error) {
 	return nil, status.Error(codes.Unauthenticated, "this durable endpoint answers the functions of its own host only")
 }
 
-// note keeps the instance that a call has started, or has found when it was to start it.
+// note records the instance that a call has started, or has found in place of starting it.
 func (c *Caller) note(method string, request, response any, err error) {
 	if c == nil || method != "StartInstance" || err != nil && !errors.Is(err, api.ErrDuplicateInstance) && status.Code(err) != codes.AlreadyExists {
 		return
@@ -83,8 +83,7 @@ func (c *Caller) note(method string, request, response any, err error) {
 	}
 }
 
-// Instances returns the ids of the instances that the invocation has started, or has found when it was to start them, each
-// once.
+// Instances returns the ids of the instances that the invocation has started, or has found in place of starting them, each once.
 func (c *Caller) Instances() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// describe shows an instance as the HTTP API does.
+// describe returns an instance as the HTTP API shows it.
 func describe(i taskhub.Instance) *newtonsoft.Object {
 	o := &newtonsoft.Object{}
 	o.AddText("name", i.Name)
@@ -31,8 +31,8 @@ func describe(i taskhub.Instance) *newtonsoft.Object {
 
 func seconds(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 
-// valueOf shows what is stored of a value: JSON as it is, other text as a string, nothing as null. The extension would show only the
-// beginning of a text that begins like JSON.
+// valueOf returns a stored value as the API shows it: JSON as it is, other text as a string, an empty text as null. For a text that
+// only begins like JSON, the extension would show just that beginning.
 func valueOf(text string) []byte {
 	text = strings.TrimSpace(text)
 	if text == "" {
@@ -44,18 +44,18 @@ func valueOf(text string) []byte {
 	return newtonsoft.Once(text)
 }
 
-// scheduled is what an activity's or a child's end tells of its beginning.
+// scheduled is what the end of an activity or a child shows of its start.
 type scheduled struct {
 	at          time.Time
 	name, input string
 	hasInput    bool
-	instance    string // of a child
+	instance    string // id of a child
 }
 
-// history shows events as the HTTP API does: what was scheduled is shown by its end only, once it has one, and turns are not shown.
+// history collects events as the HTTP API shows them. A finished activity, timer or child is shown only by its end. Turns are not shown.
 type history struct {
 	inputs, outputs bool
-	runs            map[int32]taskhub.Run // nil: what the extension shows, and no more
+	runs            map[int32]taskhub.Run // nil: show only what the extension shows
 	activities      map[int32]scheduled
 	children        map[int32]scheduled
 	ended           map[string]bool // kind and id
@@ -101,7 +101,7 @@ func (h *history) note(e *backend.HistoryEvent) {
 	}
 }
 
-// addRun gives an activity the input that its history does not keep.
+// addRun adds to an activity the input that the history does not keep.
 func (h *history) addRun(id int32) {
 	if run := h.runs[id]; run.Input != nil {
 		s := h.activities[id]
@@ -110,7 +110,7 @@ func (h *history) addRun(id int32) {
 	}
 }
 
-// showRun adds to an activity when it began, and to a child that has ended its id.
+// showRun adds the start time to an activity, and the id to a child that has ended.
 func (h *history) showRun(o *newtonsoft.Object, e *backend.HistoryEvent) {
 	if h.runs == nil {
 		return
@@ -140,7 +140,7 @@ func childKey(id int32) string    { return "child " + strconv.Itoa(int(id)) }
 
 var null = []byte("null")
 
-// show returns an event, nil if it is not shown. The order of the properties is the extension's.
+// show returns an event as the API shows it; nil if the event is not shown. The properties have the extension's order.
 func (h *history) show(e *backend.HistoryEvent) *newtonsoft.Object {
 	o := &newtonsoft.Object{}
 	var end *scheduled
@@ -171,7 +171,7 @@ func (h *history) show(e *backend.HistoryEvent) *newtonsoft.Object {
 	return o
 }
 
-// ticks is a time of .NET's, which counts tenths of a microsecond.
+// ticks rounds a time as .NET does, which counts tenths of a microsecond.
 func ticks(t time.Time) string { return t.UTC().Truncate(100).Format("2006-01-02T15:04:05.9999999") }
 
 func (h *history) input(o *newtonsoft.Object, text string, has bool) {
@@ -208,7 +208,7 @@ func (h *history) showScheduled(o *newtonsoft.Object, e *backend.HistoryEvent) {
 	o.Add("Tags", null)
 }
 
-// showEnd returns the beginning of what has ended.
+// showEnd returns what an end shows of its start.
 func (h *history) showEnd(o *newtonsoft.Object, e *backend.HistoryEvent) *scheduled {
 	var begun scheduled
 	var ok bool

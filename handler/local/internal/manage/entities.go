@@ -16,8 +16,8 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// callEntities answers the calls that concern entities; ok is false for any other. durabletask-go has the messages, and
-// exports no type of theirs: here they are protobuf JSON.
+// callEntities answers the calls about entities; ok is false for any other call. durabletask-go has the messages but exports no
+// types for them, so they are handled here as protobuf JSON.
 func (s *Sidecar) callEntities(ctx context.Context, method string, request any) (reply any, ok bool, err error) {
 	calls := map[string]func(context.Context, []byte) (any, error){
 		"SignalEntity": s.signalEntity, "GetEntity": s.getEntity, "QueryEntities": s.queryEntities, "CleanEntityStorage": s.cleanEntities,
@@ -64,10 +64,10 @@ func (s *Sidecar) signalEntity(ctx context.Context, text []byte) (any, error) {
 		return nil, err
 	}
 	if _, err := uuid.Parse(r.RequestID); err != nil {
-		return nil, handlerException() // as on the host
+		return nil, handlerException() // the host answers the same
 	}
 	if _, ok := entity.ParseID(r.InstanceID); !ok {
-		return struct{}{}, nil // which is accepted and lost
+		return struct{}{}, nil // the host accepts it and loses it
 	}
 	signal := entity.Signal{ID: r.RequestID, Operation: r.Name, ScheduledAt: r.ScheduledTime}
 	if r.Input != nil {

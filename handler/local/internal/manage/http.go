@@ -27,15 +27,15 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// HTTP is the Durable HTTP API below [httpapi.Path]: the same operations as the sidecar's, answered as the real host's extension
-// answers. It asks for no key; who may call is up to its caller.
+// HTTP is the Durable HTTP API below [httpapi.Path]. It has the same operations as the sidecar, and answers like the real host's
+// extension. It asks for no key; its caller decides who may use it.
 //
-// The page asks for more than the extension has, by parameters that the extension does not know: of an instance showDetails=true, for
-// its tags, the inputs and the starts of its activities, and the ids of its children that have ended; of a list newestFirst=true,
-// search=TEXT, and showTotals=true, for a header with how many instances have which status.
+// Parameters that the extension does not know add details for the page. For an instance, showDetails=true adds the tags, the inputs
+// and start times of activities, and the ids of finished children. For a list there are newestFirst=true, search=TEXT, and
+// showTotals=true for a header with the number of instances in each status.
 //
-// It differs where the extension does harm. A purge takes finished instances only, and refuses a filter that it does not
-// understand. A rewind takes up what was in flight. An exception comes without the extension's stack trace.
+// It differs where the extension does harm: a purge deletes only finished instances and refuses a filter that it does not
+// understand, a rewind continues work in flight, and an exception has no stack trace of the extension.
 type HTTP struct {
 	hub     *taskhub.TaskHub
 	client  backend.TaskHubClient
@@ -43,7 +43,7 @@ type HTTP struct {
 	log     *slog.Logger
 }
 
-// NewHTTP makes the API of a task hub that clients know as hubName.
+// NewHTTP returns the API of a task hub. hubName is the name that clients use for it.
 func NewHTTP(hub *taskhub.TaskHub, hubName string, log *slog.Logger) *HTTP {
 	return &HTTP{hub: hub, client: backend.NewTaskHubClient(hub), hubName: hubName, log: log}
 }
@@ -68,7 +68,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if hub := c.param("taskHub"); strings.TrimSpace(hub) != "" && !strings.EqualFold(hub, h.hubName) {
-		w.WriteHeader(http.StatusNotFound) // it has no instances
+		w.WriteHeader(http.StatusNotFound) // another task hub has no instances here
 		return
 	}
 	if err := handle(); err != nil {
@@ -76,7 +76,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// segments are the parts of a path below httpapi.Path; none if one of them holds a slash.
+// segments returns the parts of a path below httpapi.Path; none if a part contains a slash.
 func segments(u *url.URL) []string {
 	list := strings.Split(strings.Trim(strings.TrimPrefix(u.EscapedPath(), httpapi.Path), "/"), "/")
 	for i, s := range list {
@@ -89,7 +89,7 @@ func segments(u *url.URL) []string {
 	return list
 }
 
-// route returns what answers the request, nil if nothing does.
+// route returns the function that answers the request; nil if there is none.
 func (c *call) route(s []string) func() error {
 	is := func(n int, method, controller string) bool {
 		return len(s) == n && c.r.Method == method && strings.EqualFold(s[0], controller)
@@ -128,7 +128,7 @@ func (c *call) operations() map[string]func(id string) error {
 	}
 }
 
-// otherConnection refuses to look into a storage account that the app does not use.
+// otherConnection refuses a request for a storage account that the app does not use.
 func (c *call) otherConnection() error {
 	switch name := c.param("connection"); strings.TrimSpace(name) {
 	case "", "Storage", "AzureWebJobsStorage":
@@ -138,7 +138,7 @@ func (c *call) otherConnection() error {
 	}
 }
 
-// get returns an instance with its input. The error is a notFound without a body.
+// get returns an instance with its input. If there is no such instance, the error is a notFound without a body.
 func (c *call) get(id string) (taskhub.Instance, error) {
 	page, err := c.hub.Query(c.r.Context(), taskhub.Filter{IDPrefix: id, From: id, Inputs: true, PageSize: 1})
 	if err != nil {
@@ -150,7 +150,7 @@ func (c *call) get(id string) (taskhub.Instance, error) {
 	return page.Instances[0], nil
 }
 
-// running returns an instance that has not finished. For any other the error is the host's answer.
+// running returns an unfinished instance. For any other instance the error is the host's answer.
 func (c *call) running(id string) (taskhub.Instance, error) {
 	i, err := c.get(id)
 	if err == nil && i.IsFinished() {
@@ -187,7 +187,7 @@ func (c *call) start(name, id string) error {
 	return c.started(id)
 }
 
-// exists refuses to start a second instance of an id.
+// exists refuses to start an instance whose id is already in use.
 func (c *call) exists(id string) error {
 	i, err := c.get(id)
 	if err != nil {
@@ -196,10 +196,10 @@ func (c *call) exists(id string) error {
 	return &answer{status: http.StatusConflict, body: message(fmt.Sprintf("An Orchestration instance with the status %s already exists.", historyevent.StatusName(i.Status)))}
 }
 
-// maxWait bounds how long a request may wait for an instance to end.
+// maxWait is the longest time that a request may wait for an instance to end.
 const maxWait = time.Hour
 
-// started answers with the URLs of a new instance, or waits for its result if the caller asks for that.
+// started answers with the URLs of a new instance, or waits for its result if the request asks for that.
 func (c *call) started(id string) error {
 	timeout, waits := c.seconds("timeout")
 	interval, polls := c.seconds("pollingInterval")
@@ -225,7 +225,7 @@ func (c *call) started(id string) error {
 	return c.status(id)
 }
 
-// checkStatus answers with the URLs of an instance.
+// checkStatus answers with the instance's URLs.
 func (c *call) checkStatus(id string) error {
 	query := "taskHub=" + httpapi.Escape(c.hubName) + "&connection=Storage"
 	if key := c.param("code"); key != "" {
@@ -276,7 +276,7 @@ func (c *call) status(id string) error {
 	return c.send(status, o.Append(nil))
 }
 
-// continuation is the header that carries the id with which the next page begins.
+// continuation is the header with the token of the next page.
 const continuation = "x-ms-continuation-token"
 
 func (c *call) list() error {
@@ -309,7 +309,7 @@ func (c *call) list() error {
 	return c.sendPage(list, next)
 }
 
-// pageStart is the id with which the page begins that the request asks for.
+// pageStart returns the id with which the requested page begins.
 func (c *call) pageStart() (string, error) {
 	from, err := pageStart(c.r.Header.Get(continuation))
 	if err != nil {
@@ -318,7 +318,7 @@ func (c *call) pageStart() (string, error) {
 	return from, nil
 }
 
-// sendPage answers with a part of a list, and with the id with which the next part begins.
+// sendPage answers with one page of a list and the id with which the next page begins.
 func (c *call) sendPage(list [][]byte, next string) error {
 	if next != "" {
 		c.w.Header()[continuation] = []string{pageToken(next)}
@@ -327,7 +327,7 @@ func (c *call) sendPage(list [][]byte, next string) error {
 	return c.send(http.StatusOK, append(body, ']'))
 }
 
-// beginPage has the filter begin where the page does that the request asks for.
+// beginPage sets in the filter where the requested page begins.
 func (c *call) beginPage(f *taskhub.Filter) error {
 	from, err := c.pageStart()
 	if err != nil || from == "" || !f.NewestFirst {
@@ -343,7 +343,7 @@ func (c *call) beginPage(f *taskhub.Filter) error {
 	return nil
 }
 
-// totalsText is like "Completed=2, Failed=1".
+// totalsText returns the totals as "Completed=2, Failed=1".
 func totalsText(totals map[api.OrchestrationStatus]int) string {
 	var list []string
 	for status, n := range totals {
@@ -371,7 +371,7 @@ func (c *call) purged(n int) error {
 	return c.send(http.StatusOK, fmt.Appendf(nil, `{"instancesDeleted":%d}`, n))
 }
 
-// purgeMany takes nothing for granted: what it cannot read of a filter would make it delete more than it was asked to.
+// purgeMany refuses a filter that it cannot read completely, because it would then delete more than was asked for.
 func (c *call) purgeMany() error {
 	from, ok := c.time("createdTimeFrom")
 	if !ok {
@@ -460,7 +460,7 @@ func (c *call) rewind(id string) error {
 	notFailed := (*taskhub.NotFailedError)(nil)
 	switch {
 	case errors.Is(err, api.ErrInstanceNotFound):
-		return refused(http.StatusNotFound, fmt.Sprintf(`No orchestration with instance ID "$%s" found.`, id)) // the dollar is the host's
+		return refused(http.StatusNotFound, fmt.Sprintf(`No orchestration with instance ID "$%s" found.`, id)) // the real host sends this dollar, too
 	case errors.As(err, &notFailed):
 		return refused(http.StatusPreconditionFailed, fmt.Sprintf(`This orchestration has status %s, but only orchestrations in the "Failed" state can be rewound.`, historyevent.StatusName(notFailed.Status)))
 	}
@@ -481,8 +481,8 @@ func (c *call) restart(id string) error {
 	return c.started(again)
 }
 
-// restartWithOptions starts an instance again under a given id, in a given version. No answer of the host but the one about a
-// missing id is known.
+// restartWithOptions starts an instance again with a given id and version. Of the host's answers, only the one about a missing id is
+// known.
 func (c *call) restartWithOptions(id string) error {
 	again := c.param("newInstanceId")
 	if strings.TrimSpace(again) == "" {
@@ -503,7 +503,7 @@ func (c *call) restartWithOptions(id string) error {
 	return c.started(again)
 }
 
-// body reads what was sent, as far as the host's client could send it too.
+// body reads the request's body, up to the size that the host's client can send.
 func (c *call) body() ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, durable.MaxPayload))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
@@ -514,7 +514,7 @@ func (c *call) body() ([]byte, error) {
 	return body, nil
 }
 
-// statuses are those that the filter names; ok is false if one of the names is unknown.
+// statuses returns the statuses that the request names; ok is false if a name is unknown.
 func (c *call) statuses() (list []api.OrchestrationStatus, ok bool) {
 	ok = true
 	for name := range strings.SplitSeq(c.param("runtimeStatus"), ",") {

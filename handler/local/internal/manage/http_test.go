@@ -20,7 +20,7 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// openHTTP is the API of an empty task hub whose instances nobody runs.
+// openHTTP returns the API of an empty task hub without workers.
 func openHTTP(t testing.TB) *HTTP {
 	t.Helper()
 	hub, err := taskhub.Open(t.Context(), taskhub.Options{DataDir: t.TempDir()})
@@ -50,7 +50,7 @@ func TestHTTPAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
 		method, path, body string
 		status             int
-		want               string // in the body
+		want               string // text in the body
 	}{
 		"status of a pending one":     {"GET", "/instances/a%20b", "", 202, `"runtimeStatus":"Pending","input":{"x":1.0},"customStatus":null,"output":null,`},
 		"routes in any case":          {"GET", "/Instances/a%20b/", "", 202, `"instanceId":"a b"`},
@@ -133,7 +133,7 @@ func TestHTTPPaging(t *testing.T) {
 	}
 }
 
-// TestHTTPNewestFirst: the page's list begins with the newest instances, searches, and counts.
+// TestHTTPNewestFirst: the list for the page has the newest instances first, can be searched, and has totals.
 func TestHTTPNewestFirst(t *testing.T) {
 	t.Parallel()
 	h := openHTTP(t)
@@ -210,7 +210,7 @@ func TestHistoryJSON(t *testing.T) {
 	}
 }
 
-// TestHistoryDetails: with what the task hub keeps of the runs, an activity has its input and its start, and a child that has ended its id.
+// TestHistoryDetails: what the task hub keeps of the runs adds an activity's input and start time, and the id of a finished child.
 func TestHistoryDetails(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 26, 0, 33, 54, 0, time.UTC)
@@ -247,7 +247,7 @@ func TestValueOf(t *testing.T) {
 	}
 }
 
-// FuzzHTTP: no request makes the API panic, or answer anything but JSON or nothing.
+// FuzzHTTP: no request makes the API panic. Every answer is JSON or empty.
 func FuzzHTTP(f *testing.F) {
 	h := openHTTP(f)
 	f.Add("GET", "/instances/a?showHistory=true", "", "")

@@ -11,10 +11,10 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// emptyKey stands for the empty key where a path must have one.
+// emptyKey replaces the empty key in a path.
 const emptyKey = "$"
 
-// entities returns what answers a request below /entities: s is empty, or an entity's name, or its name and key.
+// entities returns the function that answers a request below /entities. s is empty, an entity's name, or its name and key.
 func (c *call) entities(s []string) func() error {
 	name, key := "", ""
 	if len(s) > 0 {
@@ -76,7 +76,7 @@ func (c *call) listEntities(name string) error {
 	return c.sendPage(list, next)
 }
 
-// describeEntity shows an entity as the extension does: its name in lower case, whatever the case of its id.
+// describeEntity returns an entity as the extension shows it: its name is in lower case, whatever the case in its id.
 func describeEntity(id entity.ID, e taskhub.Entity, withState bool) []byte {
 	shown := &newtonsoft.Object{}
 	shown.AddText("name", strings.ToLower(id.Name))
@@ -92,13 +92,13 @@ func describeEntity(id entity.ID, e taskhub.Entity, withState bool) []byte {
 	return o.Append(nil)
 }
 
-// signal sends an operation to an entity. One whose function the app does not have is accepted, too, and lost.
+// signal sends an operation to an entity. If the app does not have the entity's function, the signal is accepted but lost.
 func (c *call) signal(name, key, operation string) error {
 	switch {
 	case name == "":
 		return refusedMessage("Invalid entity id: entity name must not be a null or empty string. (Parameter 'entityName')")
 	case strings.ContainsFunc(key, isInvalidInKey):
-		return refusedMessage(`entityKey (Parameter 'Entity keys must not contain /, \, #, ?, or control characters.')`) // the extension's own order
+		return refusedMessage(`entityKey (Parameter 'Entity keys must not contain /, \, #, ?, or control characters.')`) // the extension has its words in this odd order
 	}
 	input, err := c.operationInput()
 	if err != nil {
@@ -111,7 +111,7 @@ func isInvalidInKey(r rune) bool {
 	return strings.ContainsRune(`/\#?`, r) || r < ' ' || r >= 0x7f && r <= 0x9f
 }
 
-// operationInput is the body as JSON: a body of another type becomes a JSON string, none becomes no input.
+// operationInput returns the body as JSON. A body of another type becomes a JSON string; an empty body becomes no input.
 func (c *call) operationInput() ([]byte, error) {
 	body, err := c.body()
 	if err != nil || len(body) == 0 {
@@ -128,7 +128,7 @@ func (c *call) operationInput() ([]byte, error) {
 	return input, nil
 }
 
-// makePrimary answers the call that takes a task hub over from another app. Here no other app has it.
+// makePrimary answers the call that takes over a task hub from another app. Here no other app uses the task hub.
 func (c *call) makePrimary() error {
 	c.w.WriteHeader(http.StatusOK)
 	return nil

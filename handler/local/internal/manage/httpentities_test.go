@@ -9,7 +9,7 @@ import (
 	"example.com/durablefunctions/handler/internal/entity"
 )
 
-// settle lets the entity's waiting operations succeed with that state, and returns them.
+// settle completes the entity's waiting operations with that state, and returns them.
 func settle(t *testing.T, h *HTTP, state string) (operations []string) {
 	t.Helper()
 	w, err := h.hub.NextEntity(t.Context())
@@ -30,7 +30,7 @@ func settle(t *testing.T, h *HTTP, state string) (operations []string) {
 	return operations
 }
 
-// TestHTTPSignals: what is posted reaches the entity as the extension hands it on.
+// TestHTTPSignals: a posted body reaches the entity as the extension passes it on.
 func TestHTTPSignals(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ method, path, body, contentType, want string }{
@@ -94,7 +94,7 @@ func TestHTTPEntities(t *testing.T) {
 	}
 }
 
-// tokenOf is the header that leads to the next page. Its name is sent in lower case, as the extension sends it.
+// tokenOf returns the header with the token of the next page. Its name is in lower case, as the extension sends it.
 func tokenOf(w *httptest.ResponseRecorder) []string {
 	for name, values := range w.Header() {
 		if name == continuation {
@@ -125,7 +125,7 @@ func TestHTTPEntityPaging(t *testing.T) {
 	}
 }
 
-// TestHTTPRestartWithOptions: the instance starts again under the given id, in the given version.
+// TestHTTPRestartWithOptions: the instance starts again with the given id and version.
 func TestHTTPRestartWithOptions(t *testing.T) {
 	t.Parallel()
 	h := openHTTP(t)

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// pageToken is the continuation token of a page that begins with that id. The host's ends in a blank, too.
+// pageToken returns the continuation token of a page that begins with that id. Like the host's, it ends with a space.
 func pageToken(id string) string { return base64.StdEncoding.EncodeToString([]byte(id)) + " " }
 
-// pageStart is the id with which the page of a continuation token begins.
+// pageStart returns the id with which the page of a continuation token begins.
 func pageStart(token string) (string, error) {
 	id, err := base64.StdEncoding.DecodeString(strings.TrimSpace(token))
 	return string(id), err

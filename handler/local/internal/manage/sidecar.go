@@ -1,14 +1,14 @@
-// Package manage is the door through which instances are looked at and steered: TaskHubSidecarService, the gRPC service that the
-// durable client of a function calls.
+// Package manage lets clients look at instances and control them. It serves TaskHubSidecarService, the gRPC service that a
+// function's durable client calls, and the Durable HTTP API.
 //
-//	sidecar, err := manage.StartSidecar(hub, log)
+//	sidecar, err := manage.StartSidecar(hub, hubName, log)
 //	if err != nil {
 //		return err
 //	}
 //	defer sidecar.Close()
 //	// sidecar.Address goes into the durableClient binding
 //
-// The operations are the task hub's, the answers are the real host's.
+// The task hub does the operations. The answers are those of the real host.
 package manage
 
 import (
@@ -31,8 +31,8 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// Sidecar serves TaskHubSidecarService on a free loopback port. durabletask-go implements the service; the answers are the
-// host's.
+// Sidecar serves TaskHubSidecarService on a free loopback port. durabletask-go implements the service; the answers are like the
+// real host's.
 type Sidecar struct {
 	Address string // host:port
 
@@ -44,10 +44,10 @@ type Sidecar struct {
 	server  *grpc.Server
 }
 
-// maxGrpcMessage lets the largest input and output of an instance pass in one answer, as the client does.
+// maxGrpcMessage is large enough for one answer with an instance's largest input and output. The client has the same limit.
 const maxGrpcMessage = 2*durable.MaxPayload + 1<<20
 
-// StartSidecar starts the service of a task hub that clients know as hubName.
+// StartSidecar starts the service of a task hub. hubName is the name that clients use for it.
 func StartSidecar(hub *taskhub.TaskHub, hubName string, log *slog.Logger) (*Sidecar, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -66,10 +66,10 @@ func StartSidecar(hub *taskhub.TaskHub, hubName string, log *slog.Logger) (*Side
 	return s, nil
 }
 
-// Close ends the service.
+// Close stops the service.
 func (s *Sidecar) Close() { s.server.Stop() }
 
-// refuseWorkers: GetWorkItems is for workers, and the host is the only one.
+// refuseWorkers refuses GetWorkItems: it is for workers, and the host is the only worker.
 func refuseWorkers(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	if path.Base(info.FullMethod) == "GetWorkItems" {
 		return status.Error(codes.Unimplemented, "")
@@ -107,7 +107,7 @@ func (s *Sidecar) call(ctx context.Context, request any, info *grpc.UnaryServerI
 	return nil, s.explain(ctx, method, err)
 }
 
-// explain is the error that the caller sees.
+// explain returns the error that the caller sees.
 func (s *Sidecar) explain(ctx context.Context, method string, err error) error {
 	var answer interface{ GRPCStatus() *status.Status }
 	switch {
@@ -120,7 +120,7 @@ func (s *Sidecar) explain(ctx context.Context, method string, err error) error {
 	return handlerException()
 }
 
-// prepare refuses what durabletask-go lacks, and waits in its place: it would poll.
+// prepare refuses the calls that durabletask-go does not support, and waits for instances itself: durabletask-go would poll.
 func (s *Sidecar) prepare(ctx context.Context, method string, request any) error {
 	started := func(i taskhub.Instance) bool { return i.Status != api.RUNTIME_STATUS_PENDING }
 	ended := func(i taskhub.Instance) bool { return i.IsFinished() }
@@ -137,7 +137,7 @@ func (s *Sidecar) prepare(ctx context.Context, method string, request any) error
 	return status.Error(codes.Unimplemented, "")
 }
 
-// checkEvent refuses an event that has no name, or is for nobody.
+// checkEvent refuses an event without a name or without an instance id.
 func checkEvent(request any) error {
 	e := request.(interface {
 		GetInstanceId() string
@@ -155,7 +155,7 @@ func (s *Sidecar) wait(ctx context.Context, request any, until func(taskhub.Inst
 	id := request.(interface{ GetInstanceId() string }).GetInstanceId()
 	_, err := s.hub.Wait(ctx, id, until)
 	switch {
-	case err == nil, errors.Is(err, api.ErrInstanceNotFound): // the answer says that there is none
+	case err == nil, errors.Is(err, api.ErrInstanceNotFound): // the answer says that there is no instance
 		return nil
 	case ctx.Err() != nil:
 		return status.FromContextError(ctx.Err()).Err()
@@ -163,12 +163,12 @@ func (s *Sidecar) wait(ctx context.Context, request any, until func(taskhub.Inst
 	return err
 }
 
-// handlerException is the host's answer to whatever it did not expect.
+// handlerException is the host's answer to every error that it does not expect.
 func handlerException() error {
 	return status.Error(codes.Unknown, "Exception was thrown by handler.")
 }
 
-// clientBackend is the task hub as a durable client sees it: each operation is checked first.
+// clientBackend is the task hub for a durable client. It checks each operation before the task hub does it.
 type clientBackend struct {
 	*taskhub.TaskHub
 }
@@ -185,8 +185,8 @@ func (b clientBackend) CreateOrchestrationInstance(ctx context.Context, e *backe
 	return err
 }
 
-// GetOrchestrationMetadata returns nil for an unknown instance, which is an answer and no error. The host shows the custom status
-// of an instance that has none as null, once it has had a turn.
+// GetOrchestrationMetadata returns nil without an error for an unknown instance. Once an instance has had a turn, the host shows a
+// missing custom status as null.
 func (b clientBackend) GetOrchestrationMetadata(ctx context.Context, id api.InstanceID) (*api.OrchestrationMetadata, error) {
 	m, err := b.TaskHub.GetOrchestrationMetadata(ctx, id)
 	if errors.Is(err, api.ErrInstanceNotFound) {

@@ -26,8 +26,8 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// answerNew makes the calls that durabletask-go's service knows and does not make, or makes without what is new in them. Done
-// is false for any other.
+// answerNew answers the calls that durabletask-go's service does not support, or supports without their newer fields. done is
+// false for any other call.
 func (s *Sidecar) answerNew(ctx context.Context, method string, request proto.Message) (response proto.Message, done bool, err error) {
 	switch method {
 	case "StartInstance":
@@ -57,7 +57,7 @@ func (s *Sidecar) answerNew(ctx context.Context, method string, request proto.Me
 	return response, true, err
 }
 
-// answerUnknown makes the calls that durabletask-go's service does not know.
+// answerUnknown answers the calls that durabletask-go's service does not know.
 func (s *Sidecar) answerUnknown(_ any, stream grpc.ServerStream) error {
 	ctx := stream.Context()
 	if _, err := s.callers.find(ctx); err != nil {
@@ -88,7 +88,7 @@ func (s *Sidecar) answerUnknown(_ any, stream grpc.ServerStream) error {
 	return stream.SendMsg(response)
 }
 
-// answerAs gives the request to f as the type that f knows, whose fields have the same numbers.
+// answerAs converts the request to the type that f needs; the fields of both types have the same numbers.
 func answerAs[In any, Out proto.Message, P interface {
 	*In
 	proto.Message
@@ -137,7 +137,7 @@ func (s *Sidecar) start(ctx context.Context, r *sidecar.CreateInstanceRequest) (
 	return &sidecar.CreateInstanceResponse{InstanceId: r.InstanceId}, nil
 }
 
-// query answers in the order of the ids. Without a size the host's page is empty and never the last.
+// query answers in the order of the ids. If the request has no page size, the host sends an empty page that is never the last one.
 func (s *Sidecar) query(ctx context.Context, r *sidecar.QueryInstancesRequest) (*sidecar.QueryInstancesResponse, error) {
 	q := r.Query
 	if q == nil {
@@ -170,7 +170,7 @@ func (s *Sidecar) query(ctx context.Context, r *sidecar.QueryInstancesRequest) (
 	return reply, nil
 }
 
-// isOurs says whether a query is for this task hub.
+// isOurs reports whether a query is for this task hub.
 func (s *Sidecar) isOurs(hubs []*wrapperspb.StringValue) bool {
 	return len(hubs) == 0 || slices.ContainsFunc(hubs, func(hub *wrapperspb.StringValue) bool { return strings.EqualFold(hub.GetValue(), s.hubName) })
 }
@@ -208,12 +208,12 @@ func timeOf(t *timestamppb.Timestamp) time.Time {
 	return t.AsTime()
 }
 
-// cannotPurge is the host's word for an instance that has not finished.
+// cannotPurge is the host's text for an unfinished instance.
 func cannotPurge(id string, e *taskhub.NotFinishedError) string {
 	return fmt.Sprintf("Only orchestrations in a terminal state can be purged, but the orchestration with instance ID %s has status %s", id, historyevent.StatusName(e.Status))
 }
 
-// purge takes what has finished below the instance along; the real host leaves it.
+// purge also deletes the finished instances below the instance. The real host leaves them.
 func (s *Sidecar) purge(ctx context.Context, id string) (*sidecar.PurgeInstancesResponse, error) {
 	n, err := s.hub.Purge(ctx, id)
 	running := (*taskhub.NotFinishedError)(nil)
@@ -226,7 +226,7 @@ func (s *Sidecar) purge(ctx context.Context, id string) (*sidecar.PurgeInstances
 	return &sidecar.PurgeInstancesResponse{DeletedInstanceCount: int32(n)}, err
 }
 
-// purgeFiltered deletes finished instances only, whatever the filter says; the real host deletes running ones, too.
+// purgeFiltered deletes only finished instances, whatever the filter says. The real host also deletes running ones.
 func (s *Sidecar) purgeFiltered(ctx context.Context, f *sidecar.PurgeInstanceFilter) (*sidecar.PurgeInstancesResponse, error) {
 	bounded, cancel := ctx, context.CancelFunc(func() {})
 	if f.Timeout != nil {
@@ -275,7 +275,7 @@ func (s *Sidecar) restart(ctx context.Context, r *sidecar.RestartInstanceRequest
 	return &sidecar.RestartInstanceResponse{InstanceId: id}, err
 }
 
-// history answers in one chunk, as the host does.
+// history answers with one chunk, as the host does.
 func (s *Sidecar) history(ctx context.Context, r *sidecar.StreamInstanceHistoryRequest) (*sidecar.HistoryChunk, error) {
 	events, err := s.hub.History(ctx, r.InstanceId)
 	if errors.Is(err, api.ErrInstanceNotFound) {
@@ -290,7 +290,7 @@ func (s *Sidecar) history(ctx context.Context, r *sidecar.StreamInstanceHistoryR
 	return chunk, err
 }
 
-// addStart adds to the answer about an instance what its start said and durabletask-go does not: parent, version and tags.
+// addStart adds to an answer the parts of the start that durabletask-go leaves out: parent, version and tags.
 func (s *Sidecar) addStart(ctx context.Context, response proto.Message) (proto.Message, error) {
 	reply := &sidecar.GetInstanceResponse{}
 	if err := convert(response, reply); err != nil || !reply.Exists {
@@ -299,7 +299,7 @@ func (s *Sidecar) addStart(ctx context.Context, response proto.Message) (proto.M
 	state := reply.OrchestrationState
 	i, err := s.hub.Get(ctx, state.InstanceId)
 	if err != nil {
-		return response, nil //nolint:nilerr // it was purged meanwhile: the answer is from before
+		return response, nil //nolint:nilerr // it was purged meanwhile: the answer is from before the purge
 	}
 	state.ParentInstanceId = textOf(i.Parent)
 	events, err := s.hub.History(ctx, state.InstanceId)
@@ -310,7 +310,7 @@ func (s *Sidecar) addStart(ctx context.Context, response proto.Message) (proto.M
 	return reply, err
 }
 
-// tagsOf are the tags with which an instance was started.
+// tagsOf returns the tags with which an instance was started.
 func tagsOf(events []*backend.HistoryEvent) (map[string]string, error) {
 	start := historyevent.Start(events)
 	if start == nil {
@@ -321,7 +321,7 @@ func tagsOf(events []*backend.HistoryEvent) (map[string]string, error) {
 	return started.Tags, err
 }
 
-// tags adds them; there are none of an instance whose start cannot be read.
+// tags adds the tags. An instance whose start cannot be read has none.
 func addTags(o *newtonsoft.Object, events []*backend.HistoryEvent) {
 	tags, err := tagsOf(events)
 	if err != nil || len(tags) == 0 {

@@ -27,16 +27,16 @@ import (
 // mailTimeout is how long the real host waits for SendGrid.
 const mailTimeout = 100 * time.Second
 
-// baseURLSetting is the app setting with the address to use in place of SendGrid's own: that of the EU region, or of a test server.
+// baseURLSetting is the app setting with the address to use instead of SendGrid's own, such as the EU region or a test server.
 const baseURLSetting = "SENDGRID_BASE_URL"
 
-// outgoing is what the task hub keeps of a mail.
+// outgoing is what the task hub keeps about a mail.
 type outgoing struct {
 	to      []string
 	subject string
 }
 
-// sendMail sends a mail through SendGrid if there is a key, else it writes it to a file.
+// sendMail sends a mail through SendGrid if there is a key. Otherwise it writes the mail to a file.
 func (s *Sender) sendMail(ctx context.Context, from Source, b config.Binding, content []byte, number int) error {
 	content, err := s.withDefaults(b, content)
 	if err != nil {
@@ -69,19 +69,19 @@ func (s *Sender) sendMail(ctx context.Context, from Source, b config.Binding, co
 	case refusal == nil:
 		return s.Hub.FinishMail(ctx, key, "", nil)
 	case s.Closing.Err() != nil:
-		return s.Closing.Err() // not refused: the next host tries again
+		return s.Closing.Err() // the mail is not refused: the next host tries again
 	}
 	kept, _ := json.MarshalIndent(map[string]any{"reason": refusal.Error(), "mail": json.RawMessage(content)}, "", "  ")
 	return errors.Join(refusal, writeFile(path, kept), s.Hub.FinishMail(ctx, key, path, refusal))
 }
 
-// withDefaults puts what function.json (from, to, subject, text) or host.json (from, to) says into a mail that leaves it out, as
-// the binding does. Any other mail stays as it is.
+// withDefaults adds to a mail the parts that it leaves out, from function.json (from, to, subject, text) or host.json (from, to), as
+// the binding does. A complete mail stays as it is.
 func (s *Sender) withDefaults(b config.Binding, content []byte) ([]byte, error) {
 	var has mailHeader
 	var mail map[string]json.RawMessage
 	if json.Unmarshal(content, &has) != nil || json.Unmarshal(content, &mail) != nil || mail == nil {
-		return content, nil // parseMail says what is wrong
+		return content, nil // parseMail will say what is wrong
 	}
 	changed := false
 	put := func(name string, value any) {
@@ -136,7 +136,7 @@ func (m mailHeader) hasRecipient() bool {
 	return false
 }
 
-// mailHeader is the part of a SendGrid v3 mail that is checked here.
+// mailHeader is the part of a SendGrid v3 mail that is checked.
 type mailHeader struct {
 	From             mailAddress `json:"from"`
 	Subject          string      `json:"subject"`
@@ -177,8 +177,8 @@ func parseMail(content []byte) (*outgoing, error) {
 	return m, nil
 }
 
-// freePath is <instance>.json, or with a number if there is such a mail: of this instance, or a file that an earlier one
-// of that id left.
+// freePath returns <instance>.json, or a name with a number if that is taken by another mail of this instance, or by a file of an
+// earlier instance with this id.
 func (s *Sender) freePath(instance string, taken func(path string) (bool, error)) (string, error) {
 	name := filepath.Join(s.DataDir, "mails", safeName(instance))
 	for n, path := 2, name+".json"; ; n, path = n+1, fmt.Sprintf("%s.%d.json", name, n) {
@@ -194,12 +194,12 @@ func (s *Sender) freePath(instance string, taken func(path string) (bool, error)
 	}
 }
 
-// mailClient follows no redirect: the key would go along.
+// mailClient does not follow a redirect, because it would send the key along.
 var mailClient = &rest.Client{HTTPClient: &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }}
 
-// postMail hands the mail to SendGrid as it was given. Its errors never hold the key.
+// postMail sends the mail to SendGrid unchanged. Its errors never contain the key.
 func (s *Sender) postMail(ctx context.Context, key string, content []byte) error {
 	base := s.Settings(baseURLSetting)
 	if base == "" {
@@ -225,7 +225,7 @@ func (s *Sender) postMail(ctx context.Context, key string, content []byte) error
 	return nil
 }
 
-// checkBaseURL: the key must not cross a network in the clear.
+// checkBaseURL refuses an address that would send the key unencrypted over a network.
 func checkBaseURL(base string) error {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" {

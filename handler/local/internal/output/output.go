@@ -1,5 +1,5 @@
-// Package output carries out the output bindings of an answer. A sendGrid output is a mail, which goes to SendGrid or, without a key,
-// to a file. An output to a queue or a topic that functions of the app listen to is a message for them. Every other output becomes a
+// Package output carries out the output bindings of an answer. A sendGrid output is a mail. It goes to SendGrid or, without a key, to
+// a file. An output to a queue or topic of the app is a message for the functions that listen there. Every other output becomes a
 // file.
 //
 //	sender := &output.Sender{App: app, Hub: hub, Enqueue: inbox.Put, DataDir: dir, Settings: os.Getenv, Log: log, Closing: ctx}
@@ -28,23 +28,23 @@ import (
 // Sender sends outputs.
 type Sender struct {
 	App      *config.App
-	Hub      *taskhub.TaskHub // keeps which mails were sent
+	Hub      *taskhub.TaskHub // records which mails were sent
 	Enqueue  func(ctx context.Context, function string, m taskhub.Message) error
 	DataDir  string
 	Settings func(name string) string
 	Log      *slog.Logger
-	Closing  context.Context // ends when the host closes: what then fails is tried again by the next host
+	Closing  context.Context // ends when the host closes: the next host retries what fails then
 }
 
-// Source is the invocation whose answer has the outputs. An orchestrator's turn names itself, so that what was sent is
-// known when the turn runs again; of any other function Instance may be empty, and Execution is.
+// Source is the invocation whose answer has the outputs. For an orchestrator it identifies the turn, so that a turn that runs again
+// does not send a mail twice. For any other function Instance may be empty, and Execution identifies the invocation.
 type Source struct {
 	Function            config.Function
 	Instance, Execution string
-	Turn                int // events before it
+	Turn                int // number of events before the turn
 }
 
-// Send sends the outputs of an answer, one after the other. The error is a [*funchost.Exception], or that of Closing.
+// Send sends the outputs of an answer, one after the other. The error is a [*funchost.Exception], or the error of Closing.
 func (s *Sender) Send(ctx context.Context, from Source, outputs map[string]json.RawMessage) error {
 	if from.Execution == "" {
 		from.Execution = uuid.NewString()
@@ -54,7 +54,7 @@ func (s *Sender) Send(ctx context.Context, from Source, outputs map[string]json.
 	}
 	number := 0
 	for _, b := range from.Function.Bindings {
-		if b.Direction == "in" || b.Is(config.HTTPOutput) { // that is the answer to the client
+		if b.Direction == "in" || b.Is(config.HTTPOutput) { // the HTTP output is the answer to the client
 			continue
 		}
 		if err := s.sendAll(ctx, from, b, outputs[b.Name], &number); err != nil {
@@ -67,14 +67,14 @@ func (s *Sender) Send(ctx context.Context, from Source, outputs map[string]json.
 	return nil
 }
 
-// sendAll sends the messages of one binding's value. number counts those of the whole answer.
+// sendAll sends the messages of one binding's value. number counts the messages of the whole answer.
 func (s *Sender) sendAll(ctx context.Context, from Source, b config.Binding, value json.RawMessage, number *int) error {
 	messages, err := funchost.OutputMessages(b, value)
 	if err != nil {
 		return err
 	}
 	for _, content := range messages {
-		if len(content) == 0 && b.Is("sendGrid") { // of null in a list of mails
+		if len(content) == 0 && b.Is("sendGrid") { // a null in a list of mails
 			continue
 		}
 		if err := s.send(ctx, from, b, content, *number); err != nil {
@@ -117,7 +117,7 @@ var unsafeCharacters = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
 const maxSafeName = 80
 
-// safeName makes a file's name of any text: different ones for different texts, on any system.
+// safeName makes a file name from any text. Different texts get different names, on any system.
 func safeName(text string) string {
 	name := unsafeCharacters.ReplaceAllString(text, "_")
 	// Upper case counts as a change: some file systems do not tell a from A.
@@ -128,7 +128,7 @@ func safeName(text string) string {
 	return name[:min(len(name), maxSafeName)] + "-" + hex.EncodeToString(hash[:6])
 }
 
-// writeFile writes a file so that it is there whole or not at all.
+// writeFile writes the whole file or nothing.
 func writeFile(path string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err

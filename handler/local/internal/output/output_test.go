@@ -36,7 +36,7 @@ func TestSafeName(t *testing.T) {
 	}
 }
 
-// TestMailDefaults: what a mail leaves out comes from the binding; what it has stays as it is.
+// TestMailDefaults: the binding adds what a mail leaves out, and changes nothing that the mail has.
 func TestMailDefaults(t *testing.T) {
 	t.Parallel()
 	all := map[string]any{"from": "Shop <shop@example.com>", "to": "%ALERT%", "subject": "Failed", "text": "See the log."}
@@ -83,7 +83,7 @@ func listening() *config.App {
 	}}
 }
 
-// TestQueues: what is sent to a queue or a topic of the app comes to the functions that listen there, and to no file.
+// TestQueues: a message for a queue or topic of the app goes to the functions that listen there, and to no file.
 func TestQueues(t *testing.T) {
 	t.Parallel()
 	settings := map[string]string{"PREFIX": "Shop", "NAME": "mails"}

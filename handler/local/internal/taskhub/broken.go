@@ -13,7 +13,7 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// setAside fails the instance that a row belongs to which cannot be decoded, so that everything else goes on.
+// setAside fails the instance that owns a row that cannot be decoded, so that everything else can go on.
 func (h *TaskHub) setAside(ctx context.Context, id string, broken *RowError) {
 	reason := "the task hub is damaged: " + broken.Error()
 	h.log.Error("an instance fails: the task hub is damaged", "instance", id, "table", broken.Table, "row", broken.Row, "error", broken.Err)
@@ -25,7 +25,7 @@ func (h *TaskHub) setAside(ctx context.Context, id string, broken *RowError) {
 	})
 }
 
-// failInstance ends an instance without a turn, and does something else along with it. It says whether that is stored.
+// failInstance ends an instance without a turn and runs also in the same transaction. It reports whether that is stored.
 func (h *TaskHub) failInstance(ctx context.Context, why failing, also func(tx) error) bool {
 	var f failing
 	err := h.persist(ctx, func(t tx) error {
@@ -55,13 +55,13 @@ func (h *TaskHub) failInstance(ctx context.Context, why failing, also func(tx) e
 	return true
 }
 
-// failing ends an instance without a turn.
+// failing is the work of ending an instance without a turn.
 type failing struct {
 	tx
 	id, reason string
 	details    *backend.TaskFailureDetails // for the parent
-	parent     string                      // of the instance; empty for a root
-	ended      bool                        // false: it had ended before
+	parent     string                      // the instance's parent; empty for a root
+	ended      bool                        // false: it had already ended
 }
 
 func (f *failing) run() error {
@@ -77,7 +77,7 @@ func (f *failing) run() error {
 	return errors.Join(f.endHistory(), f.tellParent())
 }
 
-// endHistory adds the failure to the history as a turn would, for a rewind.
+// endHistory adds the failure to the history, as a turn would do. A later rewind needs it.
 func (f *failing) endHistory() error {
 	var last sql.NullInt64
 	if err := f.queryRow("SELECT MAX(seq) FROM history WHERE instance = ?", f.id).Scan(&last); err != nil || !last.Valid {
@@ -95,7 +95,7 @@ func (f *failing) endHistory() error {
 	return f.exec("INSERT INTO history (instance, seq, payload) VALUES (?, ?, ?)", f.id, last.Int64+1, payload)
 }
 
-// tellParent answers the parent, under the number that its history has for this child.
+// tellParent sends the failure to the parent, with the event id under which the parent's history has this child.
 func (f *failing) tellParent() error {
 	var execution string
 	err := f.queryRow("SELECT p.id, p.execution FROM instances i JOIN instances p ON p.id = i.parent WHERE i.id = ?", f.id).Scan(&f.parent, &execution)

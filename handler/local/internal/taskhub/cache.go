@@ -10,8 +10,8 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// past is the history of an execution as its last turn left it: as the request of a turn has it, and decoded only what the engine
-// looks at. So nothing of a long history is decoded or encoded for each turn.
+// past is the history of an execution after its last turn. It is encoded as the request of a turn needs it. Only the events that
+// the engine looks at are also decoded, so a turn neither decodes nor encodes a long history again.
 type past struct {
 	execution string
 	events    int
@@ -19,7 +19,7 @@ type past struct {
 	state     []*backend.HistoryEvent
 }
 
-// append adds an event. What was encoded before may have the same bytes in common, not more.
+// append adds an event. The new value may share bytes with the old one, but it never changes them.
 func (p past) append(e *backend.HistoryEvent, payload []byte) past {
 	p.events++
 	p.encoded = historyevent.AppendPast(p.encoded, payload)
@@ -29,17 +29,17 @@ func (p past) append(e *backend.HistoryEvent, payload []byte) past {
 	return p
 }
 
-// concernsEngine says whether durabletask-go's engine looks at an event when it is in the past, or the trace does, which another
-// execution makes after a rewind.
+// concernsEngine reports whether a past event matters to durabletask-go's engine, or to the trace, which gets another execution
+// after a rewind.
 func concernsEngine(e *backend.HistoryEvent) bool {
 	return e.GetGenericEvent() != nil || e.GetExecutionStarted() != nil || e.GetExecutionCompleted() != nil || e.GetExecutionSuspended() != nil || e.GetExecutionResumed() != nil
 }
 
-// cache keeps the histories of instances that are between two turns, so that a long one is not read for each turn.
+// cache keeps the histories of instances between two turns, so that a long history is not read again for each turn.
 type cache struct {
 	mu   sync.Mutex
 	kept map[string]past // by instance
-	size int             // of all
+	size int             // of all histories, in bytes
 }
 
 // maxCached bounds what the cache keeps, in bytes.
@@ -47,7 +47,8 @@ const maxCached = 8 << 20
 
 func newCache() *cache { return &cache{kept: map[string]past{}} }
 
-// take returns the history of an execution and forgets it, so that nobody else changes it meanwhile; an empty one if it is not kept.
+// take returns the history of an execution and removes it from the cache, so that nobody else changes it. If the cache does not
+// have it, the result is empty.
 func (c *cache) take(id, execution string) (found past) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -58,7 +59,7 @@ func (c *cache) take(id, execution string) (found past) {
 	return found
 }
 
-// put keeps a history, in place of others if there is no room.
+// put keeps a history. If there is no room, it removes others.
 func (c *cache) put(id string, p past) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,14 +83,14 @@ func (c *cache) remove(id string) {
 	delete(c.kept, id)
 }
 
-// pastFor returns the history of an instance as its last turn left it.
+// pastFor returns an instance's history after its last turn, from the cache or from the file.
 func (h *TaskHub) pastFor(ctx context.Context, id, execution string) (past, error) {
 	if kept := h.histories.take(id, execution); kept.events > 0 {
 		var events int
 		if err := h.read.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq) + 1, 0) FROM history WHERE instance = ?", id).Scan(&events); err != nil {
 			return past{}, err
 		}
-		if events == kept.events { // else it was purged or replaced
+		if events == kept.events { // otherwise it was purged or replaced
 			return kept, nil
 		}
 	}
@@ -109,7 +110,7 @@ func (h *TaskHub) pastFor(ctx context.Context, id, execution string) (past, erro
 	return read, rows.Err()
 }
 
-// Past returns the past of the turn that the instance has, as the request of that turn has it, and the number of its events.
+// Past returns the past events of the instance's current turn, encoded for the request of that turn, and their number.
 func (h *TaskHub) Past(id string) (encoded []byte, events int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

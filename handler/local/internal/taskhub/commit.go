@@ -13,28 +13,28 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// commit stores a turn in one transaction, and notes which instances have work now.
+// commit stores a turn in one transaction and notes which instances have work afterwards.
 type commit struct {
 	turn  *turn
 	id    string
 	state *backend.OrchestrationRuntimeState
 	root  string
 
-	past    past      // after the turn; none if the instance has ended
+	past    past      // after the turn; empty if the instance has ended
 	woken   []string  // instances that got events
-	timer   int64     // the earliest one's time, 0: none
+	timer   int64     // when the earliest timer is due; 0: there is none
 	tasks   int       // activities to run
-	started *Instance // set after the first turn of all
-	changed *Instance // set if somebody may wait for the change
+	started *Instance // set after the instance's first turn
+	changed *Instance // set if somebody may be waiting for the change
 	report  bool      // the change is a new custom status or the end
 
-	replaced bool // by a child with its own id
+	replaced bool // a child with the same id has taken the instance's place
 }
 
 func (c *commit) run(t tx) error {
 	before, err := c.load(t)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil // replaced or purged meanwhile: the turn is void
+		return nil // it was replaced or purged meanwhile: the turn is void
 	} else if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (c *commit) run(t tx) error {
 		return err
 	}
 	if historyevent.IsEnd(before.Status) || len(c.state.NewEvents()) == 0 {
-		return nil // events that came too late
+		return nil // the events came too late
 	}
 	c.passTrace()
 	if err := c.sendMessages(t); err != nil {
@@ -62,7 +62,7 @@ func (c *commit) run(t tx) error {
 	return c.storeInstance(t, before)
 }
 
-// passTrace makes what the turn scheduled a part of the orchestration's trace.
+// passTrace makes everything that the turn scheduled a part of the orchestration's trace.
 func (c *commit) passTrace() {
 	scheduled := c.state.PendingTasks()
 	for _, message := range c.state.PendingMessages() {
@@ -81,14 +81,14 @@ func (c *commit) load(t tx) (Instance, error) {
 	return before, err
 }
 
-// storeTurn appends to the history and stores what the turn scheduled.
+// storeTurn appends the turn to the history and stores what it scheduled.
 func (c *commit) storeTurn(t tx) error {
 	insert, err := t.PrepareContext(t.ctx, "INSERT INTO history (instance, seq, payload) VALUES (?, ?, ?)")
 	if err != nil {
 		return err
 	}
 	defer insert.Close()
-	past := c.turn.past // which stays as it is: a turn that cannot be stored is stored once more
+	past := c.turn.past // must stay unchanged: storing the turn may fail and be tried again
 	for _, e := range append(c.state.NewEvents(), historyevent.New("orchestratorCompleted", time.Now())) {
 		e = historyevent.AsStored(e)
 		payload, err := marshal(e)
@@ -144,8 +144,8 @@ func (c *commit) storeTasks(t tx) error {
 	return nil
 }
 
-// startGeneration throws the history away and starts the next execution. What the old one scheduled in this turn is not
-// done, what it scheduled before finds no receiver; events from outside stay.
+// startGeneration deletes the history and starts the next execution. What the old execution scheduled in this turn is not
+// done. The results of what it scheduled before are dropped. Events from outside stay.
 func (c *commit) startGeneration(t tx) error {
 	next := nextGeneration(historyevent.Start(c.state.NewEvents(), c.state.OldEvents()), c.turn.next.Input)
 	err := errors.Join(
@@ -161,8 +161,9 @@ func (c *commit) startGeneration(t tx) error {
 	if err != nil {
 		return err
 	}
-	// The host's order: the start, what was carried over, and the end of a turn that never was. What nobody has seen yet
-	// comes after that: the events keep their order, and a turn that cannot hold them all begins with the start.
+	// The host's order: first the start, then the carried-over events, then an orchestratorCompleted event without a turn. The
+	// events that no turn has seen yet come last. So the events keep their order, and if one turn cannot hold all of them, the first
+	// turn still begins with the start.
 	added := append([]*backend.HistoryEvent{next}, c.turn.next.Carryover...)
 	for _, e := range append(added, historyevent.New("orchestratorCompleted", time.Now())) {
 		if err := putEvent(t, c.id, "", 0, e); err != nil {
@@ -176,7 +177,7 @@ func (c *commit) startGeneration(t tx) error {
 	)
 }
 
-// sendMessages starts children, answers a parent and sends events.
+// sendMessages starts children, sends the result to the parent and sends events.
 func (c *commit) sendMessages(t tx) error {
 	for _, message := range c.state.PendingMessages() {
 		e, target := message.HistoryEvent, message.TargetInstanceID
@@ -202,13 +203,13 @@ func (c *commit) sendMessages(t tx) error {
 	return nil
 }
 
-// startChild starts a sub-orchestration over whatever has its id: the host replaces a running instance too, whose work
-// is lost.
+// startChild starts a sub-orchestration in place of any instance that has its id. Like the real host, it replaces even a running
+// instance, whose work is lost.
 func (c *commit) startChild(t tx, start *backend.HistoryEvent) error {
 	es := start.GetExecutionStarted()
 	for _, e := range c.state.NewEvents() {
 		if created := e.GetSubOrchestrationInstanceCreated(); created.GetInstanceId() == es.GetOrchestrationInstance().GetInstanceId() && created.GetVersion() != nil {
-			es.Version = created.Version // which durabletask-go drops
+			es.Version = created.Version // durabletask-go drops it
 		}
 	}
 	historyevent.SetTags(start, c.tagsOf(es.GetParentInstance().GetTaskScheduledId()))
@@ -217,7 +218,8 @@ func (c *commit) startChild(t tx, start *backend.HistoryEvent) error {
 	return putInstance(t, start, c.id, c.root, 0)
 }
 
-// tagsOf are the tags of a child: its parent's, and its own over them. What tells that nobody waits for the parent is not the child's.
+// tagsOf returns the tags of a child: those of its parent, overridden by its own. The tag that says that nobody waits for the
+// parent is not passed on.
 func (c *commit) tagsOf(action int32) map[string]string {
 	tags := historyevent.Tags(historyevent.Start(c.state.NewEvents(), c.state.OldEvents()))
 	if tags == nil {
@@ -228,12 +230,12 @@ func (c *commit) tagsOf(action int32) map[string]string {
 	return tags
 }
 
-// storeInstance brings the instance's row up to date.
+// storeInstance updates the instance's row.
 func (c *commit) storeInstance(t tx, before Instance) error {
 	after := before
 	after.Status, after.LastUpdatedAt = c.status(), time.Now().UTC()
 	if sent := c.state.CustomStatus; sent != nil || len(c.state.OldEvents()) > 0 {
-		after.CustomStatus = sent.GetValue() // a turn that sends none erases it, but for the first one of a generation
+		after.CustomStatus = sent.GetValue() // a turn without a custom status erases it, except the first turn of a generation
 	}
 	after.Output = c.output()
 	if !after.IsFinished() {
@@ -255,8 +257,9 @@ func (c *commit) storeInstance(t tx, before Instance) error {
 		after.Status, after.LastUpdatedAt.UnixNano(), after.CustomStatus, after.Output, c.id)
 }
 
-// status: durabletask-go would call an instance that was terminated while suspended suspended for ever. As on the real host a
-// termination counts if the turn's answer has no end, though a parent is not told of it then.
+// status returns the instance's status after the turn. durabletask-go would report an instance that was terminated while suspended
+// as suspended for ever. As on the real host, a termination counts if the turn's answer does not end the orchestration; the
+// parent is not told then.
 func (c *commit) status() api.OrchestrationStatus {
 	end, terminated := c.end()
 	switch {
@@ -268,7 +271,7 @@ func (c *commit) status() api.OrchestrationStatus {
 	return c.state.RuntimeStatus()
 }
 
-// end finds the turn's end of the orchestration, and its termination; nil if there is none.
+// end returns the event that ends the orchestration in this turn, and the event that terminates it; nil where there is none.
 func (c *commit) end() (completed, terminated *backend.HistoryEvent) {
 	for _, e := range c.state.NewEvents() {
 		switch {
@@ -281,7 +284,7 @@ func (c *commit) end() (completed, terminated *backend.HistoryEvent) {
 	return completed, terminated
 }
 
-// reason is why an instance was suspended or resumed last, which the host shows as the output of one that has not ended.
+// reason returns why the instance was last suspended or resumed. The host shows it as the output of an unfinished instance.
 func (c *commit) reason(before string) string {
 	for _, e := range c.state.NewEvents() {
 		switch {
@@ -294,7 +297,7 @@ func (c *commit) reason(before string) string {
 	return before
 }
 
-// output is the result, or in plain text why there is none.
+// output returns the result. If there is none, it says why in plain text.
 func (c *commit) output() string {
 	end, terminated := c.end()
 	if end == nil {
@@ -307,7 +310,7 @@ func (c *commit) output() string {
 	return completed.GetResult().GetValue()
 }
 
-// sendToEntity sends a message, whose time may be later.
+// sendToEntity sends a message to an entity, now or at a later time.
 func (c *commit) sendToEntity(t tx, target string, e *backend.HistoryEvent) error {
 	due, err := putEntityMessage(t, target, e.GetEventSent().GetName(), e.GetEventSent().GetInput().GetValue())
 	if due > 0 && (c.timer == 0 || due < c.timer) {

@@ -20,7 +20,7 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// The promises of backend.Backend, and those that go beyond it, one a test.
+// Each test checks one promise of backend.Backend, or one that goes beyond it.
 
 // actions are what a turn's answer asks for.
 type actions struct{ backend.ExecutionResults }
@@ -34,7 +34,7 @@ func newActions() *actions {
 func newOf[T any](*T) *T        { return new(T) }
 func newElement[T any]([]*T) *T { return new(T) }
 
-// add adds an action of the named kind, whose fields set fills in.
+// add adds an action of that kind. set fills in its fields.
 func (a *actions) add(kind protoreflect.Name, set func(m protoreflect.Message)) *actions {
 	action := newElement(a.Response.Actions)
 	action.Id = int32(len(a.Response.Actions))
@@ -73,7 +73,7 @@ func (a *actions) complete(status api.OrchestrationStatus, result string) *actio
 	})
 }
 
-// start opens a task hub and takes up what is in it.
+// start opens a task hub and continues the work in it.
 func startHub(t testing.TB, dir string) *TaskHub {
 	t.Helper()
 	h := openHub(t, dir)
@@ -83,7 +83,7 @@ func startHub(t testing.TB, dir string) *TaskHub {
 	return h
 }
 
-// take returns the next turn, which has to come.
+// take returns the next turn. The test fails if there is none.
 func take(t testing.TB, h *TaskHub) *backend.OrchestrationWorkItem {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -131,7 +131,7 @@ func answerTurn(t testing.TB, h *TaskHub, item *backend.OrchestrationWorkItem, a
 	}
 }
 
-// kindsOf names the events, and what was raised.
+// kindsOf returns the kinds of the events; for a raised event also its name.
 func kindsOf(events []*backend.HistoryEvent) string {
 	var kinds []string
 	for _, e := range events {
@@ -163,8 +163,8 @@ func status(t testing.TB, h *TaskHub, id string) api.OrchestrationStatus {
 	return i.Status
 }
 
-// TestInstances: a start makes an instance, whose first turn is its start; an id that runs is not started again, one that has
-// finished is, unless the policy leaves its status out.
+// TestInstances: a start makes an instance, and its first turn has the start event. A running instance is not started again. A
+// finished one is, unless the policy leaves its status out.
 func TestInstances(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -197,7 +197,7 @@ func TestInstances(t *testing.T) {
 	}
 }
 
-// TestOneTurnAtATime: an instance in a turn is given to nobody else; what comes meanwhile makes the next turn.
+// TestOneTurnAtATime: an instance has one turn at a time. Events that come during a turn make the next turn.
 func TestOneTurnAtATime(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -214,7 +214,7 @@ func TestOneTurnAtATime(t *testing.T) {
 	}
 }
 
-// TestActivities: a scheduled activity is given out once, its result makes a turn, and one that is abandoned comes again.
+// TestActivities: a scheduled activity is given out once, and its result makes a turn. An abandoned activity comes again.
 func TestActivities(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -234,7 +234,7 @@ func TestActivities(t *testing.T) {
 			}
 		}
 		task.Result = TaskCompleted(task.NewEvent.GetEventId(), []byte("1"))
-		for range 2 { // the second changes nothing
+		for range 2 { // the second time changes nothing
 			if err := h.CompleteActivityWorkItem(t.Context(), task); err != nil {
 				t.Fatal(err)
 			}
@@ -251,7 +251,7 @@ func TestActivities(t *testing.T) {
 	}
 }
 
-// TestAbandonedTurn: a turn that was given up comes again with the same events, and nothing of it is stored.
+// TestAbandonedTurn: an abandoned turn comes again with the same events, and nothing of it is stored.
 func TestAbandonedTurn(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -269,7 +269,7 @@ func TestAbandonedTurn(t *testing.T) {
 	}
 }
 
-// TestDiedInFlight: what was in flight when the process died is there for the next one.
+// TestDiedInFlight: work that was in flight when the process died is there for the next process.
 func TestDiedInFlight(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -299,7 +299,7 @@ func TestDiedInFlight(t *testing.T) {
 	}
 }
 
-// TestTimer: a timer makes a turn when it is due, by the next process too.
+// TestTimer: a timer makes a turn when it is due, even in the next process.
 func TestTimer(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -319,8 +319,8 @@ func TestTimer(t *testing.T) {
 	}
 }
 
-// TestGenerations: a continue-as-new begins with the start, what was carried over and then what nobody has seen, all in the
-// order of their coming, however many they are; what the old execution asked for finds no receiver.
+// TestGenerations: after a continue-as-new come the start, the carried-over events and the events that no turn has seen, each in
+// the order of arrival, however many there are. Results for the old execution are dropped.
 func TestGenerations(t *testing.T) {
 	t.Parallel()
 	for _, queued := range []int{3, maxEventsPerTurn + 500} {
@@ -366,7 +366,7 @@ func TestGenerations(t *testing.T) {
 	}
 }
 
-// TestScheduledStart: what is sent before a scheduled start waits for it, and comes in the first turn after the start.
+// TestScheduledStart: events that are sent before a scheduled start wait for it, and follow it in the first turn.
 func TestScheduledStart(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -382,7 +382,7 @@ func TestScheduledStart(t *testing.T) {
 	}
 }
 
-// TestChildren: a child's end is an event of its parent, however it ends; a child replaces whatever has its id, and the
+// TestChildren: the end of a child is an event for its parent, however it ends. A child replaces any instance with its id, and the
 // turn of a replaced instance is void.
 func TestChildren(t *testing.T) {
 	t.Parallel()
@@ -404,7 +404,7 @@ func TestChildren(t *testing.T) {
 	}
 }
 
-// TestPurgeOne: only a finished instance is purged, whole.
+// TestPurgeOne: only a finished instance is purged, with everything that belongs to it.
 func TestPurgeOne(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -427,7 +427,7 @@ func TestPurgeOne(t *testing.T) {
 	}
 }
 
-// TestEventsToNobody: what is sent to an instance that is not there, or has finished, is dropped.
+// TestEventsToNobody: an event for an unknown or a finished instance is dropped.
 func TestEventsToNobody(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -440,7 +440,7 @@ func TestEventsToNobody(t *testing.T) {
 	}
 }
 
-// TestSchemaVersions: a file of another version is refused with one line, and not misread.
+// TestSchemaVersions: a file of another version is refused with one line, and is not misread.
 func TestSchemaVersions(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -14,7 +14,7 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// turnsNow returns the turns that a hub gives out without one of them ending.
+// turnsNow returns the turns that a hub gives out while none of them ends.
 func turnsNow(t *testing.T, h *TaskHub) (items map[string]*backend.OrchestrationWorkItem) {
 	t.Helper()
 	items = map[string]*backend.OrchestrationWorkItem{}
@@ -55,8 +55,8 @@ func keysOf[V any](m map[string]V) string {
 	return strings.Join(list, " ")
 }
 
-// TestDeadlyTurn: an orchestration in whose turn process after process dies has its turns alone after two deaths, and fails after
-// five, of which its parent is told with the reason. Those beside it do not, nor what waits, nor after hosts that were closed.
+// TestDeadlyTurn: processes die again and again in one orchestration's turn. After two deaths its turns run alone, after five it
+// fails, and its parent gets the reason. Other running and waiting instances do not fail, and a closed host counts as no death.
 func TestDeadlyTurn(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -74,7 +74,7 @@ func TestDeadlyTurn(t *testing.T) {
 	}
 	raise(t, h, "deadly", "x")
 	raise(t, h, "well", "x")
-	for range 7 { // closed in good order
+	for range 7 { // these hosts are closed normally
 		if got := keysOf(turnsNow(t, h)); got != "deadly well" {
 			t.Fatalf("turns of %s are given out", got)
 		}
@@ -87,7 +87,7 @@ func TestDeadlyTurn(t *testing.T) {
 		case deaths < 2 && keysOf(items) != "deadly well", deaths == 2 && len(items) != 1, deaths > 2 && keysOf(items) != "deadly":
 			t.Fatalf("after %d deaths turns of %s are given out", deaths, keysOf(items))
 		}
-		if well := items["well"]; deaths == 2 && well != nil { // it ends, and the other one is alone
+		if well := items["well"]; deaths == 2 && well != nil { // this one ends, so the other one runs alone
 			answerTurn(t, h, well, newActions())
 		} else if deaths == 2 {
 			mustBe(t, h.AbandonOrchestrationWorkItem(t.Context(), items["deadly"]), nil)
@@ -132,7 +132,7 @@ func startHub2(t *testing.T, dir string) *TaskHub {
 	return h
 }
 
-// TestDeathsInDifferentTurns: a turn that ended well is forgotten, so that deaths in different turns do not add up.
+// TestDeathsInDifferentTurns: a turn that ends clears the count, so deaths in different turns do not add up.
 func TestDeathsInDifferentTurns(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -151,8 +151,8 @@ func TestDeathsInDifferentTurns(t *testing.T) {
 	}
 }
 
-// TestDeadlyOperation: of an entity's operations only the one that kills is given up, and its caller is told; those before and behind
-// it are done.
+// TestDeadlyOperation: only the operation that kills the process is given up, and its caller gets the reason. The operations before
+// and behind it are done.
 func TestDeadlyOperation(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -195,8 +195,8 @@ func TestDeadlyOperation(t *testing.T) {
 	}
 }
 
-// TestSuspectsComeFirst: what was running at two deaths has its turns one after the other, those with fewer deaths first, and before
-// any activity is begun. So an orchestration is not given up because something else kills the process while it works.
+// TestSuspectsComeFirst: the suspects get their turns one after the other, those with fewer deaths first, and before any activity
+// starts. So an orchestration is not given up because something else kills the process while it works.
 func TestSuspectsComeFirst(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

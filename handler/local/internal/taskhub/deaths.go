@@ -13,16 +13,15 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// What a process was running when it died may have killed it. A task, an orchestration's turn or an entity's operation that was
-// running at so many deaths is run alone among those like it, so that at the next death it is known which one it was; with so many
-// more it fails.
+// A process may have died because of what it was running. A task, a turn or an entity's operation that was running at
+// deathsToBeAlone deaths runs alone among its kind. So the next death shows which one is the cause. After maxDeaths deaths it fails.
 const (
 	deathsToBeAlone = 2
 	maxDeaths       = 5
 )
 
-// deathsSchema: an instance or entity gets its row before its first turn in a process, and not for each turn. Whether it had a turn
-// when the process died is seen from its events: a turn takes them away in the end.
+// deathsSchema: an instance or entity gets its row before its first turn in a process, not before each turn. Its events show
+// whether it had a turn when the process died, because the end of a turn deletes them.
 const deathsSchema = `
 CREATE TABLE IF NOT EXISTS turns (
 	instance TEXT PRIMARY KEY,  -- or an entity's id
@@ -31,7 +30,7 @@ CREATE TABLE IF NOT EXISTS turns (
 ) WITHOUT ROWID;
 `
 
-// suspect is a task, and at how many processes' deaths it was running.
+// suspect is a task, with the number of process deaths during which it was running.
 type suspect struct {
 	*backend.ActivityWorkItem
 	deaths int
@@ -43,24 +42,24 @@ type lone struct {
 	turn string
 }
 
-// deaths counts the deaths of turns. The task hub's mutex guards it.
+// deaths counts, for each instance and entity, the process deaths during its turns. The task hub's mutex guards it.
 type deaths struct {
 	alone   lone            // the suspect that runs
-	turns   map[string]int  // deaths by instance or entity, if there were any
-	marked  map[string]bool // those whose row says that they run
-	waiting []string        // instances and entities that have to run alone, and wait for it
-	first   map[string]bool // suspects whose turn comes before any activity is begun
-	until   time.Time       // when activities are begun in any case
+	turns   map[string]int  // number of deaths by instance or entity, if not 0
+	marked  map[string]bool // instances and entities whose row says that they run
+	waiting []string        // instances and entities that wait until they can run alone
+	first   map[string]bool // suspects that get a turn before any activity starts
+	until   time.Time       // after this time, activities start in any case
 }
 
-// firstTime is how long the turns of suspects go before activities at most.
+// firstTime is the longest time for which activities wait for the turns of suspects.
 const firstTime = 10 * time.Second
 
-// mayBegin says whether activities may be begun. A process that something else kills, again and again, mostly dies soon after its
-// work has begun: by then a suspect that is innocent has had its turn.
+// mayBegin reports whether activities may start. If something else kills the process again and again, it mostly does so soon after
+// the work starts. An innocent suspect should have had its turn by then.
 func (d *deaths) mayBegin() bool { return len(d.first) == 0 || time.Now().After(d.until) }
 
-// had notes that a suspect has had its turn, or has none.
+// had notes that a suspect has had its turn or has nothing to do.
 func (h *TaskHub) had(id string) {
 	delete(h.deaths.first, id)
 	if len(h.deaths.first) == 0 {
@@ -68,7 +67,8 @@ func (h *TaskHub) had(id string) {
 	}
 }
 
-// countDeaths notes what was running when the last process ended without closing the file, and returns the deaths of turns.
+// countDeaths counts a death for everything that was running when the last process ended without closing the file. It returns
+// the deaths by instance and entity.
 func countDeaths(ctx context.Context, s *store) (turns map[string]int, err error) {
 	err = s.update(ctx, func(t tx) error {
 		now := time.Now().UnixNano()
@@ -107,7 +107,7 @@ func readDeaths(t tx) (map[string]int, error) {
 	return turns, rows.Err()
 }
 
-// forgetRunning says that what was running did not kill this process. It does not wait for a file that is locked.
+// forgetRunning notes in the file that the running work did not kill this process. It does not wait for a locked file.
 func (h *TaskHub) forgetRunning() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -121,7 +121,7 @@ func (h *TaskHub) forgetRunning() {
 	}
 }
 
-// takeSuspect returns the next task that has to run alone, unless something runs alone.
+// takeSuspect returns the next task that must run alone, unless something already runs alone.
 func (h *TaskHub) takeSuspect(ctx context.Context) (*backend.ActivityWorkItem, error) {
 	if len(h.suspects) == 0 {
 		return nil, nil
@@ -141,7 +141,7 @@ func (h *TaskHub) takeSuspect(ctx context.Context) (*backend.ActivityWorkItem, e
 	return item, nil
 }
 
-// isolate lets one suspect run if no other does. Otherwise a turn waits for that.
+// isolate lets one suspect run if no other one is running. Otherwise a turn has to wait.
 func (h *TaskHub) isolate(l lone) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -155,7 +155,7 @@ func (h *TaskHub) isolate(l lone) bool {
 	return false
 }
 
-// release lets the next suspect run when this one has ended.
+// release lets the next suspect run after this one has ended.
 func (h *TaskHub) release(l lone) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -174,15 +174,15 @@ func (h *TaskHub) release(l lone) {
 	}
 }
 
-// admit says whether an instance or entity that was taken from its queue may have a turn now, and notes that it has one. If not, it
-// comes again when what runs alone has ended.
+// admit reports whether an instance or entity taken from its queue may have a turn now, and notes in the file that it has one. If it
+// may not, it is queued again when the suspect that runs alone has ended.
 func (h *TaskHub) admit(ctx context.Context, id string) (ok bool, err error) {
 	h.mu.Lock()
 	n, marked := h.deaths.turns[id], h.deaths.marked[id]
 	h.mu.Unlock()
 	switch {
 	case n >= maxDeaths:
-		return true, nil // to be given up
+		return true, nil // the turn will be given up
 	case n >= deathsToBeAlone:
 		if !h.isolate(lone{turn: id}) {
 			return false, nil
@@ -198,11 +198,11 @@ func (h *TaskHub) admit(ctx context.Context, id string) (ok bool, err error) {
 }
 
 const (
-	marksAtOnce = 64   // those next in the queue are marked as well, which is cheaper than one by one
-	maxMarked   = 4096 // are remembered
+	marksAtOnce = 64   // the next ones in the queue are marked too: cheaper than one by one
+	maxMarked   = 4096 // how many the memory keeps
 )
 
-// mark notes in the file that these have a turn, but for those that have to run alone and are not the last.
+// mark notes in the file that these ids have a turn. It leaves out those that must run alone, except the last id.
 func (h *TaskHub) mark(ctx context.Context, ids []string) error {
 	h.mu.Lock()
 	var fresh []string
@@ -224,7 +224,7 @@ func (h *TaskHub) mark(ctx context.Context, ids []string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.deaths.marked) > maxMarked {
-		clear(h.deaths.marked) // they are marked again
+		clear(h.deaths.marked) // they will be marked again
 	}
 	for _, id := range fresh {
 		h.deaths.marked[id] = true
@@ -232,15 +232,16 @@ func (h *TaskHub) mark(ctx context.Context, ids []string) error {
 	return nil
 }
 
-// deathsOf returns at how many processes' deaths the instance or entity had a turn.
+// deathsOf returns how many processes died during a turn of the instance or entity.
 func (h *TaskHub) deathsOf(id string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.deaths.turns[id]
 }
 
-// suspectsFirst puts the suspects among those that have something to do, with fewer deaths first, so that one after the other has its
-// turn alone: the same one each time would soon be given up, whoever killed the processes.
+// suspectsFirst orders the instances and entities that have work, and notes the suspects, which get their turns first. A suspect
+// with fewer deaths comes earlier, so that each gets its turn alone. If the same one always came first, it would soon be given
+// up, whatever killed the processes.
 func (h *TaskHub) suspectsFirst(ids []string) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -258,7 +259,7 @@ func (h *TaskHub) suspectsFirst(ids []string) []string {
 	return ids
 }
 
-// survived notes that the instance or entity has had its turn, or is gone. It is a suspect no more, unless that is said.
+// survived notes that the instance or entity has had its turn or is gone. It is then not a suspect any more, unless stillSuspect.
 func (h *TaskHub) survived(t tx, id string, stillSuspect bool) error {
 	if stillSuspect {
 		return t.exec("UPDATE turns SET running = 0, deaths = ? WHERE instance = ?", deathsToBeAlone, id)
@@ -266,7 +267,7 @@ func (h *TaskHub) survived(t tx, id string, stillSuspect bool) error {
 	return t.exec("DELETE FROM turns WHERE instance = ?", id)
 }
 
-// forgetDeaths is survived for the memory, once that is stored.
+// forgetDeaths does in memory what survived does in the file. It is called once that is stored.
 func (h *TaskHub) forgetDeaths(id string, stillSuspect bool) {
 	h.mu.Lock()
 	h.had(id)
@@ -280,7 +281,7 @@ func (h *TaskHub) forgetDeaths(id string, stillSuspect bool) {
 	h.release(lone{turn: id})
 }
 
-// interrupted notes that a turn has ended without an outcome, but the process lives.
+// interrupted notes that a turn has ended without an outcome while the process is alive.
 func (h *TaskHub) interrupted(id string) {
 	h.mu.Lock()
 	h.had(id)
@@ -297,7 +298,7 @@ func (h *TaskHub) interrupted(id string) {
 	h.release(lone{turn: id})
 }
 
-// giveUpTurn fails an instance that had a turn at too many deaths.
+// giveUpTurn fails an instance because too many processes died during its turn.
 func (h *TaskHub) giveUpTurn(ctx context.Context, id string) {
 	n := h.deathsOf(id)
 	reason := fmt.Sprintf("the orchestration was given up: %d times the process died in a turn of it", n)
@@ -308,7 +309,7 @@ func (h *TaskHub) giveUpTurn(ctx context.Context, id string) {
 	}
 }
 
-// giveUp fails a task that was running at too many deaths.
+// giveUp fails a task because too many processes died while it was running.
 func (h *TaskHub) giveUp(ctx context.Context, task storedTask) {
 	name := task.NewEvent.GetTaskScheduled().GetName()
 	h.log.Error("an activity is given up: every process that ran it died", "activity", name, "instance", task.InstanceID, "deaths", task.deaths)

@@ -21,7 +21,7 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// entitySchema: an entity's row comes with its first message, and outlives its state.
+// entitySchema: an entity's row is made with its first message and stays when its state is deleted.
 const entitySchema = `
 CREATE TABLE IF NOT EXISTS entities (
 	id        TEXT PRIMARY KEY,         -- @name@key
@@ -44,10 +44,10 @@ CREATE INDEX IF NOT EXISTS entity_messages_visible ON entity_messages (visible) 
 // defaultBatch is how many operations an entity gets at once: the host's default on a Consumption plan.
 const defaultBatch = 50
 
-// isEntity says whether the instance id is an entity's.
+// isEntity reports whether the instance id belongs to an entity.
 func isEntity(id string) bool { return strings.HasPrefix(id, "@") }
 
-// rouse has somebody look at the instance or the entity.
+// rouse queues the instance or entity so that a worker looks at it.
 func (h *TaskHub) rouse(id string) { h.queueOf(id).add(id) }
 
 func (h *TaskHub) queueOf(id string) *queue {
@@ -57,8 +57,8 @@ func (h *TaskHub) queueOf(id string) *queue {
 	return h.queue
 }
 
-// putEntityMessage puts an event for an entity. It returns when it is due, 0 for at once. As on the host, a call without a
-// time stamp is dropped: the entity's sorter would take it for a duplicate.
+// putEntityMessage stores an event for an entity. It returns when the event is due; 0 means at once. As on the host, a call
+// without a time stamp is dropped: the entity's sorter would take it for a duplicate.
 func putEntityMessage(t tx, id, name, data string) (visible int64, err error) {
 	name, at, later := strings.Cut(name, "@")
 	if later {
@@ -69,7 +69,7 @@ func putEntityMessage(t tx, id, name, data string) (visible int64, err error) {
 	}
 	var m entity.Message
 	if json.Unmarshal([]byte(data), &m) != nil || name != entity.RequestEvent && name != entity.ReleaseEvent {
-		return 0, nil // the host takes nothing else
+		return 0, nil // the host ignores all other events
 	}
 	if name == entity.RequestEvent && m.Parent != "" && !m.Signal && m.Timestamp == "" && !later {
 		return 0, nil
@@ -83,7 +83,7 @@ func putEntityMessage(t tx, id, name, data string) (visible int64, err error) {
 	)
 }
 
-// SignalEntity sends an operation to an entity, at once or at that time.
+// SignalEntity sends an operation to an entity, at once or at the given time.
 func (h *TaskHub) SignalEntity(ctx context.Context, id string, s entity.Signal) error {
 	e := outbox{hub: h}
 	err := h.update(ctx, func(t tx) error { e = outbox{hub: h}; return e.signal(t, id, s) })
@@ -93,12 +93,12 @@ func (h *TaskHub) SignalEntity(ctx context.Context, id string, s entity.Signal) 
 	return err
 }
 
-// outbox notes whom a transaction has sent something, to be told when it is stored.
+// outbox notes to whom a transaction has sent something. They are woken once it is stored.
 type outbox struct {
 	hub     *TaskHub
 	batch   int // operations at once
 	woken   []string
-	due     int64 // the earliest message that comes later, 0: none
+	due     int64 // when the earliest delayed message is due; 0: there is none
 	suspect bool  // the entity may still have an operation that kills the process
 }
 
@@ -125,7 +125,7 @@ func (o *outbox) signal(t tx, id string, s entity.Signal) error {
 	return o.put(t, id, name, s.Message().Encode())
 }
 
-// respond answers an orchestration.
+// respond sends a result to an orchestration.
 func (o *outbox) respond(t tx, m entity.Message, r entity.Response) error {
 	if m.Signal || m.Parent == "" {
 		return nil
@@ -151,10 +151,10 @@ type EntityWork struct {
 
 	messages []entity.Message
 	seqs     []int64
-	deaths   int // of processes while the entity ran
+	deaths   int // how many processes died while the entity ran
 }
 
-// NextEntity waits for an entity that has operations to run. Requests for locks, and what gives them back, it does itself.
+// NextEntity waits for an entity that has operations to run. It handles requests for locks and their release itself.
 func (h *TaskHub) NextEntity(ctx context.Context) (*EntityWork, error) {
 	for {
 		id, err := h.entities.take(ctx)
@@ -191,7 +191,7 @@ func (h *TaskHub) prepareEntity(ctx context.Context, id string) (w *EntityWork, 
 	err = h.update(ctx, func(t tx) (err error) {
 		o = outbox{hub: h, batch: h.entityBatch}
 		if n >= deathsToBeAlone {
-			o.batch = 1 // so that it is known which operation it was
+			o.batch = 1 // so that a death shows which operation is the cause
 		}
 		w, err = o.prepare(t, id)
 		return err
@@ -203,7 +203,7 @@ func (h *TaskHub) prepareEntity(ctx context.Context, id string) (w *EntityWork, 
 	return w, err
 }
 
-// giveUpOperation refuses an operation that was running at too many deaths.
+// giveUpOperation fails an operation because too many processes died while it was running.
 func (h *TaskHub) giveUpOperation(ctx context.Context, w *EntityWork) {
 	op := w.Batch.Operations[0].Name
 	h.log.Error("an entity's operation is given up: every process that ran it died", "entity", w.Batch.ID, "operation", op, "deaths", w.deaths)
@@ -216,7 +216,7 @@ func (h *TaskHub) giveUpOperation(ctx context.Context, w *EntityWork) {
 	}
 }
 
-// endEntity notes in the transaction that the operations did not kill the process. Those behind them may still be suspect.
+// endEntity notes in the transaction that the operations did not kill the process. The operations behind them may still be suspect.
 func (o *outbox) endEntity(t tx, w *EntityWork) (err error) {
 	if w.deaths == 0 {
 		return nil
@@ -228,7 +228,7 @@ func (o *outbox) endEntity(t tx, w *EntityWork) (err error) {
 	return errors.Join(err, o.hub.survived(t, w.Batch.ID, o.suspect))
 }
 
-// later has somebody look at the entity after a while, and nobody before.
+// later queues the entity again after a delay, and keeps it out of the queue until then.
 func (h *TaskHub) later(id string, wait time.Duration) {
 	time.AfterFunc(wait, func() {
 		h.entities.add(id)
@@ -244,7 +244,7 @@ func (o *outbox) prepare(t tx, id string) (*EntityWork, error) {
 		var lockedBy string
 		err := t.queryRow("SELECT state, locked_by FROM entities WHERE id = ?", id).Scan(&state, &lockedBy)
 		if errors.Is(err, sql.ErrNoRows) {
-			return w, nil // it was cleaned away
+			return w, nil // the entity was deleted meanwhile
 		} else if err != nil {
 			return nil, err
 		}
@@ -261,8 +261,8 @@ func (o *outbox) prepare(t tx, id string) (*EntityWork, error) {
 	}
 }
 
-// collect takes operations up to the first message that is none. If that comes first, it returns its number. While the
-// entity is locked, others than the holder wait.
+// collect takes operations up to the first message of another kind. If that message comes first, collect returns its number. While
+// the entity is locked, it takes only the lock holder's messages.
 func (w *EntityWork) collect(t tx, lockedBy string, limit int) (lock int64, err error) {
 	rows, err := t.QueryContext(t.ctx, "SELECT seq, name, payload FROM entity_messages WHERE entity = ? AND visible <= ? AND (? IN ('', parent) OR name = ?) ORDER BY seq LIMIT ?",
 		w.Batch.ID, time.Now().UnixNano(), lockedBy, entity.ReleaseEvent, limit)
@@ -300,7 +300,7 @@ func (w *EntityWork) add(seq int64, m entity.Message) {
 	w.messages, w.seqs = append(w.messages, m), append(w.seqs, seq)
 }
 
-// change does what the message says of the entity's lock.
+// change locks or unlocks the entity, as the message asks.
 func (o *outbox) change(t tx, id, lockedBy string, seq int64) error {
 	var name, payload string
 	if err := t.queryRow("SELECT name, payload FROM entity_messages WHERE seq = ?", seq).Scan(&name, &payload); err != nil {
@@ -332,7 +332,7 @@ func (o *outbox) change(t tx, id, lockedBy string, seq int64) error {
 	return o.put(t, to.String(), entity.RequestEvent, m.Encode())
 }
 
-// CompleteEntity stores what the operations did, in one transaction. Those that have no outcome come again.
+// CompleteEntity stores the outcomes of the operations in one transaction. Operations without an outcome come again.
 func (h *TaskHub) CompleteEntity(ctx context.Context, w *EntityWork, r *entity.Result) error {
 	o := outbox{hub: h}
 	err := h.persist(ctx, func(t tx) error {
@@ -387,7 +387,7 @@ func (o *outbox) store(t tx, w *EntityWork, r *entity.Result) error {
 	return nil
 }
 
-// RefuseEntity drops operations that reached no code: callers are told why.
+// RefuseEntity drops operations that no code could run, and tells the callers why.
 func (h *TaskHub) RefuseEntity(ctx context.Context, w *EntityWork, why *entity.ResponseFailure) error {
 	o := outbox{hub: h}
 	err := h.persist(ctx, func(t tx) error {
@@ -408,7 +408,7 @@ func (h *TaskHub) RefuseEntity(ctx context.Context, w *EntityWork, why *entity.R
 	return err
 }
 
-// act does what an operation wants done.
+// act carries out what an operation asks for: a signal or a new orchestration.
 func (o *outbox) act(t tx, from string, a entity.Action) error {
 	if !a.Starts {
 		return o.signal(t, a.InstanceID, entity.Signal{ID: uuid.NewString(), Operation: a.Name, Input: a.Input, ScheduledAt: a.ScheduledAt})
@@ -424,8 +424,8 @@ func (o *outbox) act(t tx, from string, a entity.Action) error {
 	return putRoot(t, entityStart(from, a), visible)
 }
 
-// entityStart is the start of an orchestration that an entity wants, as the host records it: the entity is its parent, which does not
-// wait for it.
+// entityStart returns the start of an orchestration that an entity asks for, as the host records it: the entity is its parent but does
+// not wait for it.
 func entityStart(entityID string, a entity.Action) *backend.HistoryEvent {
 	e := historyevent.New("executionStarted", time.Now())
 	es := e.GetExecutionStarted()
@@ -456,19 +456,18 @@ func entityStart(entityID string, a entity.Action) *backend.HistoryEvent {
 	return e
 }
 
-// AbandonEntity gives the operations back: they come again after 2 seconds, 4, 8 and so on up to 600, or with what Options
-// says in place of a second.
+// AbandonEntity gives the operations back. They come again after 2, 4, 8 and so on, up to 600 times [Options.PutOffUnit].
 func (h *TaskHub) AbandonEntity(w *EntityWork, times int) {
 	h.interrupted(w.Batch.ID)
 	h.later(w.Batch.ID, min(h.putOffUnit<<min(times, 10), 600*h.putOffUnit))
 }
 
-// Entity is an entity as it can be looked at.
+// Entity describes an entity to those who look at it.
 type Entity struct {
 	ID       string // @name@key
 	State    *string
 	Modified time.Time
-	Backlog  int // messages that wait
+	Backlog  int // number of waiting messages
 	LockedBy string
 }
 
@@ -476,12 +475,12 @@ type Entity struct {
 type EntityFilter struct {
 	Prefix    string // of the id
 	From, To  time.Time
-	Transient bool // also those that have no state
+	Transient bool // also entities without a state
 	PageSize  int  // 0: 100
 	After     string
 }
 
-// QueryEntities returns a page of entities by id, and the id of the first one of the next page.
+// QueryEntities returns a page of entities, ordered by id, and the id of the first entity of the next page.
 func (h *TaskHub) QueryEntities(ctx context.Context, f EntityFilter) (page []Entity, next string, err error) {
 	size := f.PageSize
 	if size <= 0 || size > 1000 {
@@ -516,7 +515,7 @@ func (h *TaskHub) QueryEntities(ctx context.Context, f EntityFilter) (page []Ent
 	return page, "", rows.Err()
 }
 
-// Entity returns the entity of that id, and whether it exists.
+// Entity returns the entity with that id, and whether it exists.
 func (h *TaskHub) Entity(ctx context.Context, id string) (Entity, bool, error) {
 	e, err := scanEntity(h.read.QueryRowContext(ctx,
 		"SELECT id, state, modified, locked_by, (SELECT COUNT(*) FROM entity_messages WHERE entity = id) FROM entities WHERE id = ?", id).Scan)
@@ -539,8 +538,8 @@ func scanEntity(scan func(...any) error) (e Entity, err error) {
 	return e, nil
 }
 
-// CleanEntities deletes what is kept of entities that have neither state, lock nor messages, and gives back the locks of
-// orchestrations that have ended. It says how many there were.
+// CleanEntities deletes the rows of entities that have no state, no lock and no messages. It also releases the locks of
+// orchestrations that have ended. It returns how many of each there were.
 func (h *TaskHub) CleanEntities(ctx context.Context, empty, locks bool) (removed, released int64, err error) {
 	var woken []string
 	err = h.update(ctx, func(t tx) (err error) {
@@ -568,7 +567,7 @@ func (h *TaskHub) CleanEntities(ctx context.Context, empty, locks bool) (removed
 	return removed, int64(len(woken)), err
 }
 
-// PurgeEntity deletes an entity with its state and all that waits for it. It says how many there were.
+// PurgeEntity deletes an entity with its state and all its waiting messages. It returns how many entities it deleted.
 func (h *TaskHub) PurgeEntity(ctx context.Context, id string) (deleted int64, err error) {
 	err = h.update(ctx, func(t tx) (err error) {
 		if err := t.exec("DELETE FROM entity_messages WHERE entity = ?", id); err != nil {

@@ -10,7 +10,7 @@ import (
 	"example.com/durablefunctions/handler/internal/entity"
 )
 
-// post puts messages for entities: target, name and data of each.
+// post stores messages for entities: the target, name and data of each.
 func post(t *testing.T, h *TaskHub, messages ...[3]string) {
 	t.Helper()
 	o := outbox{hub: h}
@@ -27,7 +27,7 @@ func post(t *testing.T, h *TaskHub, messages ...[3]string) {
 	o.flush()
 }
 
-// call is a call by an instance that does not exist: its answer is dropped.
+// call is a call from an unknown instance: its answer is dropped.
 func call(parent, operation string) string {
 	return `{"op":"` + operation + `","id":"` + operation + `","parent":"` + parent + `","timestamp":"2026-01-01T00:00:00.0000000Z"}`
 }
@@ -36,7 +36,7 @@ func lockOf(parent, pos string) string {
 	return `{"op":null,"id":"lock","parent":"` + parent + `","lockset":[{"name":"c","key":"a"},{"name":"c","key":"b"}],"pos":` + pos + `,"timestamp":"2026-01-01T00:00:00.0000000Z"}`
 }
 
-// batches takes what there is to do until there is nothing, and lets each operation succeed.
+// batches takes all waiting operations and lets each succeed.
 func batches(t *testing.T, h *TaskHub) (got []string) {
 	t.Helper()
 	for {
@@ -102,7 +102,7 @@ func openEntities(t *testing.T) *TaskHub {
 	return h
 }
 
-// TestEntityMessages: operations come in batches and in order; while one holds the lock, the others wait.
+// TestEntityMessages: operations come in batches and in order. While one orchestration holds the lock, the others wait.
 func TestEntityMessages(t *testing.T) {
 	t.Parallel()
 	const signal = `{"op":"signal","id":"s","signal":true}`
@@ -143,7 +143,7 @@ func TestEntityMessages(t *testing.T) {
 	}
 }
 
-// TestEntityCleaning: what is empty goes, and so does the lock of an instance that there is not.
+// TestEntityCleaning: an empty entity is deleted, and the lock of an unknown instance is released.
 func TestEntityCleaning(t *testing.T) {
 	t.Parallel()
 	h := openEntities(t)

@@ -23,10 +23,10 @@ func putEvent(t tx, instance, execution string, visible int64, e *backend.Histor
 	return t.exec("INSERT INTO events (instance, execution, visible, payload) VALUES (?, ?, ?, ?)", instance, execution, visible, payload)
 }
 
-// sendEvent puts an event that is meant for whatever execution the instance is in. It is dropped if there is none. Before
-// a scheduled start it stays hidden until the start is due, because no turn can run without the start.
+// sendEvent stores an event for the instance, whatever its execution. If there is no such instance, the event is dropped. Before
+// a scheduled start the event stays hidden until the start is due, because no turn can run without the start.
 func sendEvent(t tx, instance string, e *backend.HistoryEvent) error {
-	payload, err := marshal(historyevent.AsStored(e)) // the engine would carry a termination on to the children, the host does not
+	payload, err := marshal(historyevent.AsStored(e)) // the engine would terminate the children too, the host does not
 	if err != nil {
 		return err
 	}
@@ -34,11 +34,11 @@ func sendEvent(t tx, instance string, e *backend.HistoryEvent) error {
 		payload, instance)
 }
 
-// untilStart is when the scheduled start of a pending instance is due, 0 for any other.
+// untilStart returns when the scheduled start of a pending instance is due. For any other instance it returns 0.
 var untilStart = fmt.Sprintf(`CASE status WHEN %d THEN COALESCE((SELECT MAX(visible) FROM events
 	WHERE instance = id AND seq NOT IN (SELECT event FROM put_off)), 0) ELSE 0 END`, api.RUNTIME_STATUS_PENDING)
 
-// answer puts the result of something that an execution asked for. It is dropped if the instance has finished or is in
+// answer stores the result of something that an execution asked for. The result is dropped if the instance has finished or has
 // another execution by now.
 func answer(t tx, instance, execution string, e *backend.HistoryEvent) error {
 	payload, err := marshal(e)
@@ -49,7 +49,7 @@ func answer(t tx, instance, execution string, e *backend.HistoryEvent) error {
 		payload, instance, execution)
 }
 
-// announce wakes the worker for an instance that got an event.
+// announce wakes the worker for an instance that has a new event.
 func (h *TaskHub) announce(id string, visible int64) {
 	if visible > 0 {
 		h.schedule(fromNanos(visible))
@@ -67,7 +67,7 @@ func (h *TaskHub) AddNewOrchestrationEvent(ctx context.Context, id api.InstanceI
 	return err
 }
 
-// eventRaised is what the receiver of a sent event gets.
+// eventRaised returns the event that the receiver of a sent event gets.
 func eventRaised(sent *backend.HistoryEvent) *backend.HistoryEvent {
 	e := historyevent.New("eventRaised", time.Now())
 	e.GetEventRaised().Name = sent.GetEventSent().GetName()
@@ -75,7 +75,7 @@ func eventRaised(sent *backend.HistoryEvent) *backend.HistoryEvent {
 	return e
 }
 
-// TaskCompleted is the result of the activity that was scheduled with that id; nil is none.
+// TaskCompleted returns the event with the result of the activity that has this id; nil means no result.
 func TaskCompleted(id int32, result []byte) *backend.HistoryEvent {
 	e := historyevent.New("taskCompleted", time.Now())
 	e.GetTaskCompleted().TaskScheduledId = id
@@ -85,7 +85,7 @@ func TaskCompleted(id int32, result []byte) *backend.HistoryEvent {
 	return e
 }
 
-// TaskFailed is the failure of the activity that was scheduled with that id.
+// TaskFailed returns the event with the failure of the activity that has this id.
 func TaskFailed(id int32, details *backend.TaskFailureDetails) *backend.HistoryEvent {
 	e := historyevent.New("taskFailed", time.Now())
 	e.GetTaskFailed().TaskScheduledId = id
@@ -93,7 +93,7 @@ func TaskFailed(id int32, details *backend.TaskFailureDetails) *backend.HistoryE
 	return e
 }
 
-// nextGeneration is the start of an instance that continues as new: another execution with another input.
+// nextGeneration returns the start of an instance that continues as new: a new execution with a new input.
 func nextGeneration(start *backend.HistoryEvent, input *wrapperspb.StringValue) *backend.HistoryEvent {
 	e := proto.Clone(start).(*backend.HistoryEvent)
 	e.Timestamp = timestamppb.Now()

@@ -19,7 +19,7 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// syncBuffer takes the log of several goroutines.
+// syncBuffer collects the log lines of several goroutines.
 type syncBuffer struct {
 	mu sync.Mutex
 	bytes.Buffer
@@ -37,8 +37,8 @@ func (b *syncBuffer) String() string {
 	return b.Buffer.String()
 }
 
-// TestDamagedRow: a row that cannot be decoded fails its instance, with one line that names the row, and tells the parent; whatever
-// else there is goes on.
+// TestDamagedRow: a row that cannot be decoded fails its instance, logs one line that names the row, and tells the parent. All
+// other work goes on.
 func TestDamagedRow(t *testing.T) {
 	t.Parallel()
 	for table, damage := range map[string]string{
@@ -60,7 +60,7 @@ func TestDamagedRow(t *testing.T) {
 				t.Fatal(err)
 			}
 			seen := map[string]string{}
-			task, err := h.GetActivityWorkItem(t.Context()) // after the damaged one
+			task, err := h.GetActivityWorkItem(t.Context()) // the task after the damaged one
 			if err != nil || task.InstanceID != "well" && table == "tasks" {
 				t.Fatal(task, err)
 			}
@@ -92,8 +92,7 @@ func TestDamagedRow(t *testing.T) {
 	}
 }
 
-// prepareDamage makes a task hub with a parent p, its child k, which has an event and a task, and another instance with a task, and
-// damages it.
+// prepareDamage makes a damaged task hub. It has a parent p, its child k with an event and a task, and another instance with a task.
 func prepareDamage(t *testing.T, dir, damage string) {
 	t.Helper()
 	h, err := Open(t.Context(), Options{DataDir: dir})
@@ -118,7 +117,7 @@ func prepareDamage(t *testing.T, dir, damage string) {
 	}
 }
 
-// kill leaves a file as a process that dies leaves it.
+// kill leaves the file as a dying process does.
 func kill(t testing.TB, h *TaskHub) {
 	t.Helper()
 	_ = h.Stop(t.Context())
@@ -127,7 +126,7 @@ func kill(t testing.TB, h *TaskHub) {
 	}
 }
 
-// taskNames returns the activities that a hub gives out by and by, without ending them.
+// taskNames returns the activities that a hub gives out over time, without ending them.
 func taskNames(t testing.TB, h *TaskHub) (items []*backend.ActivityWorkItem, names string) {
 	t.Helper()
 	var list []string
@@ -143,8 +142,8 @@ func taskNames(t testing.TB, h *TaskHub) (items []*backend.ActivityWorkItem, nam
 	}
 }
 
-// TestDeadlyTask: a task at which process after process dies is run alone after two, and fails after five; the others, which ran
-// beside it, do not. A host that is closed counts for nothing.
+// TestDeadlyTask: processes die again and again while one task runs. After two deaths it runs alone, after five it fails. The tasks
+// that ran beside it do not fail, and a closed host counts as no death.
 func TestDeadlyTask(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -158,7 +157,7 @@ func TestDeadlyTask(t *testing.T) {
 	h := open()
 	create(t, h, "a")
 	answerTurn(t, h, take(t, h), newActions().activity("Deadly").activity("Slow"))
-	for range 10 { // closed in good order
+	for range 10 { // these hosts are closed normally
 		if _, names := taskNames(t, h); names != "Deadly Slow" {
 			t.Fatalf("given out are %s", names)
 		}
@@ -172,7 +171,7 @@ func TestDeadlyTask(t *testing.T) {
 		if names != want {
 			t.Fatalf("after %d deaths %s are given out, want %s", deaths, names, want)
 		}
-		if want == "Slow" { // it ends, and the other one is alone
+		if want == "Slow" { // this one ends, so the other one runs alone
 			items[0].Result = TaskCompleted(1, []byte("1"))
 			mustBe(t, h.CompleteActivityWorkItem(t.Context(), items[0]), nil)
 			if _, names := taskNames(t, h); names != "Deadly" {
@@ -197,7 +196,7 @@ func TestDeadlyTask(t *testing.T) {
 	}
 }
 
-// TestSuspectsOneByOne: the next suspect runs when the one before has ended, however it ended.
+// TestSuspectsOneByOne: the next suspect runs when the one before has ended, in whatever way.
 func TestSuspectsOneByOne(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -219,7 +218,7 @@ func TestSuspectsOneByOne(t *testing.T) {
 	}
 }
 
-// TestCancelledWaits: who no longer waits for an instance leaves nothing behind.
+// TestCancelledWaits: a cancelled wait for an instance leaves nothing behind.
 func TestCancelledWaits(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -248,7 +247,7 @@ func TestCancelledWaits(t *testing.T) {
 	}
 }
 
-// TestStartIsReportedOnce: also if the first turn is given up and comes again, or the instance is rewound.
+// TestStartIsReportedOnce: a start is reported once, even if the first turn is abandoned and comes again, or the instance is rewound.
 func TestStartIsReportedOnce(t *testing.T) {
 	t.Parallel()
 	var reports []string
@@ -272,8 +271,8 @@ func TestStartIsReportedOnce(t *testing.T) {
 	}
 }
 
-// TestTermination: as recorded, it counts even if the turn's answer has no end, and then no parent is told; it does not reach the
-// children, whatever the client asks for.
+// TestTermination: as recorded, a termination counts even if the turn's answer does not end the orchestration; no parent is told
+// then. It never reaches the children, whatever the client asks for.
 func TestTermination(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -295,7 +294,7 @@ func TestTermination(t *testing.T) {
 	}
 }
 
-// TestChildWithItsParentsID: as recorded, it replaces the parent, whose turn is void.
+// TestChildWithItsParentsID: as recorded, a child with its parent's id replaces the parent, whose turn is void.
 func TestChildWithItsParentsID(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -312,7 +311,7 @@ func TestChildWithItsParentsID(t *testing.T) {
 	}
 }
 
-// TestOlderFile: a file of the first version is taken over with what is in it.
+// TestOlderFile: a file of the first version is migrated with everything in it.
 func TestOlderFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

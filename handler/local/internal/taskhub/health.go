@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// patience is how long the file may be unusable before whoever waits for an instance hears of it.
+// patience is how long the file may be unusable before the callers that wait for an instance get an error.
 const patience = 10 * time.Second
 
-// persist stores the outcome of a turn or an activity, however long it takes until the file can be written again:
-// doing the work once more would fail at the same place. Only the end of the host ends the wait; the next host then does the work.
+// persist stores the outcome of a turn or an activity. It waits as long as the file cannot be written: running the work once
+// more would fail at the same place. Only closing the host ends the wait; the next host then does the work.
 func (h *TaskHub) persist(ctx context.Context, f func(tx) error) error {
 	err := h.update(ctx, f)
 	if err == nil || h.open.Err() == nil && !isFileError(err) {
@@ -31,11 +31,11 @@ func (h *TaskHub) persist(ctx context.Context, f func(tx) error) error {
 	return err
 }
 
-// ErrNotStored says that the task hub was closed before something could be stored: the next one does that work again.
+// ErrNotStored reports that the task hub was closed before something could be stored. The next task hub does that work again.
 var ErrNotStored = errors.New("not stored: the host was closed")
 
-// fails notes that the file cannot be used: with one line when that begins, and once it has lasted with an error for
-// those who wait for an instance.
+// fails notes that the file cannot be used. It logs one line when that begins. Once it has lasted, those who wait for an
+// instance get an error.
 func (h *TaskHub) fails(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -60,8 +60,8 @@ func (h *TaskHub) cannotRead(what string, err error) {
 	}
 }
 
-// addStuck counts the writes that wait for the file. The file counts as usable again when none waits: on a full disk a small
-// write may pass while a larger one still waits.
+// addStuck changes the number of writes that wait for the file. The file counts as usable again when that is 0: on a full disk a
+// small write may succeed while a larger one still waits.
 func (h *TaskHub) addStuck(n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -15,8 +15,8 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// CreateOrchestrationInstance starts an instance. One that has finished is replaced, if its status is among those that
-// the policy lists; without a policy, whatever its status is. A policy that lists none has nothing replaced.
+// CreateOrchestrationInstance starts an instance. It replaces a finished instance of that id if the policy lists its status;
+// without a policy, whatever the status is. A policy with an empty list replaces nothing.
 func (h *TaskHub) CreateOrchestrationInstance(ctx context.Context, e *backend.HistoryEvent, reuse ...backend.OrchestrationIdReusePolicyOptions) error {
 	policy := &api.OrchestrationIdReusePolicy{OperationStatus: historyevent.Ends}
 	for _, option := range reuse {
@@ -57,7 +57,7 @@ func (h *TaskHub) CreateOrchestrationInstance(ctx context.Context, e *backend.Hi
 	return err
 }
 
-// putRoot writes a new instance over whatever has its id, whose mails are forgotten.
+// putRoot writes a new instance in place of any instance with its id, and forgets that instance's mails.
 func putRoot(t tx, start *backend.HistoryEvent, visible int64) error {
 	id := start.GetExecutionStarted().GetOrchestrationInstance().GetInstanceId()
 	if err := t.exec("DELETE FROM mails WHERE root = ?", id); err != nil {
@@ -66,7 +66,7 @@ func putRoot(t tx, start *backend.HistoryEvent, visible int64) error {
 	return putInstance(t, start, "", id, visible)
 }
 
-// putInstance writes a new instance over whatever has its id.
+// putInstance writes a new instance in place of any instance with its id.
 func putInstance(t tx, start *backend.HistoryEvent, parent, root string, visible int64) error {
 	es := start.GetExecutionStarted()
 	id := es.GetOrchestrationInstance().GetInstanceId()
@@ -104,7 +104,7 @@ func (e *NotFinishedError) Error() string {
 // Is says that the error is an [api.ErrNotCompleted].
 func (e *NotFinishedError) Is(target error) bool { return target == api.ErrNotCompleted }
 
-// statusOf returns [api.ErrInstanceNotFound] if there is no such instance.
+// statusOf returns an instance's status. The error is [api.ErrInstanceNotFound] if there is no such instance.
 func statusOf(t tx, id string) (status api.OrchestrationStatus, err error) {
 	err = t.queryRow("SELECT status FROM instances WHERE id = ?", id).Scan(&status)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -113,7 +113,7 @@ func statusOf(t tx, id string) (status api.OrchestrationStatus, err error) {
 	return status, err
 }
 
-// GetOrchestrationMetadata returns [api.ErrInstanceNotFound] if there is no such instance.
+// GetOrchestrationMetadata describes an instance. The error is [api.ErrInstanceNotFound] if there is no such instance.
 func (h *TaskHub) GetOrchestrationMetadata(ctx context.Context, id api.InstanceID) (*api.OrchestrationMetadata, error) {
 	m := &api.OrchestrationMetadata{InstanceID: id}
 	var created, updated int64
@@ -132,8 +132,8 @@ type Instance struct {
 	Parent        string // instance id, empty for a root
 	Status        api.OrchestrationStatus
 	CustomStatus  string // JSON, as the orchestrator set it
-	Output        string // the result's JSON; of a failed or terminated instance the reason in plain text
-	Input         string // JSON; only where a query asks for it
+	Output        string // the result's JSON; for a failed or terminated instance, the reason in plain text
+	Input         string // JSON; only if the query asks for it
 	CreatedAt     time.Time
 	LastUpdatedAt time.Time
 }
@@ -150,7 +150,7 @@ var runningRoots = "parent = '' AND " + unfinished + " ORDER BY created"
 
 const instanceColumns = "id, name, parent, status, custom_status, output, created, updated"
 
-// instances reads instances with what the column input has.
+// instances reads instances. The column input decides what their Input holds.
 func (h *TaskHub) instances(ctx context.Context, input, where string, args ...any) ([]Instance, error) {
 	rows, err := h.read.QueryContext(ctx, "SELECT "+instanceColumns+", "+input+" FROM instances WHERE "+where, args...)
 	if err != nil {
@@ -170,7 +170,7 @@ func (h *TaskHub) instances(ctx context.Context, input, where string, args ...an
 	return list, rows.Err()
 }
 
-// Get returns an instance. The error is [api.ErrInstanceNotFound] if there is none of that id.
+// Get returns an instance. The error is [api.ErrInstanceNotFound] if there is no such instance.
 func (h *TaskHub) Get(ctx context.Context, id string) (Instance, error) {
 	list, err := h.instances(ctx, "''", "id = ?", id)
 	if err != nil {
@@ -182,7 +182,7 @@ func (h *TaskHub) Get(ctx context.Context, id string) (Instance, error) {
 	return list[0], nil
 }
 
-// Wait returns the instance once the condition holds. It is told of changes, and does not poll. The error is
+// Wait returns the instance once the condition holds. It hears of changes and does not poll. The error is
 // [api.ErrInstanceNotFound] if there is no such instance.
 func (h *TaskHub) Wait(ctx context.Context, id string, until func(Instance) bool) (Instance, error) {
 	if err := h.takeUp(ctx, id); err != nil {
@@ -196,9 +196,9 @@ func (h *TaskHub) Wait(ctx context.Context, id string, until func(Instance) bool
 	}
 }
 
-// waitOnce waits for a change of the instance if the condition does not hold.
+// waitOnce returns at once if the condition holds. Otherwise it waits for one change of the instance.
 func (h *TaskHub) waitOnce(ctx context.Context, id string, until func(Instance) bool) (i Instance, again bool, err error) {
-	w, err := h.watch(id) // before the look, so that no change is missed
+	w, err := h.watch(id) // before reading the instance, so that no change is missed
 	if err != nil {
 		return Instance{}, false, err
 	}
@@ -215,9 +215,9 @@ func (h *TaskHub) waitOnce(ctx context.Context, id string, until func(Instance) 
 	}
 }
 
-// watcher is what those who wait for an instance have in common.
+// watcher is shared by all that wait for the same instance.
 type watcher struct {
-	changed chan struct{} // closed at the instance's next change, or when there will be none for long
+	changed chan struct{} // closed at the instance's next change, or when the file cannot be used for long
 	waiting int
 }
 
@@ -244,7 +244,7 @@ func (h *TaskHub) unwatch(id string, w *watcher) {
 	}
 }
 
-// notify wakes whoever watches the instance.
+// notify wakes everybody who waits for the instance.
 func (h *TaskHub) notify(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -9,10 +9,10 @@ import (
 	"slices"
 )
 
-// With Options.LeaveUnfinished a process has work of its own, and what it finds is left to the next one. An instance is left with all of
-// its tree, so the roots of the trees are kept. Entities are never left: anybody may call them.
+// With Options.LeaveUnfinished a process does only its own work and leaves what it finds to the next process. It leaves whole trees of
+// instances, so their roots are kept. It never leaves entities, because anybody may call them.
 
-// leave leaves the trees that are unfinished now.
+// leave marks the trees that are unfinished now as left.
 func (h *TaskHub) leave(ctx context.Context) error {
 	roots, err := h.strings(ctx, "SELECT DISTINCT root FROM instances WHERE "+unfinished)
 	if err != nil {
@@ -24,7 +24,7 @@ func (h *TaskHub) leave(ctx context.Context) error {
 	return nil
 }
 
-// takeUp gives out the work of an instance's tree, if that was left.
+// takeUp starts to work on an instance's tree, if the tree was left.
 func (h *TaskHub) takeUp(ctx context.Context, id string) error {
 	root, err := h.leftRoot(ctx, id)
 	if root == "" || err != nil {
@@ -45,7 +45,7 @@ func (h *TaskHub) takeUp(ctx context.Context, id string) error {
 	return nil
 }
 
-// leftRoot returns the root of an instance's tree if that is left, else nothing.
+// leftRoot returns the root of an instance's tree if the tree is left, otherwise "".
 func (h *TaskHub) leftRoot(ctx context.Context, id string) (root string, err error) {
 	h.mu.Lock()
 	none := len(h.left) == 0
@@ -65,7 +65,7 @@ func (h *TaskHub) leftRoot(ctx context.Context, id string) (root string, err err
 	return root, nil
 }
 
-// isLeft says whether an instance gets no turn. One of which that cannot be read gets one.
+// isLeft reports whether an instance is left and gets no turn. If that cannot be read, the instance counts as not left.
 func (h *TaskHub) isLeft(ctx context.Context, id string) bool {
 	root, _ := h.leftRoot(ctx, id)
 	return root != ""
@@ -74,7 +74,7 @@ func (h *TaskHub) isLeft(ctx context.Context, id string) bool {
 // notLeft is an SQL condition for tasks. Its parameter is [TaskHub.leftTrees].
 const notLeft = "instance NOT IN (SELECT id FROM instances WHERE root IN (SELECT value FROM json_each(?)))"
 
-// leftTrees are the roots that are left, as JSON. It says whether tasks that were passed over are to be read now.
+// leftTrees returns the left roots as a JSON list, and whether tasks that were passed over must be read now.
 func (h *TaskHub) leftTrees() (roots string, again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -83,6 +83,6 @@ func (h *TaskHub) leftTrees() (roots string, again bool) {
 	if list == nil {
 		return "[]", again
 	}
-	text, _ := json.Marshal(list) // strings
+	text, _ := json.Marshal(list) // a list of strings can always be encoded
 	return string(text), again
 }

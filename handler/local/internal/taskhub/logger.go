@@ -11,7 +11,7 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 )
 
-// NewLogger returns slog as durabletask-go's logger. Its bookkeeping, which it calls Info, is logged at debug.
+// NewLogger makes a durabletask-go logger that writes to slog. What durabletask-go logs as Info is logged as Debug.
 func NewLogger(log *slog.Logger) backend.Logger { return logger{log} }
 
 type logger struct{ log *slog.Logger }
@@ -25,7 +25,7 @@ func (l logger) Infof(format string, v ...any)  { l.logf(slog.LevelDebug, format
 func (l logger) Errorf(format string, v ...any) { l.logf(slog.LevelError, format, v) }
 func (l logger) Warnf(format string, v ...any)  { l.logf(slog.LevelWarn, format, v) }
 
-// logf spares the formatting of what is not logged, which is most.
+// logf formats a message only if its level is logged, which is rare.
 func (l logger) logf(level slog.Level, format string, v []any) {
 	if strings.HasSuffix(format, "due to cancellation") || slices.ContainsFunc(v, isExpected) {
 		level = slog.LevelDebug
@@ -35,7 +35,8 @@ func (l logger) logf(level slog.Level, format string, v []any) {
 	}
 }
 
-// isExpected: a host that stops abandons work, as it should, and a row that cannot be decoded has its own line.
+// isExpected reports whether an error needs no line here: a stopping host abandons work, and a row that cannot be decoded is
+// logged elsewhere.
 func isExpected(v any) bool {
 	err, ok := v.(error)
 	return ok && (errors.Is(err, context.Canceled) || errors.As(err, new(*RowError)))

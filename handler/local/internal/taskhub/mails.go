@@ -7,23 +7,23 @@ import (
 	"errors"
 )
 
-// MailKey names a mail, so that it is one mail however often its turn runs.
+// MailKey identifies a mail, so that it stays one mail however often its turn runs.
 type MailKey struct {
 	Instance, Execution string
-	Turn                int // events before it
-	Number              int // of the turn's mails
+	Turn                int // number of events before the turn
+	Number              int // which of the turn's mails
 }
 
 func (k MailKey) columns() []any { return []any{k.Instance, k.Execution, k.Turn, k.Number} }
 
 // Mail is a mail that an instance has sent.
 type Mail struct {
-	InstanceID string // of the root
+	InstanceID string // id of the root instance
 	To         []string
 	Subject    string
-	Path       string // the file that holds it, empty when it was sent
-	Failed     bool   // refused, or it could not be handed over
-	Reason     string // of the failure
+	Path       string // the file that holds it; empty if it was sent
+	Failed     bool   // it was refused or could not be handed over
+	Reason     string // why it failed
 }
 
 // States of a mail.
@@ -33,8 +33,8 @@ const (
 	mailPending
 )
 
-// ReserveMail gives a mail its row, and its file: choose returns the path of one that it finds free, and is told which
-// paths other mails of the instance have. The mail is done if an earlier run of the same turn has sent it.
+// ReserveMail gives a mail its row and its file: choose gets the paths that other mails of the instance have, and returns a free
+// path. The mail is done if an earlier run of the same turn has sent it.
 func (h *TaskHub) ReserveMail(ctx context.Context, key MailKey, to []string, subject string,
 	choose func(taken func(path string) (bool, error)) (string, error)) (path string, done bool, err error) {
 	recipients, err := json.Marshal(to)
@@ -66,7 +66,7 @@ func (h *TaskHub) ReserveMail(ctx context.Context, key MailKey, to []string, sub
 	return path, done, err
 }
 
-// FinishMail records that a mail was sent, or written to path, or why it was refused.
+// FinishMail records that a mail was sent or written to path, or why it was refused.
 func (h *TaskHub) FinishMail(ctx context.Context, key MailKey, path string, refusal error) error {
 	state, reason := mailDone, ""
 	if refusal != nil {
@@ -78,7 +78,7 @@ func (h *TaskHub) FinishMail(ctx context.Context, key MailKey, path string, refu
 	})
 }
 
-// Mails returns the mails of a root instance and of all below it, in the order in which they were sent.
+// Mails returns the mails of a root instance and of all instances below it, in the order of sending.
 func (h *TaskHub) Mails(ctx context.Context, rootID string) ([]Mail, error) {
 	rows, err := h.read.QueryContext(ctx, "SELECT root, recipients, subject, path, failed, reason FROM mails WHERE root = ? AND failed <> ? ORDER BY rowid", rootID, mailPending)
 	if err != nil {

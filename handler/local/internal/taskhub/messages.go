@@ -18,10 +18,10 @@ type Message struct {
 	DeliveryCount int // deliveries so far, this one included
 	EnqueuedAt    time.Time
 
-	SequenceNumber int64 // the task hub gives the next one
+	SequenceNumber int64 // PutMessage sets it
 }
 
-// WithDefaults fills in what a message lacks.
+// WithDefaults fills in what a message leaves out.
 func (m Message) WithDefaults() Message {
 	if m.ID == "" {
 		m.ID = uuid.NewString()
@@ -41,15 +41,15 @@ func (m Message) WithDefaults() Message {
 // ErrNoMessage says that no message is due.
 var ErrNoMessage = errors.New("no message is due")
 
-// PutMessage stores a message for a function: it is on disk when PutMessage returns.
+// PutMessage stores a message for a function. The message is on disk when PutMessage returns.
 func (h *TaskHub) PutMessage(ctx context.Context, function string, m Message) error {
 	return h.updateSynced(ctx, func(t tx) error {
 		return t.exec("INSERT INTO messages (function, id, body, enqueued) VALUES (?, ?, ?, ?)", function, m.ID, m.Body, m.EnqueuedAt.UnixNano())
 	})
 }
 
-// NextMessage returns the oldest message that is due, but for those that skip names by their sequence number. The error
-// is [ErrNoMessage] if there is none; due is then the time of the next one, zero if none waits.
+// NextMessage returns the oldest message that is due. It passes over the sequence numbers in skip. If no message is due, the
+// error is [ErrNoMessage], and due is the time of the next one; zero if none waits.
 func (h *TaskHub) NextMessage(ctx context.Context, skip func(sequenceNumber int64) bool) (function string, m Message, due time.Time, err error) {
 	rows, err := h.read.QueryContext(ctx, "SELECT seq, CAST(due AS INTEGER) FROM messages WHERE dead = 0 ORDER BY due, seq")
 	if err != nil {
@@ -85,7 +85,7 @@ func (h *TaskHub) message(ctx context.Context, number int64) (function string, m
 	return function, m, err
 }
 
-// DiedReason stands in the file during a delivery: whoever finds it there is the next process.
+// DiedReason is in the file during a delivery. If a process finds it there, the process before it died in that delivery.
 const DiedReason = "the process died during this delivery"
 
 // BeginDelivery counts a delivery before it is made, so that a message that kills the process counts as well.
@@ -93,12 +93,12 @@ func (h *TaskHub) BeginDelivery(ctx context.Context, m Message) error {
 	return h.changeMessage(ctx, "deliveries = ?, reason = ? WHERE seq = ?", m.DeliveryCount, DiedReason, m.SequenceNumber)
 }
 
-// CancelDelivery takes a delivery back that was cut short because the host closes.
+// CancelDelivery takes back a delivery that was cut short because the host closes.
 func (h *TaskHub) CancelDelivery(ctx context.Context, m Message) error {
 	return h.changeMessage(ctx, "deliveries = deliveries - 1, reason = '' WHERE seq = ?", m.SequenceNumber)
 }
 
-// DelayMessage keeps a message that its function did not take for another delivery, at the time due.
+// DelayMessage keeps a message that its function did not accept, for another delivery at the time due.
 func (h *TaskHub) DelayMessage(ctx context.Context, m Message, due time.Time, reason string) error {
 	return h.changeMessage(ctx, "due = ?, reason = ? WHERE seq = ?", due.UnixNano(), reason, m.SequenceNumber)
 }
@@ -112,34 +112,33 @@ func (h *TaskHub) changeMessage(ctx context.Context, set string, args ...any) er
 	return h.persist(ctx, func(t tx) error { return t.exec("UPDATE messages SET "+set, args...) })
 }
 
-// DeleteMessage deletes a message that its function took.
+// DeleteMessage deletes a message that its function has accepted.
 func (h *TaskHub) DeleteMessage(ctx context.Context, m Message) error {
 	return h.persist(ctx, func(t tx) error { return t.exec("DELETE FROM messages WHERE seq = ?", m.SequenceNumber) })
 }
 
-// WaitingMessages returns how many messages no function has taken yet, dead letters not counted.
+// WaitingMessages returns how many messages still wait for their function, without dead letters.
 func (h *TaskHub) WaitingMessages(ctx context.Context) (n int, err error) {
 	err = h.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM messages WHERE dead = 0").Scan(&n)
 	return n, err
 }
 
-// FileVersion returns a number that changes when another process changes the file. It is that of the writing
-// connection, whose own changes do not count.
+// FileVersion returns a number that changes when another process changes the file. It is read on the writing connection, whose
+// own changes do not count.
 func (h *TaskHub) FileVersion() (version int64, err error) {
-	err = h.write.QueryRow("PRAGMA data_version").Scan(&version) // without a context, which would interrupt the connection
+	err = h.write.QueryRow("PRAGMA data_version").Scan(&version) // without a context: cancelling would interrupt the connection
 	return version, err
 }
 
-// DeadLetter is a message that its function did not take in the deliveries that it gets. It is kept until it is put
-// back.
+// DeadLetter is a message that its function did not accept in any of its deliveries. It is kept until it is put back.
 type DeadLetter struct {
-	Message  // SequenceNumber names it in its data directory
+	Message  // SequenceNumber identifies it in its data directory
 	Function string
-	DiedAt   time.Time // its last delivery
-	Reason   string    // why that failed
+	DiedAt   time.Time // time of its last delivery
+	Reason   string    // why the last delivery failed
 }
 
-// DeadLetters returns the dead letters in a data directory, oldest first. A task hub may be open on it.
+// DeadLetters returns the dead letters in a data directory, oldest first. A task hub may have it open.
 func DeadLetters(ctx context.Context, dataDir string) ([]DeadLetter, error) {
 	s, err := openBeside(ctx, dataDir)
 	if err != nil {
@@ -169,16 +168,16 @@ func (s *store) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
 	return letters, rows.Err()
 }
 
-// WaitingMessage is a message that no function has taken yet.
+// WaitingMessage is a message that no function has accepted yet.
 type WaitingMessage struct {
 	Message
 	Function string
-	Due      time.Time // of its next delivery; zero: at once
+	Due      time.Time // time of its next delivery; zero: at once
 	Reason   string    // why the last delivery failed
 }
 
-// Waiting returns the messages in a data directory that wait for their function, in the order in which they come. A task hub may be
-// open on it.
+// Waiting returns the messages in a data directory that wait for their function, in the order of delivery. A task hub may have it
+// open.
 func Waiting(ctx context.Context, dataDir string) ([]WaitingMessage, error) {
 	s, err := openBeside(ctx, dataDir)
 	if err != nil {
@@ -188,7 +187,7 @@ func Waiting(ctx context.Context, dataDir string) ([]WaitingMessage, error) {
 	return s.Waiting(ctx)
 }
 
-// Waiting returns the messages that wait for their function, in the order in which they come.
+// Waiting returns the messages that wait for their function, in the order of delivery.
 func (s *store) Waiting(ctx context.Context) ([]WaitingMessage, error) {
 	rows, err := s.read.QueryContext(ctx, "SELECT seq, function, id, body, CAST(enqueued AS INTEGER), CAST(deliveries AS INTEGER), CAST(due AS INTEGER), reason FROM messages WHERE dead = 0 ORDER BY due, seq")
 	if err != nil {
@@ -210,8 +209,8 @@ func (s *store) Waiting(ctx context.Context) ([]WaitingMessage, error) {
 	return list, rows.Err()
 }
 
-// Resubmit puts dead letters back, all or none, and counts their deliveries anew. A task hub may be open on the data
-// directory.
+// Resubmit puts dead letters back, all or none of them, and counts their deliveries from 0. A task hub may have the data
+// directory open.
 func Resubmit(ctx context.Context, dataDir string, sequenceNumbers ...int64) error {
 	s, err := openBeside(ctx, dataDir)
 	if err != nil {
@@ -232,11 +231,11 @@ func Resubmit(ctx context.Context, dataDir string, sequenceNumbers ...int64) err
 	})
 }
 
-// ErrNoDeadLetter says that there is no dead letter of that number.
+// ErrNoDeadLetter reports that no dead letter has the given number.
 var ErrNoDeadLetter = errors.New("there is no such dead letter: it may have been put back already")
 
-// PutBack puts a dead letter back, with another body unless body is nil, and counts its deliveries anew. The error is
-// [ErrNoDeadLetter] if there is none of that number.
+// PutBack puts a dead letter back and counts its deliveries from 0. A body that is not nil replaces the old one. The error is
+// [ErrNoDeadLetter] if no dead letter has that number.
 func (h *TaskHub) PutBack(ctx context.Context, number int64, body []byte) error {
 	return h.updateSynced(ctx, func(t tx) error {
 		n, err := t.execCount("UPDATE messages SET dead = 0, deliveries = 0, due = 0, reason = '', body = COALESCE(?, body) WHERE seq = ? AND dead = 1", body, number)
@@ -247,7 +246,7 @@ func (h *TaskHub) PutBack(ctx context.Context, number int64, body []byte) error 
 	})
 }
 
-// openBeside opens the file in a data directory that another process may hold. It makes none.
+// openBeside opens the file in a data directory that another process may have open. It does not create a file.
 func openBeside(ctx context.Context, dataDir string) (*store, error) {
 	path, err := filepath.Abs(filepath.Join(dataDir, fileName))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// ids lists the instances of a query, all pages of it.
+// ids lists the instances on all pages of a query.
 func ids(t testing.TB, h *TaskHub, f Filter) string {
 	t.Helper()
 	var list []string
@@ -34,7 +34,7 @@ func ids(t testing.TB, h *TaskHub, f Filter) string {
 	}
 }
 
-// TestQuery: each condition of a filter, and pages that go on where the last one ended.
+// TestQuery: each condition of a filter works, and each page begins where the last one ended.
 func TestQuery(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -83,7 +83,7 @@ func TestQuery(t *testing.T) {
 	}
 }
 
-// TestHistoryOf: the events of the turns so far.
+// TestHistoryOf: a history holds the events of the turns so far.
 func TestHistoryOf(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -101,7 +101,7 @@ func TestHistoryOf(t *testing.T) {
 	}
 }
 
-// failActivity ends the activity that comes next, which has to be there.
+// failActivity fails the next activity, which must exist.
 func failActivity(t testing.TB, h *TaskHub) {
 	t.Helper()
 	task, err := h.GetActivityWorkItem(t.Context())
@@ -114,8 +114,8 @@ func failActivity(t testing.TB, h *TaskHub) {
 	}
 }
 
-// TestRewind: as recorded, the failures and what scheduled a failed activity are generic events, and another one with the reason
-// makes the next turn. What was in flight stays scheduled.
+// TestRewind: as recorded, failures and the events that scheduled failed activities become generic events, and one more generic event
+// with the reason makes the next turn. Work in flight stays scheduled.
 func TestRewind(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -153,7 +153,8 @@ func TestRewind(t *testing.T) {
 	}
 }
 
-// TestRewindChildren: a failed child is rewound with its parent, which its end wakes; where no child can be, the parent is woken.
+// TestRewindChildren: a failed child is rewound with its parent, and its end wakes the parent. If no child can be rewound, the parent
+// itself is woken.
 func TestRewindChildren(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -201,7 +202,7 @@ func mustBe(t testing.TB, err, want error) {
 	}
 }
 
-// TestRestart: an instance starts again with its name and input, in its place or beside it, as a root.
+// TestRestart: an instance starts again with its name and input, in its own place or beside it, as a root.
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -247,7 +248,7 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// tree is a root with children and grandchildren, some of which run.
+// tree starts a root with children and grandchildren, some of them running.
 var tree = []row{
 	{id: "r", root: "r", status: endedStatus, events: 2},
 	{id: "r:1", parent: "r", root: "r", status: endedStatus, events: 2},
@@ -261,7 +262,7 @@ var tree = []row{
 
 const others = " WHERE %s NOT LIKE 'new%%' ORDER BY 1"
 
-// TestPurgeTree: an instance goes with what has finished below it; what runs below stays, with all that is below that.
+// TestPurgeTree: a purge deletes an instance and the finished instances below it. A running one stays, with all instances below it.
 func TestPurgeTree(t *testing.T) {
 	t.Parallel()
 	for id, c := range map[string]struct {
@@ -288,7 +289,7 @@ func TestPurgeTree(t *testing.T) {
 	}
 }
 
-// TestPurgeAll: only what has finished is purged, whatever the filter; one that names running instances is refused.
+// TestPurgeAll: only finished instances are purged, whatever the filter says. A filter that names running instances is refused.
 func TestPurgeAll(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -10,11 +10,11 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// purgeInterval is how often at most a host looks for what has ended long enough ago.
+// purgeInterval is the shortest time between two purges of a host.
 const purgeInterval = time.Hour
 
-// PurgeEvery deletes what has ended longer ago than retention: now, and again from time to time. Of entities that is what is kept of
-// those that have had neither state, lock nor messages for so long. A state is data, however old it is, and stays.
+// PurgeEvery deletes instances that ended longer ago than retention: now, and again from time to time. It also deletes the rows of
+// entities that have had no state, no lock and no messages for that long. An entity's state is data and stays, however old it is.
 func (h *TaskHub) PurgeEvery(ctx context.Context, retention time.Duration) {
 	ticker := time.NewTicker(min(retention, purgeInterval))
 	defer ticker.Stop()
@@ -31,8 +31,8 @@ func (h *TaskHub) PurgeEvery(ctx context.Context, retention time.Duration) {
 	}
 }
 
-// purgeable finds root instances that have ended, with all below them, before a time. Instances whose root was
-// purged before them are found by its id all the same. Index instances_root has all that it reads.
+// purgeable finds root instances that have ended before a time together with all instances below them. Instances below a root that
+// was purged earlier are still found by the root's id. The index instances_root holds all that the query reads.
 var purgeable = "SELECT root FROM instances GROUP BY root HAVING MAX(updated) < ? AND MAX(" + unfinished + ") = 0 LIMIT 1000"
 
 func (h *TaskHub) purgeEntities(ctx context.Context, before time.Time) error {
@@ -56,7 +56,7 @@ func (h *TaskHub) purge(ctx context.Context, before time.Time) error {
 	return ctx.Err()
 }
 
-// purgeTree deletes a root instance after all below it. What is interrupted is found again by the next purge.
+// purgeTree deletes a root instance after all instances below it. If it is interrupted, the next purge finds the rest.
 func (h *TaskHub) purgeTree(ctx context.Context, root string, before time.Time) error {
 	ids, err := h.strings(ctx, "SELECT id FROM instances WHERE root = ? ORDER BY id = root", root)
 	if err != nil {
@@ -79,8 +79,8 @@ func (h *TaskHub) purgeTree(ctx context.Context, root string, before time.Time) 
 	return nil
 }
 
-// purgePart deletes a small part of an instance, so that other writers do not wait long. It is also done if the tree is in use again:
-// its root may have been started anew.
+// purgePart deletes a small part of an instance, so that other writers do not wait long. It does so even if the tree is in use again,
+// because its root may have been started again.
 func purgePart(t tx, id, root string, before time.Time) (done bool, err error) {
 	var alive bool
 	err = t.queryRow("SELECT EXISTS (SELECT 1 FROM instances WHERE root = ? AND (updated >= ? OR "+unfinished+"))", root, before.UnixNano()).Scan(&alive)
@@ -95,8 +95,8 @@ func purgePart(t tx, id, root string, before time.Time) (done bool, err error) {
 	return true, errors.Join(t.exec("DELETE FROM mails WHERE instance = ?", id), deleteInstance(t, id))
 }
 
-// Purge deletes a finished instance and all finished ones below it, whole or not at all, and returns how many those are. What runs
-// below it stays. The error is [api.ErrInstanceNotFound] or a [*NotFinishedError].
+// Purge deletes a finished instance and all finished instances below it, in one transaction, and returns how many it deleted. Running
+// instances below it stay. The error is [api.ErrInstanceNotFound] or a [*NotFinishedError].
 func (h *TaskHub) Purge(ctx context.Context, id string) (n int, err error) {
 	err = h.update(ctx, func(t tx) (err error) {
 		n, err = purgeFinished(t, id)
@@ -129,7 +129,7 @@ func (h *TaskHub) PurgeOrchestrationState(ctx context.Context, id api.InstanceID
 	return err
 }
 
-// finishedTree returns a finished instance and what has finished below it.
+// finishedTree returns a finished instance and the finished instances below it.
 func finishedTree(t tx, id string) ([]string, error) {
 	rows, err := t.QueryContext(t.ctx, "SELECT id, parent FROM instances WHERE root = (SELECT root FROM instances WHERE id = ?) AND NOT "+unfinished, id)
 	if err != nil {
@@ -142,7 +142,7 @@ func finishedTree(t tx, id string) ([]string, error) {
 		if err := rows.Scan(&child, &parent); err != nil {
 			return nil, err
 		}
-		if child != parent { // one that replaced its own parent
+		if child != parent { // a child that replaced its own parent is its own child
 			children[parent] = append(children[parent], child)
 		}
 	}
@@ -153,7 +153,7 @@ func finishedTree(t tx, id string) ([]string, error) {
 	return tree, rows.Err()
 }
 
-// strings runs a query for one column.
+// strings runs a query that has one column.
 func (h *TaskHub) strings(ctx context.Context, query string, args ...any) ([]string, error) {
 	rows, err := h.read.QueryContext(ctx, query, args...)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 type row struct {
 	id, parent, root string
 	status           api.OrchestrationStatus
-	age              time.Duration // since its last change
-	events           int           // in its history
+	age              time.Duration // time since its last change
+	events           int           // number of events in its history
 }
 
 const (
@@ -48,7 +48,7 @@ func fill(t testing.TB, data string, rows []row) {
 				return err
 			}
 		}
-		// And thousands that are young.
+		// Thousands of young instances.
 		if err := x.exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
 			INSERT INTO instances (id, execution, name, status, created, updated, input, parent, root)
 			SELECT 'new-' || i, 'e', 'Orch', ?, 1, ?, '', '', 'new-' || i FROM n`, endedStatus, time.Now().UnixNano()); err != nil {
@@ -70,8 +70,8 @@ func names(t testing.TB, h *TaskHub, query string) string {
 	return strings.Join(list, " ")
 }
 
-// TestPurge: what has ended long ago goes with all that belongs to it, while new work goes on. What has not ended stays
-// whole, whatever its age.
+// TestPurge: instances that ended long ago are deleted with all that belongs to them, while new work goes on. Unfinished instances
+// stay whole, whatever their age.
 func TestPurge(t *testing.T) {
 	t.Parallel()
 	rows := []row{
@@ -115,7 +115,7 @@ func TestPurge(t *testing.T) {
 	}
 }
 
-// TestPurgeStartedAnew: an instance that was started anew after the purge found it stays.
+// TestPurgeStartedAnew: an instance that is started again after the purge has found it stays.
 func TestPurgeStartedAnew(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -135,8 +135,7 @@ func TestPurgeStartedAnew(t *testing.T) {
 	}
 }
 
-// TestPlans: no query that a running host repeats reads all instances there are, but for the purge's, which an index
-// serves.
+// TestPlans: no query that a running host repeats reads all instances, except the purge's query, which an index serves.
 func TestPlans(t *testing.T) {
 	t.Parallel()
 	h := openHub(t, t.TempDir())

@@ -9,8 +9,8 @@ import (
 	"github.com/microsoft/durabletask-go/api"
 )
 
-// PutOff is called within a turn that the handler refuses, and which is then abandoned: its events come again later, the
-// more often each was refused. What comes meanwhile makes turns of its own.
+// PutOff is called during a turn that the handler refuses and that is then abandoned. The turn's events come again later; the more
+// often an event was refused, the later. Events that come meanwhile make turns of their own.
 func (h *TaskHub) PutOff(id api.InstanceID) error {
 	h.mu.Lock()
 	current := h.turns[id]
@@ -36,7 +36,7 @@ func (h *TaskHub) PutOff(id api.InstanceID) error {
 	return nil
 }
 
-// hideEvents returns when the first of the turn's events is seen again.
+// hideEvents hides the turn's events and returns when the first of them is visible again.
 func (h *TaskHub) hideEvents(t tx, id string, current *turn) (next time.Time, err error) {
 	const ofTurn = "FROM events WHERE instance = ? AND seq <= ? AND visible <= ?"
 	err = errors.Join(
@@ -77,7 +77,7 @@ func (h *TaskHub) hideEvents(t tx, id string, current *turn) (next time.Time, er
 	return next, nil
 }
 
-// putOffDelay is how long an event is hidden that was refused so often: 2 units, 4, 8 and so on to 512, then 600.
+// putOffDelay is how long an event is hidden after so many refusals: 2 units, 4, 8 and so on to 512, then 600.
 func putOffDelay(times int, unit time.Duration) time.Duration {
 	if times > 9 {
 		return 600 * unit

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestPutOffDelay: as recorded, 2 s, 4 and so on to 512, then 600 for ever.
+// TestPutOffDelay: as recorded, 2 s, 4 and so on to 512, then always 600.
 func TestPutOffDelay(t *testing.T) {
 	t.Parallel()
 	for times, want := range map[int]time.Duration{1: 2, 2: 4, 3: 8, 6: 64, 9: 512, 10: 600, 11: 600, 1000: 600} {
@@ -16,7 +16,7 @@ func TestPutOffDelay(t *testing.T) {
 	}
 }
 
-// TestUpdateSynced: what is accepted from outside is synchronised with the disk, what follows is not.
+// TestUpdateSynced: only what is accepted from outside is synchronised with the disk.
 func TestUpdateSynced(t *testing.T) {
 	t.Parallel()
 	h, err := Open(t.Context(), Options{DataDir: t.TempDir()})

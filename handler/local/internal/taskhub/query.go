@@ -14,27 +14,27 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// Filter chooses instances. Its zero value chooses all of them.
+// Filter chooses instances. Its zero value chooses all instances.
 type Filter struct {
-	Statuses               []api.OrchestrationStatus // any of these; none: whatever the status is
-	CreatedFrom, CreatedTo time.Time                 // both included; zero: no limit
+	Statuses               []api.OrchestrationStatus // any of these; empty: any status
+	CreatedFrom, CreatedTo time.Time                 // both inclusive; zero: no limit
 	IDPrefix               string
 	Inputs                 bool // with the instances' inputs, which may be large
 
-	Search string // in the id or the name, whatever the case of its ASCII letters
+	Search string // text in the id or the name; ASCII letters match in any case
 
-	NewestFirst bool      // by their creation, in place of their ids
+	NewestFirst bool      // order by creation time instead of by id
 	Before      time.Time // with NewestFirst, [Page.NextCreated] of the page before
 
 	From     string // [Page.Next] of the page before
 	PageSize int    // 0 means 100; at most 1000
 }
 
-// Page is a part of what a query finds.
+// Page is one page of a query's result.
 type Page struct {
 	Instances   []Instance
-	Next        string    // the id with which the next page begins, for [Filter.From]; empty: this is the last one
-	NextCreated time.Time // when that was created, for [Filter.Before]
+	Next        string    // first id of the next page, for [Filter.From]; empty: this is the last page
+	NextCreated time.Time // when that instance was created, for [Filter.Before]
 }
 
 const (
@@ -70,7 +70,7 @@ func (f Filter) order() string {
 	return "id"
 }
 
-// Totals counts the instances that the filter chooses by their statuses, whatever its own statuses and its page are.
+// Totals counts the chosen instances by status. It ignores the statuses and the page of the filter.
 func (h *TaskHub) Totals(ctx context.Context, f Filter) (map[api.OrchestrationStatus]int, error) {
 	f.Statuses, f.From, f.Before = nil, "", time.Time{}
 	where, args := f.where()
@@ -91,7 +91,7 @@ func (h *TaskHub) Totals(ctx context.Context, f Filter) (map[api.OrchestrationSt
 	return totals, rows.Err()
 }
 
-// where is the filter as an SQL condition.
+// where returns the filter as an SQL condition.
 func (f Filter) where() (string, []any) {
 	conditions, args := []string{"id >= ?"}, []any{max(f.From, f.IDPrefix)}
 	if f.NewestFirst {
@@ -126,8 +126,8 @@ func (f Filter) where() (string, []any) {
 	return strings.Join(conditions, " AND "), args
 }
 
-// History returns the events of an instance's turns so far, as its next turn will see them; none before its first turn. The
-// error is [api.ErrInstanceNotFound] if there is no such instance.
+// History returns the events of an instance's turns so far, as its next turn will see them. Before the first turn there are no events.
+// The error is [api.ErrInstanceNotFound] if there is no such instance.
 func (h *TaskHub) History(ctx context.Context, id string) ([]*backend.HistoryEvent, error) {
 	if _, err := h.Get(ctx, id); err != nil {
 		return nil, err
@@ -136,19 +136,19 @@ func (h *TaskHub) History(ctx context.Context, id string) ([]*backend.HistoryEve
 	return past, explain(h.path, err)
 }
 
-// UnfinishedFilterError refuses to purge by a filter that names instances that have not finished.
+// UnfinishedFilterError reports that a filter for a purge names a status of unfinished instances.
 type UnfinishedFilterError struct{ Status api.OrchestrationStatus }
 
 func (e *UnfinishedFilterError) Error() string {
 	return fmt.Sprintf("a purge by the status %s would delete instances that have not finished: name finished statuses only", e.Status)
 }
 
-// Is says that the error is an [api.ErrNotCompleted].
+// Is reports whether the target is [api.ErrNotCompleted].
 func (e *UnfinishedFilterError) Is(target error) bool { return target == api.ErrNotCompleted }
 
-// PurgeAll deletes the finished instances that the filter chooses, each as [TaskHub.Purge] does, and returns how many instances
-// that were. When ctx ends it returns what it has deleted so far beside the context's error. A filter that names a status
-// that is not finished is refused with an [*UnfinishedFilterError].
+// PurgeAll deletes the finished instances that the filter chooses, each as [TaskHub.Purge] does, and returns how many instances it
+// deleted. When ctx ends, it returns the number so far and the context's error. A filter that names a status of unfinished
+// instances is refused with an [*UnfinishedFilterError].
 func (h *TaskHub) PurgeAll(ctx context.Context, f Filter) (n int, err error) {
 	for _, s := range f.Statuses {
 		if !historyevent.IsEnd(s) {
@@ -174,7 +174,7 @@ func (h *TaskHub) PurgeAll(ctx context.Context, f Filter) (n int, err error) {
 	return n, ctx.Err()
 }
 
-// purgedAtOnce is how many trees a transaction deletes: nobody waits long for it.
+// purgedAtOnce is how many trees one transaction deletes. It is small so that nobody waits long for the file.
 const purgedAtOnce = 50
 
 func (h *TaskHub) purgePage(ctx context.Context, page Page) (n int, err error) {
@@ -183,7 +183,7 @@ func (h *TaskHub) purgePage(ctx context.Context, page Page) (n int, err error) {
 		for _, i := range page.Instances {
 			deleted, err := purgeFinished(t, i.ID)
 			n += deleted
-			// It may have gone with its parent, or have been started anew.
+			// It may have been deleted with its parent, or started again.
 			if err != nil && !errors.Is(err, api.ErrInstanceNotFound) && !errors.Is(err, api.ErrNotCompleted) {
 				return err
 			}

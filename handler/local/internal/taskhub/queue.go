@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// queue holds the instances that have something to do, each once. An instance that is being worked on waits until that
-// is done.
+// queue holds the instances that have work, each once. If more work comes for an instance that is being worked on, it is queued
+// again when that is done.
 type queue struct {
 	mu     sync.Mutex
 	ready  []string
@@ -21,7 +21,7 @@ type queueState int
 const (
 	queued  queueState = iota + 1 // in ready
 	working                       // taken
-	again                         // taken, and more came meanwhile
+	again                         // taken, and more work came meanwhile
 )
 
 func newQueue() *queue {
@@ -69,7 +69,7 @@ func (q *queue) tryTake() (string, bool) {
 	return id, true
 }
 
-// next returns those that are taken next, at most n.
+// next returns at most n of the instances that are taken next, without taking them.
 func (q *queue) next(n int) []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -86,7 +86,7 @@ func (q *queue) done(id string) {
 	}
 }
 
-// signal wakes the one goroutine that waits for it; a signal that nobody awaits is kept, once.
+// signal wakes the one goroutine that waits for it. If none waits, one signal is kept.
 type signal chan struct{}
 
 func newSignal() signal { return make(signal, 1) }

@@ -18,7 +18,7 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// NotFailedError refuses to rewind an instance.
+// NotFailedError reports that an instance cannot be rewound because it has not failed.
 type NotFailedError struct {
 	ID     string
 	Status api.OrchestrationStatus
@@ -28,10 +28,10 @@ func (e *NotFailedError) Error() string {
 	return fmt.Sprintf("the instance %s has not failed: only failed ones can be rewound", e.ID)
 }
 
-// Rewind has a failed instance go on from where it failed, as the real host does: in its history every failure becomes an
-// event without a meaning, and so does what scheduled an activity that failed, which the orchestrator then schedules anew. A
-// child that failed is rewound in turn, and its end wakes the parent; where there is none the instance itself is woken by an
-// event with the reason. What was in flight is lost: the orchestrator's next turn finds it scheduled and not answered.
+// Rewind lets a failed instance continue from where it failed, as the real host does. In the history it replaces every failure with a
+// generic event, and also the event that scheduled a failed activity, so that the orchestrator schedules the activity again. It
+// rewinds failed children too, and their end wakes the parent. If there are no such children, an event with the reason wakes the
+// instance itself. Work in flight is lost: the orchestrator's next turn sees it as scheduled but not finished.
 //
 // The error is [api.ErrInstanceNotFound] or a [*NotFailedError].
 func (h *TaskHub) Rewind(ctx context.Context, id, reason string) error {
@@ -90,8 +90,8 @@ func (r *rewinding) rewind(id string) error {
 	return putEvent(r.tx, id, "", 0, wake)
 }
 
-// clearFailures replaces each failure in a history, and what scheduled an activity that failed. The events keep their places, ids
-// and times.
+// clearFailures replaces each failure in a history, and each event that scheduled a failed activity. The events keep their places,
+// ids and times.
 func (r *rewinding) clearFailures(id string, past []*backend.HistoryEvent) error {
 	failed := map[int32]bool{}
 	for _, e := range past {
@@ -117,8 +117,8 @@ func (r *rewinding) clearFailures(id string, past []*backend.HistoryEvent) error
 	return nil
 }
 
-// rewindChildren rewinds the children that failed, but for those that are gone or have been started again since. It says whether
-// there was one.
+// rewindChildren rewinds the failed children, except those that are gone or have been started again. It reports whether there was
+// one to rewind.
 func (r *rewinding) rewindChildren(id string, past []*backend.HistoryEvent) (any bool, err error) {
 	failed := map[int32]bool{}
 	for _, e := range past {
@@ -149,7 +149,7 @@ func (r *rewinding) rewindChildren(id string, past []*backend.HistoryEvent) (any
 }
 
 // Restart starts an instance again, with its name and its latest input: in its own place if it has finished, or beside it as a
-// new instance. It returns the new instance's id, and becomes a root. The error is [api.ErrInstanceNotFound] or a
+// new instance. The started instance is a root. Restart returns its id. The error is [api.ErrInstanceNotFound] or a
 // [*NotFinishedError].
 func (h *TaskHub) Restart(ctx context.Context, id string, newID bool) (string, error) {
 	again := id
@@ -159,8 +159,8 @@ func (h *TaskHub) Restart(ctx context.Context, id string, newID bool) (string, e
 	return again, h.RestartAs(ctx, id, again, "")
 }
 
-// RestartAs is Restart under that id; an instance of it is replaced if it has finished. A version that is not empty becomes the new
-// instance's.
+// RestartAs is Restart with the new instance's id. A finished instance with that id is replaced. A version that is not empty becomes
+// the new instance's version.
 func (h *TaskHub) RestartAs(ctx context.Context, id, again, version string) error {
 	err := h.update(ctx, func(t tx) error {
 		if _, err := statusOf(t, id); err != nil {
@@ -191,7 +191,7 @@ func (h *TaskHub) RestartAs(ctx context.Context, id, again, version string) erro
 	return err
 }
 
-// startOf returns the event by which an instance was started.
+// startOf returns the event that started an instance.
 func startOf(t tx, id string) (*backend.HistoryEvent, error) {
 	past, err := pastOf(t.ctx, t, id)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 )
 
-// runsSchema keeps of an activity that has ended what its history does not: when it began and with what input.
+// runsSchema keeps what the history does not say about a finished activity: when it started and with what input.
 const runsSchema = `
 CREATE TABLE IF NOT EXISTS runs (
 	instance TEXT NOT NULL,
@@ -18,16 +18,16 @@ CREATE TABLE IF NOT EXISTS runs (
 ) WITHOUT ROWID;
 `
 
-// maxKeptInput bounds what is kept of an input for those who look at an instance.
+// maxKeptInput is the largest input that is kept for those who look at an instance.
 const maxKeptInput = 64 << 10
 
-// Run is an activity as it can be looked at.
+// Run describes one run of an activity.
 type Run struct {
-	Started time.Time // zero: it waits for a worker, or nobody knows
-	Input   *string   // nil: it has none, or one larger than 64 KB
+	Started time.Time // zero: it waits for a worker, or the time is unknown
+	Input   *string   // nil: there is none, or it is larger than 64 KB
 }
 
-// Runs returns the activities of an instance's execution by the event id with which they were scheduled.
+// Runs returns the activities of an instance's current execution. The key is the event id of the event that scheduled the activity.
 func (h *TaskHub) Runs(ctx context.Context, id string) (map[int32]Run, error) {
 	runs := map[int32]Run{}
 	rows, err := h.read.QueryContext(ctx, "SELECT task, started, input FROM runs WHERE instance = ?", id)
@@ -53,7 +53,7 @@ func (h *TaskHub) Runs(ctx context.Context, id string) (map[int32]Run, error) {
 	return runs, h.addOpenRuns(ctx, id, runs)
 }
 
-// addOpenRuns adds the activities that have not ended.
+// addOpenRuns adds the activities that have not finished.
 func (h *TaskHub) addOpenRuns(ctx context.Context, id string, runs map[int32]Run) error {
 	rows, err := h.read.QueryContext(ctx, "SELECT seq, payload FROM tasks WHERE instance = ? AND execution = (SELECT execution FROM instances WHERE id = ?)", id, id)
 	if err != nil {
@@ -81,7 +81,7 @@ func keptInput(scheduled *backend.HistoryEvent) *string {
 	return &input.Value
 }
 
-// keepRun notes a run that has ended, if the instance is still in the execution that asked for it.
+// keepRun notes a finished run, if the instance still has the execution that scheduled it.
 func (h *TaskHub) keepRun(t tx, item *backend.ActivityWorkItem) error {
 	h.mu.Lock()
 	started := h.began[item.SequenceNumber]
@@ -98,7 +98,7 @@ func (h *TaskHub) begins(item *backend.ActivityWorkItem) *backend.ActivityWorkIt
 	return item
 }
 
-// ends forgets it.
+// ends forgets that start time.
 func (h *TaskHub) ends(item *backend.ActivityWorkItem) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// TestTagsOfChildren: as recorded, a child has its own tags and those of its parent, and no version unless it is given one; what a
-// client starts without a version has the default one.
+// TestTagsOfChildren: as recorded, a child has its own tags and its parent's. It has no version unless it is given one. An instance
+// that a client starts without a version gets the default version.
 func TestTagsOfChildren(t *testing.T) {
 	t.Parallel()
 	h, err := Open(t.Context(), Options{DataDir: t.TempDir(), DefaultVersion: "2.0"})
@@ -44,8 +44,8 @@ func TestTagsOfChildren(t *testing.T) {
 	}
 }
 
-// TestStartByEntity: an orchestration that an entity starts has the entity as its parent, a tag that nobody waits for it, and what
-// the entity gave it. Its end troubles nobody. Recorded: entities.jsonl, byentity1.
+// TestStartByEntity: an orchestration that an entity starts has the entity as its parent, a tag that says that nobody waits for it, and
+// the input from the entity. The parent is not told of its end. Recorded: entities.jsonl, byentity1.
 func TestStartByEntity(t *testing.T) {
 	t.Parallel()
 	h := openEntities(t)
@@ -82,7 +82,7 @@ func TestStartByEntity(t *testing.T) {
 	}
 }
 
-// TestPurgeOfEntities: what is kept of an entity without a state goes after the retention; a state stays.
+// TestPurgeOfEntities: the row of an entity without a state is deleted after the retention. A state stays.
 func TestPurgeOfEntities(t *testing.T) {
 	t.Parallel()
 	h := openEntities(t)
@@ -108,7 +108,7 @@ func TestPurgeOfEntities(t *testing.T) {
 	}
 }
 
-// TestEntityBatchSize: an entity gets as many operations at once as host.json says.
+// TestEntityBatchSize: an entity gets at most as many operations at once as host.json says.
 func TestEntityBatchSize(t *testing.T) {
 	t.Parallel()
 	h, err := Open(t.Context(), Options{DataDir: t.TempDir(), EntityBatch: 2})

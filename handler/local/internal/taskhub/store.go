@@ -14,9 +14,9 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// schema: sequence numbers are never used twice (AUTOINCREMENT), so a number names one event, task or message for ever.
-// Nothing in it says who works on what: one process holds the data directory, and what it was at when it died is simply
-// still there.
+// schema: a sequence number is never used twice (AUTOINCREMENT), so it identifies one event, task or message for ever.
+// The file does not say who works on what: only one process uses the data directory, and the work that it had in hand when it died
+// is still in the file.
 const schema = `
 CREATE TABLE IF NOT EXISTS instances (
 	id            TEXT PRIMARY KEY,
@@ -88,11 +88,11 @@ CREATE TABLE IF NOT EXISTS mails (
 CREATE INDEX IF NOT EXISTS mails_root ON mails (root);
 `
 
-// fileName is its name in the data directory.
+// fileName is the file's name in the data directory.
 const fileName = "taskhub.db"
 
-// store is the SQLite file with everything that survives the process. In WAL mode with normal synchronisation a killed
-// process loses nothing; a power cut can lose the last moments, never the file, and no message that was accepted.
+// store is the SQLite file with everything that outlives the process. In WAL mode with normal synchronisation a killed
+// process loses nothing. A power cut can lose the last moments, but never the file and never an accepted message.
 type store struct {
 	path  string
 	write *sql.DB // one connection: SQLite has one writer
@@ -100,7 +100,7 @@ type store struct {
 }
 
 func openStore(ctx context.Context, path string) (*store, error) {
-	// The files beside it get its mode, too.
+	// SQLite gives its files beside this one the same mode.
 	if f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600); err == nil {
 		f.Close()
 	}
@@ -123,13 +123,13 @@ func openStore(ctx context.Context, path string) (*store, error) {
 	return &store{path: path, write: write, read: read}, nil
 }
 
-// isFileError says that not the work failed but the file: it is locked, full, broken.
+// isFileError reports whether the file is the problem and not the work: it is locked, full or broken.
 func isFileError(err error) bool {
 	failure, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
 		return false
 	}
-	switch failure.Code() & 0xff { // without what extends the code
+	switch failure.Code() & 0xff { // the low byte is the code without its extension
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
 		sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 		return true
@@ -137,14 +137,14 @@ func isFileError(err error) bool {
 	return false
 }
 
-// explain names the file in an error of SQLite's, and what to do about it.
+// explain adds the file's name to an SQLite error, and says what to do about it.
 func explain(path string, err error) error {
 	failure, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
 		return err
 	}
 	hint := "make it writable"
-	switch failure.Code() & 0xff { // without what extends the code
+	switch failure.Code() & 0xff { // the low byte is the code without its extension
 	case sqlite3.SQLITE_BUSY:
 		hint = "another program keeps it locked: end that"
 	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
@@ -155,16 +155,16 @@ func explain(path string, err error) error {
 	return fmt.Errorf("%s: %w: %s", path, err, hint)
 }
 
-// schemaVersion is kept in the file: a later program must not misread an older file.
+// schemaVersion is kept in the file, so that another version of the program never misreads it.
 const schemaVersion = 2
 
-// migrations bring a file from the version that is the key to the next one.
+// migrations hold, for each older version, what brings a file to the next version.
 var migrations = map[int]string{
 	1: "ALTER TABLE tasks ADD COLUMN running INTEGER NOT NULL DEFAULT 0; ALTER TABLE tasks ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0",
 }
 
 func createSchema(ctx context.Context, path string, db *sql.DB) error {
-	tx, err := db.BeginTx(ctx, nil) // immediate: a file that cannot be written fails here
+	tx, err := db.BeginTx(ctx, nil) // immediate: a file that cannot be written fails already here
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func createSchema(ctx context.Context, path string, db *sql.DB) error {
 	return tx.Commit()
 }
 
-// dataSource is the file as a URI, in which any path can be written, with the settings of every connection.
+// dataSource returns the file as a URI, which can express any path, with the settings for every connection.
 func dataSource(path string) string {
 	slashed := filepath.ToSlash(path)
 	if !strings.HasPrefix(slashed, "/") {
@@ -204,7 +204,7 @@ func (s *store) close() error {
 	return errors.Join(s.read.Close(), s.write.Close())
 }
 
-// update runs f in a transaction. It is not interrupted by a cancelled context: what was done is worth keeping.
+// update runs f in a transaction. A cancelled context does not interrupt it, because work that was done is worth keeping.
 func (s *store) update(ctx context.Context, f func(tx) error) error {
 	ctx = context.WithoutCancel(ctx)
 	t, err := s.write.BeginTx(ctx, nil)
@@ -214,7 +214,7 @@ func (s *store) update(ctx context.Context, f func(tx) error) error {
 	return explain(s.path, finish(tx{ctx, t}, f))
 }
 
-// updateSynced is update, and returns only when a power cut could not undo it either.
+// updateSynced is update, but returns only when not even a power cut can undo the change.
 func (s *store) updateSynced(ctx context.Context, f func(tx) error) error {
 	ctx = context.WithoutCancel(ctx)
 	conn, err := s.write.Conn(ctx)

@@ -40,7 +40,7 @@ import (
 type TaskHub struct {
 	*store
 	log *slog.Logger
-	// onInstance hears of a start, a new custom status and an end.
+	// onInstance is called at a start, a new custom status and an end.
 	onInstance func(Instance)
 
 	putOffUnit     time.Duration
@@ -51,30 +51,30 @@ type TaskHub struct {
 	queue     *queue // instances with events
 	entities  *queue // entities with messages
 	histories *cache
-	taskAdd   signal // there may be more tasks
+	taskAdd   signal // set when there may be more tasks
 
-	open context.Context // while work is given out
+	open context.Context // ends when no more work is given out
 	shut context.CancelFunc
-	held chan struct{} // one for each of the engine's workers that gets no more
+	held chan struct{} // one entry for each of the engine's workers that gets no more work
 
 	mu        sync.Mutex
 	turns     map[api.InstanceID]*turn
-	attempts  map[api.InstanceID]int // turns given up one after the other
+	attempts  map[api.InstanceID]int // number of turns abandoned in a row
 	retries   []*backend.ActivityWorkItem
-	began     map[int64]time.Time // when the activities that run were given out, by sequence number
+	began     map[int64]time.Time // start times of the running activities, by sequence number
 	watchers  map[string]*watcher
 	timer     *time.Timer
-	due       time.Time // of the timer
+	due       time.Time // when the timer fires
 	closed    bool
-	failing   time.Time                   // since when the file cannot be used; zero: it can
-	failure   error                       // set once that lasts
-	stuck     int                         // writes that wait for the file
-	fetched   []*backend.ActivityWorkItem // read by the activity worker only, as is lastFetch
+	failing   time.Time                   // since when the file cannot be used; zero: it can be used
+	failure   error                       // set once that has lasted
+	stuck     int                         // number of writes that wait for the file
+	fetched   []*backend.ActivityWorkItem // only the activity worker uses it, and lastFetch
 	lastFetch int64
 	suspects  []suspect
 
 	left       map[string]bool // roots of the trees that get no work
-	fetchAgain bool            // tasks that were passed over are to be read
+	fetchAgain bool            // tasks that were passed over must be read now
 	deaths     deaths
 }
 
@@ -83,16 +83,16 @@ var _ backend.Backend = (*TaskHub)(nil)
 // turn is an orchestrator turn in flight.
 type turn struct {
 	execution string
-	lastSeq   int64 // the events up to here, visible at the cutoff, belong to the turn
+	lastSeq   int64 // the turn has the events up to this number that are visible at the cutoff
 	cutoff    int64
 	more      bool
 	next      *Generation // set when the orchestration continues as new
 	putOff    bool        // its events come again later
 	past      past
-	tags      map[int32]map[string]string // of the children that it starts, by the numbers of the actions
+	tags      map[int32]map[string]string // of the children that it starts, by the ids of the actions
 }
 
-// Generation is what a continue-as-new asks for.
+// Generation is what a continue-as-new asks for: the next execution's input and its carried-over events.
 type Generation struct {
 	Input     *wrapperspb.StringValue
 	Carryover []*backend.HistoryEvent
@@ -104,31 +104,31 @@ const (
 	maxRetryDelay    = time.Minute
 )
 
-// unfinished is an SQL condition, one that an index serves.
+// unfinished is an SQL condition that an index serves.
 var unfinished = fmt.Sprintf("status IN (%d, %d, %d, %d)", api.RUNTIME_STATUS_PENDING, api.RUNTIME_STATUS_RUNNING,
 	api.RUNTIME_STATUS_SUSPENDED, api.RUNTIME_STATUS_CONTINUED_AS_NEW)
 
-// Options configure a task hub. DataDir is needed.
+// Options configure a task hub. DataDir is required.
 type Options struct {
-	DataDir string       // exists; nobody else has a task hub open on it
-	Log     *slog.Logger // nothing is logged if nil
-	Tracing bool         // orchestrations belong to traces
+	DataDir string       // must exist; no other task hub may be open on it
+	Log     *slog.Logger // nil: nothing is logged
+	Tracing bool         // orchestrations become parts of traces
 
-	// OnInstance is called when an instance has had its first turn, changes its custom status, and ends: once for each of
-	// these, and never for two of one instance at a time. It holds that instance up.
+	// OnInstance is called after an instance's first turn, after each change of its custom status, and after its end: once for each
+	// of them, and one call at a time for each instance. The instance waits until the call returns.
 	OnInstance func(Instance)
 
-	DefaultVersion string // of what a client starts without a version; children have none unless they are given one
-	// LeaveUnfinished leaves the orchestrations that are unfinished now to the next process, but for those that somebody starts or
+	DefaultVersion string // for what a client starts without a version, not for children
+	// LeaveUnfinished leaves the orchestrations that are unfinished now to the next process, except those that somebody starts or
 	// waits for.
 	LeaveUnfinished bool
 
 	EntityBatch int // how many operations an entity gets at once; 0 means the host's default on a Consumption plan, 50
 
-	PutOffUnit time.Duration // what a turn that is put off waits for twice at first; 0 means a second
+	PutOffUnit time.Duration // half of a put-off turn's first delay; 0 means a second
 }
 
-// Open opens the task hub of a data directory, or makes it. The error names the file and says what to do.
+// Open opens the task hub of a data directory, or creates it. The error names the file and says what to do.
 func Open(ctx context.Context, o Options) (*TaskHub, error) {
 	s, err := openStore(ctx, filepath.Join(o.DataDir, fileName))
 	if err != nil {
@@ -166,13 +166,13 @@ func Open(ctx context.Context, o Options) (*TaskHub, error) {
 	return h, nil
 }
 
-// Close ends the timers and closes the file.
+// Close stops the timers and closes the file.
 func (h *TaskHub) Close() error {
 	h.forgetRunning()
 	return errors.Join(h.Stop(context.Background()), h.store.close())
 }
 
-// Start takes up what an earlier process left.
+// Start continues the work that an earlier process left.
 func (h *TaskHub) Start(ctx context.Context) error {
 	rows, err := h.read.QueryContext(ctx, "SELECT DISTINCT instance FROM events WHERE visible = 0 UNION SELECT DISTINCT entity FROM entity_messages WHERE visible = 0")
 	var ids []string
@@ -200,8 +200,8 @@ func eachString(rows *sql.Rows, f func(string)) error {
 	return rows.Err()
 }
 
-// Retire gives out no more work and waits until each of the engine's two workers has come for more. Only then may the
-// engine be shut down: durabletask-go v0.6.0 waits in a WaitGroup, which must not grow from zero meanwhile.
+// Retire gives out no more work and waits until both of the engine's workers have asked for more. Only then may the engine be
+// shut down: durabletask-go v0.6.0 waits in a WaitGroup, which must not grow from zero during that wait.
 func (h *TaskHub) Retire() {
 	h.shut()
 	for range cap(h.held) {
@@ -209,14 +209,14 @@ func (h *TaskHub) Retire() {
 	}
 }
 
-// hold keeps a worker that gets no more work until the engine ends it.
+// hold blocks a worker that gets no more work, until the engine ends it.
 func (h *TaskHub) hold(ctx context.Context) error {
 	h.held <- struct{}{}
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-// Stop ends the timers; Close closes the file too.
+// Stop stops the timers; Close also closes the file.
 func (h *TaskHub) Stop(context.Context) error {
 	h.shut()
 	h.mu.Lock()
@@ -228,5 +228,5 @@ func (h *TaskHub) Stop(context.Context) error {
 	return nil
 }
 
-func (h *TaskHub) CreateTaskHub(context.Context) error { return nil } // openStore did
+func (h *TaskHub) CreateTaskHub(context.Context) error { return nil } // openStore has created it
 func (h *TaskHub) DeleteTaskHub(context.Context) error { return errors.ErrUnsupported }

@@ -43,7 +43,7 @@ func create(t testing.TB, h *TaskHub, id string) {
 	}
 }
 
-// TestStoredLater: the outcome of a delivery is stored when the file can be written again.
+// TestStoredLater: the outcome of a delivery is stored once the file can be written again.
 func TestStoredLater(t *testing.T) {
 	t.Parallel()
 	h := openHub(t, t.TempDir())

@@ -11,7 +11,7 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 )
 
-// GetActivityWorkItem waits for an activity to run. The tasks in flight are those that were read before.
+// GetActivityWorkItem waits for an activity to run.
 func (h *TaskHub) GetActivityWorkItem(ctx context.Context) (*backend.ActivityWorkItem, error) {
 	for h.open.Err() == nil {
 		item, err := h.nextTask(ctx)
@@ -22,7 +22,7 @@ func (h *TaskHub) GetActivityWorkItem(ctx context.Context) (*backend.ActivityWor
 		case item != nil:
 			return h.begins(item), nil
 		default:
-			h.addStuck(0) // what could not be read can be again
+			h.addStuck(0) // the file can be read again
 		}
 		_ = h.taskAdd.wait(h.open)
 	}
@@ -35,7 +35,7 @@ func (h *TaskHub) nextTask(ctx context.Context) (*backend.ActivityWorkItem, erro
 	may := h.deaths.mayBegin()
 	h.mu.Unlock()
 	if !may {
-		return nil, nil // had wakes us
+		return nil, nil // TaskHub.had wakes the worker
 	}
 	if item := h.takeTask(); item != nil {
 		return item, nil
@@ -70,7 +70,7 @@ func (h *TaskHub) takeTask() *backend.ActivityWorkItem {
 	return nil
 }
 
-// fetchTasks reads the next tasks, and notes in the file that they run. It says whether there were any.
+// fetchTasks reads the next tasks, and notes in the file that they are running. It reports whether there were any.
 func (h *TaskHub) fetchTasks(ctx context.Context) (found bool, err error) {
 	left, again := h.leftTrees()
 	if again {
@@ -107,7 +107,7 @@ func (h *TaskHub) fetchTasks(ctx context.Context) (found bool, err error) {
 // storedTask is a row of the table tasks.
 type storedTask struct {
 	suspect
-	broken *RowError // it cannot be decoded
+	broken *RowError // set if the row cannot be decoded
 }
 
 func (h *TaskHub) readTasks(ctx context.Context, left string) (tasks []storedTask, err error) {
@@ -124,13 +124,13 @@ func (h *TaskHub) readTasks(ctx context.Context, left string) (tasks []storedTas
 			return nil, err
 		}
 		task.InstanceID = api.InstanceID(instance)
-		task.LockedBy = execution // nobody else locks, so the field is free for whom the result is meant
+		task.LockedBy = execution // there are no locks, so this field can say which execution gets the result
 		tasks = append(tasks, task)
 	}
 	return tasks, rows.Err()
 }
 
-// CompleteActivityWorkItem hands an activity's result to its orchestration, unless that is in another execution by now.
+// CompleteActivityWorkItem gives an activity's result to its orchestration, unless that has another execution by now.
 func (h *TaskHub) CompleteActivityWorkItem(ctx context.Context, item *backend.ActivityWorkItem) error {
 	err := h.persist(ctx, func(t tx) error {
 		n, err := t.execCount("DELETE FROM tasks WHERE seq = ?", item.SequenceNumber)

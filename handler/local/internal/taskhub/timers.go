@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// schedule has the timer go off at that time at the latest.
+// schedule makes the timer fire at that time or earlier.
 func (h *TaskHub) schedule(at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -20,7 +20,7 @@ func (h *TaskHub) schedule(at time.Time) {
 	h.timer = time.AfterFunc(time.Until(at), h.fireTimers)
 }
 
-// fireTimers wakes the instances whose time has come and schedules the next.
+// fireTimers wakes the instances whose time has come, and schedules the next call.
 func (h *TaskHub) fireTimers() {
 	h.mu.Lock()
 	h.due = time.Time{}
@@ -47,7 +47,7 @@ func (h *TaskHub) fireTimers() {
 	}
 }
 
-// toNanos is the time as Unix nanoseconds, the nearest that there are: years 1970 to 2262.
+// toNanos returns the time as Unix nanoseconds. A time outside the years 1970 to 2262 becomes the nearest possible one.
 func toNanos(t time.Time) int64 {
 	switch {
 	case t.Before(fromNanos(0)):

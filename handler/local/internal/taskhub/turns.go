@@ -12,7 +12,7 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 )
 
-// GetOrchestrationWorkItem waits for an instance with events.
+// GetOrchestrationWorkItem waits for an instance that has events.
 func (h *TaskHub) GetOrchestrationWorkItem(ctx context.Context) (*backend.OrchestrationWorkItem, error) {
 	for {
 		id, err := h.queue.take(h.open)
@@ -25,7 +25,7 @@ func (h *TaskHub) GetOrchestrationWorkItem(ctx context.Context) (*backend.Orches
 	}
 }
 
-// turnOf returns the turn of an instance that was taken from the queue; nil if it has none now.
+// turnOf returns the turn of an instance taken from the queue; nil if it has no work now.
 func (h *TaskHub) turnOf(ctx context.Context, id string) (item *backend.OrchestrationWorkItem) {
 	if h.isLeft(ctx, id) {
 		h.queue.done(id)
@@ -50,7 +50,7 @@ func (h *TaskHub) turnOf(ctx context.Context, id string) (item *backend.Orchestr
 		h.interrupted(id)
 		h.cannotRead("events", err)
 		time.AfterFunc(time.Second, func() { h.queue.done(id); h.queue.add(id) })
-	case item == nil: // for example of a timer whose instance was purged meanwhile
+	case item == nil: // for example, the instance of a timer was purged meanwhile
 		h.mu.Lock()
 		delete(h.attempts, api.InstanceID(id))
 		h.mu.Unlock()
@@ -97,7 +97,7 @@ func (h *TaskHub) beginTurn(ctx context.Context, id api.InstanceID) (*backend.Or
 	return item, nil
 }
 
-// dropUnstarted drops the events of an instance whose start is still hidden, as the host does; a termination is kept.
+// dropUnstarted drops the events of an instance whose start is still hidden, as the host does. It keeps a termination.
 func (h *TaskHub) dropUnstarted(ctx context.Context, item *backend.OrchestrationWorkItem, current *turn) (dropped bool, err error) {
 	for _, e := range item.NewEvents {
 		if e.GetExecutionStarted() != nil || e.GetExecutionTerminated() != nil {
@@ -116,7 +116,7 @@ func (h *TaskHub) dropUnstarted(ctx context.Context, item *backend.Orchestration
 	})
 }
 
-// RowError says that a row of the file cannot be decoded.
+// RowError reports that a row of the file cannot be decoded.
 type RowError struct {
 	Table string
 	Row   int64 // its sequence number
@@ -134,7 +134,7 @@ type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// queryEvents runs a query for a sequence number and an event. The error is a [*RowError] if a row cannot be decoded.
+// queryEvents runs a query whose columns are a sequence number and an event. The error is a [*RowError] if a row cannot be decoded.
 func queryEvents(ctx context.Context, q querier, table, query string, args ...any) (events []*backend.HistoryEvent, err error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
@@ -158,7 +158,7 @@ func scanEvent(rows *sql.Rows, table string, columns ...any) (e *backend.History
 	return e, seq, err
 }
 
-// scanPayload is scanEvent, and also returns the event's protobuf, which is good until the next row.
+// scanPayload is scanEvent, and also returns the event's protobuf, which is valid until the next row.
 func scanPayload(rows *sql.Rows, table string, columns ...any) (e *backend.HistoryEvent, seq int64, payload sql.RawBytes, err error) {
 	if err := rows.Scan(slices.Concat([]any{&seq}, columns, []any{&payload})...); err != nil {
 		return nil, seq, nil, err
@@ -170,7 +170,7 @@ func scanPayload(rows *sql.Rows, table string, columns ...any) (e *backend.Histo
 	return e, seq, payload, nil
 }
 
-// GetOrchestrationRuntimeState loads an instance's history, of which the state has only what the engine looks at: see [TaskHub.Past].
+// GetOrchestrationRuntimeState loads an instance's history. The state holds only the events that the engine looks at: see [TaskHub.Past].
 func (h *TaskHub) GetOrchestrationRuntimeState(ctx context.Context, item *backend.OrchestrationWorkItem) (*backend.OrchestrationRuntimeState, error) {
 	h.mu.Lock()
 	current := h.turns[item.InstanceID]
@@ -186,7 +186,7 @@ func (h *TaskHub) GetOrchestrationRuntimeState(ctx context.Context, item *backen
 		h.fails(explain(h.path, err))
 		return nil, fmt.Errorf("read the history of %s: %w", item.InstanceID, err)
 	}
-	h.addStuck(0) // all of a turn could be read
+	h.addStuck(0) // the whole turn could be read
 	h.mu.Lock()
 	current.past = past
 	h.mu.Unlock()
@@ -199,8 +199,8 @@ func pastOf(ctx context.Context, q querier, id string) ([]*backend.HistoryEvent,
 	return queryEvents(ctx, q, "history", pastQuery, id)
 }
 
-// ContinueAsNew is called within a turn whose answer asks for it, in place of giving that action to the engine, which
-// would run the next generation within the same turn, and give up after twenty.
+// ContinueAsNew is called during a turn whose answer continues as new. The engine must not get that action: it would run the next
+// execution within the same turn, and give up after twenty.
 func (h *TaskHub) ContinueAsNew(id api.InstanceID, next Generation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -209,7 +209,7 @@ func (h *TaskHub) ContinueAsNew(id api.InstanceID, next Generation) {
 	}
 }
 
-// TagChildren is called within a turn whose answer starts children, with the tags of those that get some, by the numbers of the actions.
+// TagChildren is called during a turn whose answer starts children. It gets the tags of the children, by the ids of the actions.
 func (h *TaskHub) TagChildren(id api.InstanceID, tags map[int32]map[string]string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -218,7 +218,7 @@ func (h *TaskHub) TagChildren(id api.InstanceID, tags map[int32]map[string]strin
 	}
 }
 
-// CompleteOrchestrationWorkItem commits a turn.
+// CompleteOrchestrationWorkItem stores a turn.
 func (h *TaskHub) CompleteOrchestrationWorkItem(ctx context.Context, item *backend.OrchestrationWorkItem) error {
 	h.mu.Lock()
 	current := h.turns[item.InstanceID]
@@ -240,7 +240,7 @@ func (h *TaskHub) CompleteOrchestrationWorkItem(ctx context.Context, item *backe
 	case errors.Is(err, ErrNotStored):
 		return nil
 	case err != nil:
-		return fmt.Errorf("store the turn of %s: %w", item.InstanceID, err) // the engine abandons it
+		return fmt.Errorf("store the turn of %s: %w", item.InstanceID, err) // the engine then abandons the turn
 	}
 	if suspected || c.changed != nil && c.changed.IsFinished() {
 		h.forgetDeaths(c.id, false)
@@ -281,7 +281,7 @@ func (h *TaskHub) endTurn(id api.InstanceID, more bool) {
 	h.queue.done(string(id))
 }
 
-// AbandonOrchestrationWorkItem gives a turn up, which comes again after a while, as on the real host.
+// AbandonOrchestrationWorkItem gives up a turn. It comes again after a delay, as on the real host.
 func (h *TaskHub) AbandonOrchestrationWorkItem(_ context.Context, item *backend.OrchestrationWorkItem) error {
 	id := item.InstanceID
 	h.interrupted(string(id))
@@ -292,7 +292,7 @@ func (h *TaskHub) AbandonOrchestrationWorkItem(_ context.Context, item *backend.
 	}
 	again := h.turns[id].putOff
 	delete(h.turns, id)
-	if again { // with what has come meanwhile; its own events are hidden
+	if again { // for the events that came meanwhile; those of this turn are hidden
 		h.queue.add(string(id))
 		h.queue.done(string(id))
 		return nil

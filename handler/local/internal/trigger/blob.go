@@ -17,20 +17,20 @@ import (
 // MaxBlob is the size of the largest blob that is read.
 const MaxBlob = 64 << 20
 
-// Blobs finds files below Dir/<container> that are new or have changed, for the functions with a blobTrigger.
+// Blobs finds new and changed files below Dir/<container>, for the functions with a blobTrigger.
 type Blobs struct {
 	Functions []config.Function
 	Dir       string
-	Receipts  string // file that keeps what was found
+	Receipts  string // path of the file that records what was found
 	Log       *slog.Logger
-	// Found is called once for each version of a file, with container/name. After an error it is called again.
+	// Found is called once for each version of a file. name is container/name. After an error it is called again.
 	Found func(ctx context.Context, function, name string, content []byte) error
 
 	receipts map[string]string // version by function and name
 	seen     map[string]string // version at the last look
 }
 
-// Prepare makes the folders.
+// Prepare creates the folders and reads the receipts.
 func (b *Blobs) Prepare() error {
 	b.receipts, b.seen = map[string]string{}, map[string]string{}
 	if text, err := os.ReadFile(b.Receipts); err == nil {
@@ -48,7 +48,7 @@ func (b *Blobs) Prepare() error {
 	return nil
 }
 
-// Run looks every second until ctx ends.
+// Run looks for files every second until ctx ends.
 func (b *Blobs) Run(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
@@ -62,7 +62,8 @@ func (b *Blobs) Run(ctx context.Context) {
 	}
 }
 
-// Look looks once. It reports a file only when two looks in a row see the same version, because somebody may still be writing it.
+// Look looks for files once. It reports a file only if two looks in a row see the same version, because a program may still be
+// writing the file.
 func (b *Blobs) Look(ctx context.Context) {
 	for _, f := range b.Functions {
 		container, match := f.Trigger().BlobPath()

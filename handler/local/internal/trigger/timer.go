@@ -1,4 +1,4 @@
-// Package trigger finds out when a function is due that no request calls: timers by their schedules, blobs by their files.
+// Package trigger finds out when to run a function that no request calls: timers by their schedules, blobs by their files.
 //
 //	timer := trigger.Timer{Function: f, File: filepath.Join(dir, "timers", f.Name+".json"), Fire: fire}
 //	timer.Run(ctx)
@@ -15,31 +15,31 @@ import (
 	"example.com/durablefunctions/handler/internal/config"
 )
 
-// Timer fires one function with a timerTrigger. However long the machine slept, it fires once for all that it missed.
+// Timer fires one function with a timerTrigger. After a sleep of the machine it fires once, however many times it has missed.
 type Timer struct {
 	Function config.Function
-	File     string // keeps the status of a schedule of a minute or more, unless useMonitor is false
+	File     string // keeps the status if the interval is a minute or more, unless useMonitor is false
 	Fire     func(Due)
 }
 
-// Due is why a timer fires.
+// Due says why a timer fires.
 type Due struct {
 	IsPastDue bool
-	Status    *Status // nil: none is kept
+	Status    *Status // nil: no status is kept
 }
 
-// Status is what is kept of a schedule.
+// Status is what the file keeps about a schedule.
 type Status struct{ Last, Next, LastUpdated time.Time }
 
 const (
-	nap  = 15 * time.Second // the clock of a timer may stand still while the machine sleeps
-	late = time.Minute      // what is past due
+	nap  = 15 * time.Second // longest wait: a timer's clock may stop while the machine sleeps
+	late = time.Minute      // a run that is this late is past due
 )
 
-// now is the time of day, which also passes while the machine sleeps.
+// now returns the time of day, which continues while the machine sleeps.
 func now() time.Time { return time.Now().Round(0) }
 
-// Run fires until ctx ends.
+// Run fires the timer until ctx ends.
 func (t *Timer) Run(ctx context.Context) {
 	schedule := t.Function.Schedule
 	b := t.Function.Trigger()
@@ -68,7 +68,7 @@ func (t *Timer) Run(ctx context.Context) {
 	}
 }
 
-// wait returns true when the time has come, and false when ctx has ended before.
+// wait returns true when the time has come, and false if ctx ends first.
 func wait(ctx context.Context, until time.Time) bool {
 	for ctx.Err() == nil {
 		left := until.Sub(now())
@@ -85,7 +85,7 @@ func wait(ctx context.Context, until time.Time) bool {
 	return false
 }
 
-// load reads the status. A file that cannot be read counts as none.
+// load reads the status. A file that cannot be read counts as missing.
 func (t *Timer) load() *Status {
 	s := &Status{}
 	if text, err := os.ReadFile(t.File); err != nil || json.Unmarshal(text, s) != nil {
@@ -94,10 +94,10 @@ func (t *Timer) load() *Status {
 	return s
 }
 
-// save keeps the status. If that fails, a run that is missed is not made up for.
+// save writes the status. If that fails, a missed run is not made up for.
 func (t *Timer) save(s *Status) { _ = writeJSON(t.File, s) }
 
-// writeJSON writes a whole file or none.
+// writeJSON writes the whole file or nothing.
 func writeJSON(file string, v any) error {
 	text, err := json.Marshal(v)
 	if err == nil {

@@ -21,7 +21,7 @@ func timerFunction(t *testing.T, schedule string, properties map[string]any) con
 	return config.Function{Name: "Tick", Schedule: s, Bindings: []config.Binding{{Name: "timer", Type: config.TimerTrigger, Direction: "in", Properties: properties}}}
 }
 
-// run runs a timer for a while, and returns when it fired.
+// run runs a timer for a while and returns when it fired.
 func run(timer *Timer, d time.Duration, takes time.Duration) (fired []time.Time, dues []Due) {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
@@ -53,7 +53,7 @@ func TestTimer(t *testing.T) {
 	})
 }
 
-// TestTimerCatchesUpOnce: what was missed meanwhile is one run.
+// TestTimerCatchesUpOnce: however many runs were missed, the timer fires once for them.
 func TestTimerCatchesUpOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
