@@ -18,7 +18,7 @@ type checkCommand struct {
 // finding is what --json prints of an error or a warning.
 type finding struct {
 	File    string `json:"file"`
-	Line    int    `json:"line"` // 0: none
+	Line    int    `json:"line"` // 0 means the whole file
 	Warning bool   `json:"warning"`
 	Text    string `json:"text"`
 }
@@ -51,7 +51,7 @@ func (c *checkCommand) Run(e *Environment) error {
 	return nil
 }
 
-// relative is a path as seen from the working directory, if it lies below that.
+// relative returns the path as seen from the working directory, if the file lies below it.
 func relative(path string) string {
 	if dir, err := os.Getwd(); err == nil {
 		if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) {
@@ -61,7 +61,7 @@ func relative(path string) string {
 	return path
 }
 
-// printProblems says what does not matter here and would in Azure.
+// printProblems prints what does not matter on this machine and would fail in Azure.
 func printProblems(w io.Writer, problems []config.Problem) {
 	for _, p := range problems {
 		if !p.Warning {

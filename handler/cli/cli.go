@@ -1,5 +1,5 @@
-// Package cli is the commands of an app's binary when no Functions host has started it. They run the app's functions on the local
-// host, or look at what that keeps. The smallest complete main:
+// Package cli holds the commands of an app's binary: what it does when no Functions host has started it. The commands run the
+// app's functions on the local host, or show what the local host keeps. The smallest complete main:
 //
 //	func main() {
 //		if cli.Wanted(os.Args, os.Getenv) {
@@ -8,7 +8,7 @@
 //		os.Exit(newHandler().Serve()) // under the Functions host
 //	}
 //
-//	// newApp makes the functions, and what is to be closed after them. Files of theirs lie in dataDir.
+//	// newApp makes the functions, and what must be closed after them. Their files go into dataDir.
 //	func newApp(dataDir string) (*handler.App, io.Closer, error)
 //
 // An app adds commands of its own with App.Commands; they get an [*Environment].
@@ -50,20 +50,21 @@ const (
 	ExitTimeout  = 5
 )
 
-// App is what the commands run.
+// App describes an app to the commands.
 type App struct {
 	Name        string
 	Description string // for --help
 
-	// New makes the functions, and what is to be closed after them; files of theirs lie in dataDir.
+	// New makes the functions, and what must be closed after them; their files go into dataDir.
 	New func(dataDir string) (*handler.App, io.Closer, error)
-	// MaxMessageBytes returns the size of the largest message that start takes, 0 for no limit; it is asked after New. Nil is no limit.
+	// MaxMessageBytes returns the size of the largest message that start takes, 0 for no limit. It is called after New. Nil
+	// means no limit.
 	MaxMessageBytes func() int
-	// Commands is a pointer to a struct of further commands, as package kong takes it; nil if there are none. Their Run
+	// Commands is a pointer to a struct with more commands, in the form of package kong; nil if there are none. Their Run
 	// methods get an *Environment.
 	Commands any
-	// Result describes the output of an orchestration that completed, in one line without its name and id, for the
-	// output of start; nil, or "" as its result, for none.
+	// Result describes the output of a completed orchestration in one line, without its name and id. start prints it. Nil, or
+	// the result "", prints nothing.
 	Result func(local.Instance) string
 }
 
@@ -85,14 +86,14 @@ type commands struct {
 	kong.Plugins
 }
 
-// Environment is what a command runs in.
+// Environment is what a command gets to run with.
 type Environment struct {
 	Context        context.Context // ends with the first signal, once there is a session
 	Stdout, Stderr io.Writer
 
 	app     App
 	environ []string // without the settings of local.settings.json
-	url     string   // of the port that the local host is served on
+	url     string   // the address at which the local host is served
 }
 
 // exit is an error that chooses the exit code. Without an inner error nothing is printed.
@@ -101,17 +102,17 @@ type exit struct {
 	error
 }
 
-// Wanted says whether the binary is to run a command: it has arguments, or no Functions host has started it. A port of the
-// host's that was left in a shell does not count.
+// Wanted says whether the binary has to run a command: it has arguments, or no Functions host has started it. A port variable
+// that was left over in a shell does not count.
 func Wanted(args []string, getenv func(string) string) bool {
 	return len(args) > 1 || getenv(handler.PortVariable) == ""
 }
 
 // Main runs the command that args name and returns the exit code.
 func Main(args []string, app App) int {
-	defer colorable.EnableColorsStdout(nil)() // on Windows
+	defer colorable.EnableColorsStdout(nil)() // for Windows
 	var c commands
-	_ = os.Unsetenv(handler.PortVariable) // there is no Functions host
+	_ = os.Unsetenv(handler.PortVariable) // no Functions host has started this process
 	environ := os.Environ()
 	name := cmp.Or(app.Name, "app")
 	parser := newParser(&c, name, app)
@@ -139,7 +140,7 @@ func Main(args []string, app App) int {
 	return e.code
 }
 
-// readingOnly are the commands that run no function. The settings of the app in the working directory are not theirs.
+// readingOnly are the commands that run no function. They do not load the app's settings from the working directory.
 var readingOnly = []string{"check", "completion", "new", "publish"}
 
 func newParser(c *commands, name string, app App) *kong.Kong {
@@ -149,13 +150,13 @@ func newParser(c *commands, name string, app App) *kong.Kong {
 	parser, err := kong.New(c, kong.Name(name), kong.Description(app.Description),
 		kong.Vars{"with": strings.Join(scaffold.Optional, ", "), "triggers": strings.Join(scaffold.Triggers(), ", ")})
 	if err != nil {
-		panic(err) // the commands are wrong
+		panic(err) // a mistake in the commands
 	}
 	return parser
 }
 
-// loadSettings makes the settings of local.settings.json environment variables, as func start does. The environment
-// wins.
+// loadSettings makes environment variables of the settings in local.settings.json, as func start does. A variable that is
+// already set wins.
 func loadSettings() error {
 	settings, err := local.Settings(".")
 	if err != nil {

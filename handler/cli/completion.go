@@ -30,19 +30,19 @@ type completionCommand struct {
 	Shell string `arg:"" enum:"bash,zsh,fish,powershell" help:"${enum}."`
 }
 
-// Run prints what the shell is to run. Its functions ask the command complete of whatever binary stands on the command line.
+// Run prints the script for the shell. Its functions call the command complete of the binary on the command line.
 func (c *completionCommand) Run(e *Environment, k *kong.Kong) error {
 	return completionScripts.ExecuteTemplate(e.Stdout, c.Shell+".tmpl", k.Model.Name)
 }
 
-// completeCommand is what the shells ask.
+// completeCommand is the hidden command that the shells call.
 type completeCommand struct {
 	Lines bool     `hidden:"" help:"The words come as one, one a line."`
 	Words []string `arg:"" optional:"" help:"The words of the command line up to the cursor, without the binary."`
 }
 
-// Run prints the words that may stand at the cursor, one a line, some with a tab and what they are for; for files one line, :files or
-// :directories. What it cannot find out is no error: there is nobody to read that.
+// Run prints the words that may stand at the cursor, one per line, some with a tab and a description. For files it prints one
+// line, :files or :directories. It reports no errors, because nobody would read them.
 func (c *completeCommand) Run(e *Environment, k *kong.Kong) error {
 	words := c.Words
 	if c.Lines {
@@ -66,14 +66,14 @@ type completion struct {
 func (c completion) print(words []string) {
 	last := words[len(words)-1]
 	node, arguments := c.root, 0
-	var open *kong.Flag // it waits for its value
+	var open *kong.Flag // the flag that waits for its value
 	values := map[string]string{}
 	for n, word := range words[:len(words)-1] {
 		name, value, hasValue := strings.Cut(word, "=")
 		switch flag := findFlag(node, name); {
 		case word == "--":
-			return // what follows is another program's
-		case open != nil && word == "=": // bash makes it a word of its own
+			return // the rest of the line belongs to another program
+		case open != nil && word == "=": // bash makes "=" a separate word
 		case open != nil:
 			values[open.Name] = word
 			open = nil
@@ -88,7 +88,7 @@ func (c completion) print(words []string) {
 			case child != nil:
 				node, arguments = child, 0
 			case len(node.Children) > 0:
-				return // there is no such command
+				return // the command does not exist
 			default:
 				arguments++
 			}
@@ -132,7 +132,7 @@ func findFlag(node *kong.Node, name string) *kong.Flag {
 	return nil
 }
 
-// word prints a candidate and what it is for, unless a shell would act on it.
+// word prints a candidate with its description, unless a shell would interpret a character in it.
 func (c completion) word(word, help string) {
 	if word == "" || word != OneLine(word) || strings.ContainsAny(word, " '\"\\$`;&|<>(){}*?!#~") {
 		return
@@ -159,8 +159,8 @@ func (c completion) flags(node *kong.Node) {
 	}
 }
 
-// values prints what a flag or an argument may be: the tag complete says of which kind it is. given are the flags that stand on
-// the command line.
+// values prints the possible values of a flag or an argument; the tag complete says of which kind they are. given are the
+// flags on the command line.
 func (c completion) values(v *kong.Value, prefix string, given map[string]string) {
 	list, kind := v.EnumSlice(), v.Tag.Get("complete")
 	switch kind {
@@ -187,7 +187,7 @@ func (c completion) values(v *kong.Value, prefix string, given map[string]string
 	}
 }
 
-// functions are the names of those that a message can be delivered to, or of the orchestrators.
+// functions returns the names of the orchestrators, or of the functions that take messages.
 func (c completion) functions(orchestrators bool) (names []string) {
 	app, err := config.Load(".", os.Environ())
 	if err != nil {
@@ -203,20 +203,20 @@ func (c completion) functions(orchestrators bool) (names []string) {
 	return names
 }
 
-// The most that is asked of an app while somebody waits with the finger on the key.
+// Limits on what is asked of an app while the user waits for the completion.
 const (
 	completionTime      = time.Second
 	completionInstances = 200
 )
 
-// instances are the ids of the youngest instances of the app that the flags choose.
+// instances returns the ids of the newest instances of the app that the flags choose.
 func (c completion) instances(given map[string]string) (ids []string) {
 	if given["app"] != "" {
 		return nil // asking az takes seconds
 	}
 	data := given["data"]
 	if data == "" {
-		data, _ = handler.DataDir(".", os.Getenv) // [DataDir] would move things
+		data, _ = handler.DataDir(".", os.Getenv) // [DataDir] would move files
 	}
 	r := Remote{DataFlag: DataFlag{Data: data}, URL: cmp.Or(given["url"], os.Getenv("DURABLE_URL")), Code: cmp.Or(given["code"], os.Getenv("DURABLE_CODE"))}
 	client, err := r.client(c.e)
@@ -231,7 +231,7 @@ func (c completion) instances(given map[string]string) (ids []string) {
 	}
 	slices.SortStableFunc(list, func(a, b httpapi.Instance) int { return b.Created.Compare(a.Created) })
 	for _, i := range list {
-		if !strings.Contains(i.ID, ":") { // a child's; bash would take it for two words
+		if !strings.Contains(i.ID, ":") { // the id of a child has a colon, and bash would take it for two words
 			ids = append(ids, i.ID)
 		}
 	}

@@ -20,14 +20,14 @@ import (
 	"example.com/durablefunctions/internal/text"
 )
 
-// isTerminal says whether somebody reads w at a terminal that can move its cursor.
+// isTerminal says whether w is a terminal that can move its cursor.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
-// logHandler returns a handler that writes to w: for a terminal the time, the level in colour and the message, else plain
-// text of package slog. NO_COLOR is respected.
+// logHandler returns a handler that writes to w: at a terminal the time, the level in colour and the message, otherwise the
+// text format of package slog. It respects NO_COLOR.
 func logHandler(w io.Writer, terminal bool, level slog.Level) slog.Handler {
 	if terminal {
 		return tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != "", ReplaceAttr: printable})
@@ -35,7 +35,7 @@ func logHandler(w io.Writer, terminal bool, level slog.Level) slog.Handler {
 	return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
 }
 
-// printable takes what a terminal would act on out of a message and of what belongs to it.
+// printable escapes in a message and its attributes what a terminal would interpret.
 func printable(groups []string, a slog.Attr) slog.Attr {
 	isText := a.Value.Kind() == slog.KindString || a.Value.Kind() == slog.KindAny
 	if isText && (len(groups) > 0 || a.Key != slog.LevelKey) {
@@ -44,11 +44,11 @@ func printable(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// console is what start prints: lines, at a terminal those that tell what happens with the time and a coloured level.
+// console prints what start reports: plain lines, or at a terminal lines with the time and a coloured level.
 type console struct {
 	mu     sync.Mutex
 	w      io.Writer
-	log    slog.Handler                // nil: no terminal
+	log    slog.Handler                // nil: not a terminal
 	result func(local.Instance) string // nil: none
 }
 
@@ -66,7 +66,7 @@ func (c *console) printf(format string, args ...any) {
 	fmt.Fprintf(c.w, format, args...)
 }
 
-// tell prints what happens, in one line.
+// tell prints one line about what happens.
 func (c *console) tell(level slog.Level, what string) {
 	if c.log == nil {
 		c.printf("%s\n", OneLine(what))
@@ -86,10 +86,10 @@ func (c *console) line(function, line string) {
 	c.tell(level, function+": "+line)
 }
 
-// logLine is a line as a function's logger writes it.
+// logLine matches a line that a function's logger has written.
 var logLine = regexp.MustCompile(`^level=(\S+) msg=("(?:[^"\\]|\\.)*"|\S*)(.*)$`)
 
-// readLine takes the level off a line that a function's logger wrote, and the quotes off its message.
+// readLine takes the level off such a line, and the quotes off its message.
 func readLine(line string) (level slog.Level, rest string) {
 	parts := logLine.FindStringSubmatch(line)
 	if parts == nil || level.UnmarshalText([]byte(parts[1])) != nil {
@@ -101,8 +101,8 @@ func readLine(line string) (level slog.Level, rest string) {
 	return level, parts[2] + parts[3]
 }
 
-// instance prints one line for a root orchestration, when it ends: its name, its id, how long it took, how it ended, and its
-// result in a few words or the reason.
+// instance prints one line for a root orchestration when it ends: its name, its id, how long it took, its status, and its
+// result in a few words or the reason of its failure.
 func (c *console) instance(i local.Instance) {
 	if i.Parent != "" || !i.IsFinished() {
 		return

@@ -13,7 +13,7 @@ import (
 	"example.com/durablefunctions/handler/local"
 )
 
-// One line for each orchestration that ends, and none for what is below it or goes on.
+// A root orchestration prints one line when it ends. Its children, and an orchestration that still runs, print nothing.
 func TestConsoleInstance(t *testing.T) {
 	t.Parallel()
 	begin := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
@@ -45,8 +45,8 @@ Other d 1.2s terminated: enough
 	}
 }
 
-// At a terminal a function's line has its own level, and its message no quotes.
-func TestConsoleAtATerminal(t *testing.T) { // not parallel: NO_COLOR
+// At a terminal a function's line keeps its own level, and its message loses its quotes.
+func TestConsoleAtATerminal(t *testing.T) { // not parallel, because it sets NO_COLOR
 	for noColour, want := range map[string]string{
 		"":  "\x1b[93mWRN\x1b[0m F: a \"b\"\\x1b n=1\n",
 		"1": " WRN F: a \"b\"\\x1b n=1\n",

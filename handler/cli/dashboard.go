@@ -45,7 +45,7 @@ func (c *dashboardCommand) Run(e *Environment) error {
 	return serve(e.Context, listener, mux)
 }
 
-// openBrowser does what it can: the URL has been printed.
+// openBrowser ignores errors: the URL is already printed.
 func openBrowser(ctx context.Context, url string) {
 	command := []string{"xdg-open"}
 	switch runtime.GOOS {

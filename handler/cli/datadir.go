@@ -18,8 +18,7 @@ type DataFlag struct {
 	Data string `help:"Directory for all that is kept. Default: setting APP_DATA_DIR, else one for this app in your state directory." placeholder:"DIR" complete:"directory"`
 }
 
-// Dir returns the data directory. It takes over what an older version kept in the app root, if nothing is kept in the
-// data directory yet.
+// Dir returns the data directory. If that is still empty, it moves there what an older version kept in the app root.
 func (f DataFlag) Dir(e *Environment) (string, error) {
 	if f.Data != "" {
 		return filepath.Abs(f.Data)
@@ -30,8 +29,8 @@ func (f DataFlag) Dir(e *Environment) (string, error) {
 // oldDataDir is where older versions kept their data, in the app root.
 const oldDataDir = ".local"
 
-// DataDir returns the data directory of an app root, as handler.DataDir does. It moves what an older version kept in the app
-// root there, unless that is in use or there is something already, and says so in one line.
+// DataDir returns the data directory of an app root, as handler.DataDir does. It moves the data of an older version from the
+// app root to it and says so in one line, unless the old data is in use or the new directory already holds data.
 func DataDir(root string, log io.Writer) (string, error) {
 	dir, err := handler.DataDir(root, os.Getenv)
 	if err != nil {
@@ -51,7 +50,7 @@ func DataDir(root string, log io.Writer) (string, error) {
 	return dir, nil
 }
 
-// takeOver moves a data directory that nobody uses. It copies first, because a move may cross file systems.
+// takeOver moves a data directory that nobody uses. It copies first, because the move may cross file systems.
 func takeOver(old, dir string) error {
 	lock := flock.New(filepath.Join(old, "lock"))
 	switch locked, err := lock.TryLock(); {
@@ -81,7 +80,7 @@ func takeOver(old, dir string) error {
 	return os.RemoveAll(old)
 }
 
-// onlyMine closes a file or a directory to other users.
+// onlyMine removes the access of other users to a file or a directory.
 func onlyMine(path string, entry fs.DirEntry, err error) error {
 	switch {
 	case err != nil:

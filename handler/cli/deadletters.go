@@ -63,7 +63,7 @@ func (c *deadLettersCommand) print(w io.Writer, letters []local.DeadLetter) erro
 	return printDeadLetters(w, list)
 }
 
-// maxShown is how many characters of a message and of a reason are listed.
+// maxShown is how many characters of a message and of a reason the list shows.
 const maxShown = 300
 
 func printDeadLetters(w io.Writer, list []deadLetter) error {

@@ -27,7 +27,7 @@ type delivered struct {
 	InstanceID    string          `json:"instanceId"`
 	Name          string          `json:"name"`
 	RuntimeStatus string          `json:"runtimeStatus"`
-	Output        json.RawMessage `json:"output"` // null: none, or it did not complete
+	Output        json.RawMessage `json:"output"` // null: it has no output, or did not complete
 	Error         string          `json:"error,omitempty"`
 }
 

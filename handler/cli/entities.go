@@ -61,7 +61,7 @@ func printEntities(w io.Writer, list []httpapi.Entity, more bool) error {
 	return t.Flush()
 }
 
-// entityArgument is NAME/KEY.
+// entityArgument is an argument of the form NAME/KEY.
 type entityArgument struct {
 	Entity string `arg:"" placeholder:"NAME/KEY" help:"The entity, as NAME/KEY."`
 }

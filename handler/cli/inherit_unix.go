@@ -8,10 +8,11 @@ import (
 	"os/exec"
 )
 
-// canInherit says whether a process can hand on its listener: callers wait while one build follows the other, and none is refused.
+// canInherit says whether a process can hand on its listener, so that callers wait between two builds instead of being
+// refused.
 const canInherit = true
 
-// bequeath hands a listener on to a process that is started afterwards, as its first file beside the standard ones.
+// bequeath hands a listener on to a process that is started later, as its first file after the standard ones.
 func bequeath(cmd *exec.Cmd, l net.Listener) (done func(), err error) {
 	f, err := l.(*net.TCPListener).File()
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"os/exec"
 )
 
-// canInherit: on Windows a process cannot hand on its listener. Each build takes the port anew.
+// canInherit is false: on Windows a process cannot hand on its listener, so each build opens the port again.
 const canInherit = false
 
 func bequeath(_ *exec.Cmd, l net.Listener) (done func(), err error) {

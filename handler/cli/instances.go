@@ -31,7 +31,7 @@ type instancesCommand struct {
 	Purge     purgeInstances     `cmd:"" help:"Delete finished instances and their histories: those named, or all that a filter chooses."`
 }
 
-// choice is the flags that choose instances.
+// choice holds the flags that choose instances.
 type choice struct {
 	Status []string `placeholder:"STATUS" complete:"Pending,Running,Suspended,Completed,Failed,Terminated" help:"Only with these: Pending, Running, Suspended, Completed, Failed, Terminated."`
 	From   string   `placeholder:"TIME" help:"Only created since: 2026-01-31, 2026-01-31T12:00:00Z, or 2h for the last two hours."`
@@ -40,7 +40,7 @@ type choice struct {
 
 var statusNames = []string{"Pending", "Running", "Suspended", "Completed", "Failed", "Terminated", "Canceled", "ContinuedAsNew"}
 
-// filter reads the flags; statuses may be in any case, the API knows one only.
+// filter turns the flags into a filter. Statuses may be in any case; the API knows only one spelling.
 func (c choice) filter(now time.Time) (f httpapi.Filter, err error) {
 	for _, s := range c.Status {
 		n := slices.IndexFunc(statusNames, func(name string) bool { return strings.EqualFold(name, s) })
@@ -73,7 +73,7 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no time: write 2026-01-31, 2026-01-31T12:00:00Z, or 2h for two hours ago", text)
 }
 
-// exitOf chooses the exit code of an error of the API.
+// exitOf chooses the exit code for an error of the API.
 func exitOf(err error) error {
 	if httpapi.IsNotFound(err) {
 		return exit{ExitNotFound, err}
@@ -81,10 +81,10 @@ func exitOf(err error) error {
 	return err
 }
 
-// watchInterval is how often --watch looks.
+// watchInterval is the time between two queries of --watch.
 const watchInterval = 2 * time.Second
 
-// watch prints again and again, on a terminal in one place, until print says that it is done or a signal comes.
+// watch calls print again and again, at a terminal in the same place, until print reports that it is done or a signal comes.
 func watch(e *Environment, again bool, print func(io.Writer) (done bool, err error)) error {
 	if again {
 		e.catchSignals()
@@ -145,8 +145,8 @@ func (c *listInstances) Run(e *Environment) error {
 	})
 }
 
-// listAll returns the first so many instances, or all, and whether there are more. An empty name means any: the API does not filter by
-// names.
+// listAll returns the first top instances, or all for 0, and whether there are more. An empty name matches all names; the API cannot
+// filter by name, so it is done here.
 func listAll(ctx context.Context, client *httpapi.Client, f httpapi.Filter, name string, top int) (list []httpapi.Instance, more bool, err error) {
 	list = []httpapi.Instance{}
 	for {
@@ -205,7 +205,7 @@ func printInstances(w io.Writer, list []httpapi.Instance, more bool) error {
 
 func localTime(t time.Time) string { return t.Local().Format(time.DateTime) }
 
-// value is the beginning of a JSON value, nothing for null.
+// value returns the beginning of a JSON value, or nothing for null.
 func value(v json.RawMessage, n int) string {
 	text := string(bytes.TrimSpace(v))
 	if text == "null" || text == `""` {
@@ -242,7 +242,7 @@ func (c *showInstance) Run(e *Environment) error {
 	})
 }
 
-// maxValue is how much of an input or an output is shown.
+// maxValue is how many characters of an input or an output are shown.
 const maxValue = 2000
 
 func printInstance(w io.Writer, i httpapi.Instance, now time.Time) error {
@@ -359,7 +359,7 @@ func (c *waitInstance) Run(e *Environment) error {
 	return awaitInstance(ctx, e, client, c.ID, c.JSON)
 }
 
-// awaitInstance looks again and again, ever more seldom, until the instance has ended, and prints its output.
+// awaitInstance queries the instance at growing intervals until it has ended, and prints its output.
 func awaitInstance(ctx context.Context, e *Environment, client *httpapi.Client, id string, asJSON bool) error {
 	for pause := 200 * time.Millisecond; ; pause = min(pause*3/2, 5*time.Second) {
 		i, err := client.Get(ctx, id, httpapi.WithoutHistory)
@@ -392,7 +392,7 @@ func printEnd(w io.Writer, i httpapi.Instance, asJSON bool) error {
 	return err
 }
 
-// steerInstances is one of the operations that take ids and a reason.
+// steerInstances holds the arguments of an operation that takes ids and a reason.
 type steerInstances struct {
 	Remote
 	ID     []string `arg:"" complete:"instance" help:"Instance ids."`
@@ -400,7 +400,7 @@ type steerInstances struct {
 	JSON   bool     `name:"json" help:"Print one JSON array instead of lines."`
 }
 
-// done are the words for what an operation has done. The app does it a moment later.
+// done says for each operation what was done. The app carries it out a moment later, hence "told to".
 var done = map[httpapi.Operation]string{httpapi.Terminate: "told to end", httpapi.Suspend: "told to pause", httpapi.Resume: "told to go on", httpapi.Rewind: "told to try again"}
 
 type (
@@ -423,15 +423,15 @@ func (c *steerInstances) do(e *Environment, op httpapi.Operation) error {
 	return forEach(e, c.JSON, c.ID, func(id string) (string, error) { return done[op], client.Do(e.Context, op, id, c.Reason) })
 }
 
-// steered is what --json prints of an instance.
+// steered is what --json prints for an instance.
 type steered struct {
 	InstanceID string `json:"instanceId"`
 	Result     string `json:"result,omitempty"`
 	Error      string `json:"error,omitempty"`
 }
 
-// forEach does something to each instance and prints a line each, or one JSON array. The first error is returned, after the others
-// had their turn.
+// forEach applies an operation to each instance and prints one line for each, or one JSON array. It goes on after an error,
+// and returns the first one at the end.
 func forEach(e *Environment, asJSON bool, ids []string, do func(id string) (string, error)) (first error) {
 	list := []steered{}
 	if asJSON {
@@ -479,7 +479,7 @@ func (c *raiseEvent) Run(e *Environment) error {
 	})
 }
 
-// jsonArgument reads JSON from a flag, from the file that it names, or from stdin.
+// jsonArgument reads JSON from a flag, from the file that the flag names, or from stdin.
 func jsonArgument(flag, text string) (data []byte, err error) {
 	switch name, isFile := strings.CutPrefix(text, "@"); {
 	case text == "-":

@@ -17,7 +17,7 @@ import (
 	"example.com/durablefunctions/handler/local"
 )
 
-// recordedHost answers as the real host did in the recordings of its Durable HTTP API.
+// recordedHost answers as the real host did in the recordings of the Durable HTTP API.
 func recordedHost(t *testing.T) *httptest.Server {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "tests", "conformance", "testdata", "recordings", "3.19", "lab-http-api.jsonl"))
@@ -68,7 +68,7 @@ func recordedHost(t *testing.T) *httptest.Server {
 	return s
 }
 
-// isAskedFor counts what a recorded request asked for, -1 if the request does not ask for all of that.
+// isAskedFor counts the recorded parameters; it returns -1 if the request does not have them all.
 func isAskedFor(recorded, query url.Values) (n int) {
 	for name := range recorded {
 		if name != "code" && recorded.Get(name) != query.Get(name) {
@@ -190,7 +190,7 @@ func TestInstancesOfTheLocalHost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Every turn is answered with nothing: the instance waits.
+	// Every turn gets an empty answer, so the instance waits.
 	waits := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"ReturnValue":"CgF4"}`))
@@ -205,7 +205,7 @@ func TestInstancesOfTheLocalHost(t *testing.T) {
 	for _, step := range []struct {
 		args, want string
 		code       int
-		until      string // the status that the instance comes to
+		until      string // the status that the instance reaches
 	}{
 		{"start-new Orch --id x --input 1", "x", 0, "Running"},
 		{"instances suspend x --reason why", "told to pause", 0, "Suspended"},
@@ -245,7 +245,7 @@ func TestInstancesOfTheLocalHost(t *testing.T) {
 	}
 }
 
-// TestEntities: pages of entities are put together; the host spells their names in lower case.
+// TestEntities: the command joins the pages of entities; the host spells entity names in lower case.
 func TestEntities(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -16,11 +16,11 @@ import (
 	"example.com/durablefunctions/handler/internal/config"
 )
 
-// appPackage is what the host needs of an app: host.json, the function.json files, the binary, and nothing else.
+// appPackage collects what the host needs of an app: host.json, the function.json files, the binary, and nothing else.
 type appPackage struct {
 	root  string
 	host  string // the file that becomes host.json
-	dir   string // where it is put together
+	dir   string // the directory in which it is put together
 	files []packaged
 }
 
@@ -29,10 +29,10 @@ type packaged struct {
 	mode fs.FileMode
 }
 
-// extensionsFile is there in an app that brings its extensions along instead of a bundle.
+// extensionsFile exists in an app that brings its own extensions instead of a bundle.
 var extensionsFile = filepath.Join("bin", "extensions.json")
 
-// add copies the app's files, but for the binary.
+// add copies the app's files, except the binary.
 func (p *appPackage) add(app *config.App, include []string) error {
 	if err := p.copy(p.host, "host.json"); err != nil {
 		return err
@@ -91,10 +91,10 @@ func (p *appPackage) copy(from, name string) error {
 	return os.WriteFile(target, text, 0o666)
 }
 
-// zipTime is the time of all files in the zip, so that the same app makes the same zip.
+// zipTime is the time of every file in the zip, so that the same app always makes the same zip.
 var zipTime = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// zip writes the files with the rights that they need: the host starts the binary as it comes out of the zip.
+// zip writes the files with the modes that they need: the host runs the binary directly from the unpacked zip.
 func (p *appPackage) zip(file string) (err error) {
 	slices.SortFunc(p.files, func(a, b packaged) int { return strings.Compare(a.name, b.name) })
 	f, err := os.Create(file)

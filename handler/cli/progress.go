@@ -14,31 +14,31 @@ import (
 	"example.com/durablefunctions/handler/local"
 )
 
-// progress is the progress bar and, above it, what is written to stderr. Without a terminal there is a line every few seconds
-// in place of the bar.
+// progress draws the progress bar, with the lines written to stderr above it. Without a terminal it prints a line every few
+// seconds instead.
 type progress struct {
 	w        io.Writer
 	terminal bool
-	interval time.Duration // between two looks at how far it is
+	interval time.Duration // between two updates
 
 	mu    sync.Mutex
 	all   map[string]*part // by instance id
 	shown []string         // ids
 	bar   *progressbar.ProgressBar
-	last  time.Time // of the last look
-	begun time.Time // of the first one
-	first int       // what was completed then
+	last  time.Time // of the last update
+	begun time.Time // of the first update
+	first int       // completed at the first update
 }
 
-// part is an instance in the tree below those that are shown. Its own progress moves when one of its activities ends, or
-// one of its children: theirs is finer.
+// part is an instance in the tree below a shown one. Its progress counts as moving when one of its activities or children
+// ends; the children's own progress is finer.
 type part struct {
 	own      durable.Progress
-	failed   bool // it was lost, or terminated: its work is done again elsewhere
+	failed   bool // it was lost or terminated, and another instance does its work again
 	children []*part
 }
 
-// The intervals without a terminal, and with one.
+// The update intervals without a terminal, and with one.
 const (
 	lineInterval = 3 * time.Second
 	barInterval  = 100 * time.Millisecond
@@ -52,14 +52,14 @@ func newProgress(w io.Writer) *progress {
 	return d
 }
 
-// watch says which instances' progress is shown.
+// watch sets the instances whose progress is shown.
 func (d *progress) watch(ids []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.shown = ids
 }
 
-// instance takes note of an instance's progress, which is its custom status if that is one, and shows how far all is.
+// instance records an instance's progress, if its custom status holds one, and updates the total.
 func (d *progress) instance(i local.Instance) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -84,7 +84,7 @@ func (d *progress) part(id string) *part {
 	return d.all[id]
 }
 
-// sum is how far the instances that are shown are, and all below them.
+// sum adds up the progress of the shown instances and of all below them.
 func (d *progress) sum() (sum durable.Progress) {
 	for _, id := range d.shown {
 		p := d.part(id)
@@ -126,7 +126,7 @@ func (d *progress) show() {
 	_ = d.bar.Set(sum.Completed)
 }
 
-// progressLine says how far it is and, if some were done within a time, how long the rest will take.
+// progressLine says how much is done and, if records were completed within a known time, how long the rest will take.
 func progressLine(sum durable.Progress, done int, within time.Duration) string {
 	line := fmt.Sprintf("%d of %d, %d failed", sum.Completed, sum.Total, sum.Failed)
 	if done <= 0 || within <= 0 {
@@ -137,7 +137,7 @@ func progressLine(sum durable.Progress, done int, within time.Duration) string {
 	return fmt.Sprintf("%s, %.3g a second, %s left", line, rate, left.Round(time.Second))
 }
 
-// note prints a line for who waits at a terminal.
+// note prints a line for a user at a terminal.
 func (d *progress) note(format string, args ...any) {
 	if d.terminal {
 		fmt.Fprintf(d, format+"\n", args...)
@@ -153,7 +153,7 @@ func (d *progress) Write(p []byte) (int, error) {
 	return d.w.Write(p)
 }
 
-// close ends the bar, and returns how far it was.
+// close ends the bar and returns the last progress.
 func (d *progress) close() durable.Progress {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"example.com/durablefunctions/handler/local"
 )
 
-// Progress moves with each activity, in whatever part of the tree it is, and never counts a record twice.
+// Progress moves with each activity, wherever in the tree it runs, and never counts a record twice.
 func TestProgressOfATree(t *testing.T) {
 	t.Parallel()
 	running, completed, failed := api.RUNTIME_STATUS_RUNNING, api.RUNTIME_STATUS_COMPLETED, api.RUNTIME_STATUS_FAILED
@@ -47,7 +47,7 @@ func TestProgressOfATree(t *testing.T) {
 	}
 }
 
-// Without a terminal there are lines; what is written beside them is not lost.
+// Without a terminal progress is printed as lines; other lines written between them are not lost.
 func TestProgressWithoutATerminal(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

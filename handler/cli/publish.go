@@ -28,7 +28,7 @@ type publishCommand struct {
 	DryRun        bool          `help:"Build and zip, and print the zip's list and the commands instead of running them."`
 }
 
-// Run builds the app, zips what the host needs, and has az or func publish that.
+// Run builds the app, zips what the host needs, and publishes it with az or func.
 func (c *publishCommand) Run(e *Environment) error {
 	if c.ResourceGroup == "" && strings.HasPrefix(c.Platform, "windows/") {
 		return errors.New("an app on Windows gets the name of its binary as a setting: say --resource-group")
@@ -57,7 +57,7 @@ func (c *publishCommand) Run(e *Environment) error {
 	if _, err := config.Load(p.dir, nil); err != nil {
 		return fmt.Errorf("the zip would be no app: %w", err)
 	}
-	zip, err := filepath.Abs(cmp.Or(c.Zip, filepath.Join(stage, "app.zip"))) // the commands run in another directory
+	zip, err := filepath.Abs(cmp.Or(c.Zip, filepath.Join(stage, "app.zip"))) // absolute, because the commands run in another directory
 	if err == nil {
 		err = p.zip(zip)
 	}
@@ -77,7 +77,8 @@ func (c *publishCommand) Run(e *Environment) error {
 	return nil
 }
 
-// check refuses to publish what would fail in Azure. Settings count as they are here: those of the app in Azure are not asked.
+// check refuses to publish an app that would fail in Azure. It judges by the settings on this machine, and does not query
+// those in Azure.
 func (c *publishCommand) check(e *Environment) (*config.App, error) {
 	failures := 0
 	for _, p := range config.Check(".", os.Environ()) {
@@ -96,7 +97,7 @@ func (c *publishCommand) check(e *Environment) (*config.App, error) {
 	return app, err
 }
 
-// build builds the binary without cgo, so that it needs nothing of the machine that it runs on.
+// build builds the binary without cgo, so that it does not depend on libraries of the target machine.
 func (c *publishCommand) build(e *Environment, target string) error {
 	system, processor, _ := strings.Cut(c.Platform, "/")
 	target, err := filepath.Abs(target)
@@ -112,14 +113,14 @@ func (c *publishCommand) build(e *Environment, target string) error {
 	return nil
 }
 
-// commands publish the zip, or the directory that it was made of. All plans take both ways.
+// commands returns the commands that publish the zip, or the directory behind it. All plans accept both ways.
 func (c *publishCommand) commands(executable, binary, zip string) [][]string {
 	var commands [][]string
 	slot := []string{}
 	if c.Slot != "" {
 		slot = []string{"--slot", c.Slot}
 	}
-	if binary != executable { // Windows: the host adds no .exe
+	if binary != executable { // on Windows: the host does not add .exe
 		setting := "AzureFunctionsJobHost__customHandler__description__defaultExecutablePath=" + binary
 		commands = append(commands, append([]string{"az", "functionapp", "config", "appsettings", "set", "--resource-group", c.ResourceGroup, "--name", c.App, "--settings", setting, "--output", "none"}, slot...))
 	}
@@ -152,18 +153,20 @@ func (c *publishCommand) print(w io.Writer, p *appPackage, commands [][]string) 
 	return nil
 }
 
-// storageRefuses are words of az, func and the deployment service when the app's deployment storage does not let the app's identity in.
+// storageRefuses matches the errors of az, func and the deployment service when the deployment storage rejects the app's
+// identity.
 var storageRefuses = regexp.MustCompile(`(?s)InaccessibleStorageException|BlobUploadFailedException|AuthorizationPermissionMismatch|Failed to upload blob package|Azure Storage responded with Forbidden`)
 
-// isRefused says whether a tool failed for a role that is missing or not in force yet. An account that takes no keys, or is not there, is
-// another matter: no waiting helps.
+// isRefused says whether a tool failed because a role is missing or not in force yet. If the account takes no keys, or does
+// not exist, waiting does not help.
 func isRefused(output string) bool {
 	return storageRefuses.MatchString(output) && !strings.Contains(strings.ToLower(output), "key based authentication") &&
 		(strings.Contains(output, "403") || strings.Contains(output, "AuthorizationPermissionMismatch") || strings.Contains(output, "Forbidden"))
 }
 
-// runUntilAllowed runs a command again, RoleWait at most, while the deployment storage refuses the app's identity: right after an
-// app was made, its roles are not in force yet. The pauses grow from a fortieth of RoleWait to a tenth, 15 seconds to a minute.
+// runUntilAllowed repeats a command, for at most RoleWait, while the deployment storage rejects the app's identity: the roles
+// of a new app take a while to come into force. The pauses grow from a fortieth of RoleWait to a tenth, which is 15 seconds
+// to a minute.
 func (c *publishCommand) runUntilAllowed(e *Environment, dir string, command []string) error {
 	begin := time.Now()
 	for pause := c.RoleWait / 40; ; pause = min(2*pause, c.RoleWait/10) {
@@ -185,7 +188,7 @@ func (c *publishCommand) runUntilAllowed(e *Environment, dir string, command []s
 	}
 }
 
-// runTool runs a command, shows what it prints, and returns the end of that.
+// runTool runs a command, shows its output, and returns the end of it.
 func runTool(e *Environment, dir string, command []string) (output string, err error) {
 	tool, err := exec.LookPath(command[0])
 	if err != nil {
@@ -201,7 +204,7 @@ func runTool(e *Environment, dir string, command []string) (output string, err e
 	return end.String(), nil
 }
 
-// tail keeps the end of what is written to it, from two sides at once.
+// tail keeps the end of what is written to it. Two goroutines may write at once.
 type tail struct {
 	mu   sync.Mutex
 	text []byte

@@ -48,7 +48,7 @@ func TestIsRefused(t *testing.T) {
 	}
 }
 
-// TestTail: the end is kept, and no more.
+// TestTail: only the end is kept.
 func TestTail(t *testing.T) {
 	t.Parallel()
 	var end tail

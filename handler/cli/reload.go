@@ -21,15 +21,15 @@ import (
 	"example.com/durablefunctions/handler/internal/config"
 )
 
-// With start --watch there are two processes: a supervisor, which holds the port, watches the files and builds, and start itself,
-// from the last build that succeeded. For a reload the old one is stopped as by a signal, and the new one goes on with what is in
-// the data directory.
+// With start --watch there are two processes: the supervisor, which holds the port, watches the files and builds; and its
+// child, start itself, from the last build that succeeded. For a reload the old child is stopped as if by a signal, and the
+// new child continues with what is in the data directory.
 
-// The supervisor closes the input of start to have it stop, before that it writes a word if there is a new build to go on.
+// The supervisor closes its child's stdin to stop it. If a new build will take over, it writes this word first.
 const reloadWord = "reload"
 
-// followSupervisor has the end of the input end e.Context, if there is a supervisor: also one that was killed. The result says
-// whether another build follows.
+// followSupervisor ends e.Context at the end of stdin, if there is a supervisor; this also happens when the supervisor is
+// killed. The result says whether another build takes over.
 func (c *startCommand) followSupervisor(e *Environment) *atomic.Bool {
 	var reload atomic.Bool
 	if c.Supervised {
@@ -48,26 +48,26 @@ func (c *startCommand) followSupervisor(e *Environment) *atomic.Bool {
 type supervisor struct {
 	e        *Environment
 	listener net.Listener
-	args     []string // of start
-	command  []string // builds the app
-	binary   string   // that the command makes
-	temp     string   // holds copies of it: one that runs cannot be overwritten everywhere
+	args     []string // the arguments of start
+	command  []string // the command that builds the app
+	binary   string   // the file that the command writes
+	temp     string   // holds copies of the binary: some systems do not let a running one be overwritten
 	data     string   // data directory
-	embedded []string // files in the binary that are not Go
+	embedded []string // files embedded in the binary that are not Go files
 
 	builds  int
-	running [sha256.Size]byte // what runs: see version
-	child   *child            // nil: none, before the first build that succeeds
+	running [sha256.Size]byte // the version that runs; see version
+	child   *child            // nil before the first build that succeeds
 }
 
-// child is a start that is running, or has ended.
+// child is a start process that runs or has ended.
 type child struct {
 	cmd   *exec.Cmd
 	input io.WriteCloser
 	ended chan struct{}
 }
 
-// watch is start --watch. It returns after a signal, when its child has stopped.
+// watch is start --watch. It returns after a signal, once its child has stopped.
 func (c *startCommand) watch(e *Environment, data string, listener net.Listener) error {
 	temp, err := os.MkdirTemp("", "start-*")
 	if err != nil {
@@ -87,13 +87,13 @@ func (c *startCommand) watch(e *Environment, data string, listener net.Listener)
 		return exit{ExitFailed, err}
 	}
 	if s.child != nil && s.child.cmd.ProcessState.ExitCode() != 0 {
-		return exit{ExitFailed, nil} // it has said why
+		return exit{ExitFailed, nil} // the child has printed the reason
 	}
 	return nil
 }
 
-// buildCommand returns the command that builds, and the binary that this makes: that of its flag -o, else the one that host.json
-// names.
+// buildCommand returns the build command and the binary that it writes: the one of its flag -o, otherwise the one that
+// host.json names.
 func buildCommand(command []string, temp string) (_ []string, binary string, err error) {
 	if len(command) == 0 {
 		binary = filepath.Join(temp, "built"+exeSuffix())
@@ -122,7 +122,7 @@ func exeSuffix() string {
 	return ""
 }
 
-// run builds and reloads until there is a signal.
+// run builds and reloads until a signal comes.
 func (s *supervisor) run(open bool) error {
 	ctx := s.e.Context
 	for {
@@ -140,7 +140,7 @@ func (s *supervisor) run(open bool) error {
 	}
 }
 
-// build runs the command. When it fails, the app goes on as it was.
+// build runs the build command. If it fails, the app keeps running unchanged.
 func (s *supervisor) build(ctx context.Context) (ok bool) {
 	cmd := exec.CommandContext(ctx, s.command[0], s.command[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = s.e.environ, s.e.Stderr, s.e.Stderr
@@ -159,8 +159,8 @@ func (s *supervisor) build(ctx context.Context) (ok bool) {
 	return false
 }
 
-// embeddedFiles asks the go command which files of the working directory the binary has in it. If that cannot be known, changes of
-// Go files still are.
+// embeddedFiles asks the go command which files of the working directory are embedded in the binary. If it cannot tell, only
+// changes of Go files are noticed.
 func embeddedFiles(ctx context.Context, environ []string) []string {
 	list := exec.CommandContext(ctx, "go", "list", "-e", "-f", `{{$dir := .Dir}}{{range .EmbedFiles}}{{$dir}}{{"\t"}}{{.}}{{"\n"}}{{end}}`, "./...")
 	list.Env = environ
@@ -174,7 +174,7 @@ func embeddedFiles(ctx context.Context, environ []string) []string {
 	return files
 }
 
-// reload stops what runs and starts what was built, unless that is the same.
+// reload stops the running child and starts the new build, unless the two are the same.
 func (s *supervisor) reload(open bool, files map[string]stamp) error {
 	s.builds++
 	path := filepath.Join(s.temp, fmt.Sprintf("%d%s", s.builds, exeSuffix()))
@@ -214,7 +214,7 @@ func (s *supervisor) reload(open bool, files map[string]stamp) error {
 	return nil
 }
 
-// keep copies the binary, and returns what it and the app's configuration are.
+// keep copies the binary, and returns the version of the binary together with the app's configuration.
 func (s *supervisor) keep(path string, files map[string]stamp) (version [sha256.Size]byte, err error) {
 	built, err := os.Open(s.binary)
 	if err != nil {
@@ -239,10 +239,10 @@ func (s *supervisor) keep(path string, files map[string]stamp) (version [sha256.
 	return [sha256.Size]byte(hash.Sum(nil)), nil
 }
 
-// patience is how long a child may take to stop: it has a limit of its own, which is shorter.
+// patience is how long the supervisor waits for a child to stop. The child's own limit is shorter.
 const patience = 4 * stopTimeout
 
-// stop has the child stop, with a word about why, and waits for its end.
+// stop tells the child to stop, with a word that says why, and waits for its end.
 func (s *supervisor) stop(word string) {
 	if s.child == nil {
 		return
@@ -261,12 +261,12 @@ type stamp struct {
 	size     int64
 }
 
-// watchEvery is how often the files are looked at. Asking the system to be told needs a handle for each directory, and misses
-// what comes over a network or into a container.
+// watchEvery is the time between two looks at the files. Notifications of the system would need a handle for each directory,
+// and miss changes over a network or into a container.
 const watchEvery = 300 * time.Millisecond
 
-// awaitChange waits until files are not what they were, and nothing has changed any more since the last look: an editor or a checkout
-// writes several. It returns false after a signal.
+// awaitChange waits until files have changed and then stayed the same for one interval, because an editor or a checkout
+// writes several files. It returns false after a signal.
 func (s *supervisor) awaitChange(ctx context.Context, files map[string]stamp) bool {
 	var ended <-chan struct{}
 	if s.child != nil {
@@ -282,7 +282,7 @@ func (s *supervisor) awaitChange(ctx context.Context, files map[string]stamp) bo
 			ended = nil
 			if ctx.Err() == nil {
 				fmt.Fprintf(s.e.Stderr, "the app has ended (%v): waiting for a change\n", s.child.cmd.ProcessState)
-				s.running = [sha256.Size]byte{} // so that the same one is started again
+				s.running = [sha256.Size]byte{} // so that even an identical build is started again
 			}
 			continue
 		case <-ticker.C:
@@ -297,7 +297,7 @@ func (s *supervisor) awaitChange(ctx context.Context, files map[string]stamp) bo
 	}
 }
 
-// changes are the names of the files that are not the same.
+// changes returns the names of the files that differ.
 func changes(before, now map[string]stamp) (names []string) {
 	for name := range now {
 		if before[name] != now[name] {
@@ -313,10 +313,11 @@ func changes(before, now map[string]stamp) (names []string) {
 	return names
 }
 
-// watched are the files of any directory that count, beside those with Go in them.
+// watched are the files that count in any directory, in addition to the Go files.
 var watched = []string{"go.mod", "go.sum", "go.work", "host.json", "function.json", "local.settings.json"}
 
-// files finds what the app is built of, and what it reads when it starts. Tests are not: no binary has them.
+// files finds the files that the app is built from, and those that it reads at its start. Test files are left out: the binary
+// does not contain them.
 func (s *supervisor) files() map[string]stamp {
 	files := map[string]stamp{}
 	add := func(name string, info fs.FileInfo, err error) {

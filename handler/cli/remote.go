@@ -13,7 +13,7 @@ import (
 	"example.com/durablefunctions/handler/local"
 )
 
-// Remote is the flags that choose an app: a deployed one, or else the local host that runs here.
+// Remote holds the flags that choose an app: a deployed one, or the local host on this machine.
 type Remote struct {
 	DataFlag
 	URL           string `name:"url" env:"DURABLE_URL" placeholder:"URL" help:"The app, such as https://APP.azurewebsites.net. Default: the start that is running here."`
@@ -46,12 +46,12 @@ func (r Remote) client(e *Environment) (*httpapi.Client, error) {
 	return httpapi.New("http://"+net.JoinHostPort("127.0.0.1", strconv.Itoa(int(cmp.Or(port, defaultPort)))), r.Code)
 }
 
-// ofAzure asks az, which is signed in, for an app's address and key.
+// ofAzure asks az, which must be signed in, for an app's address and key.
 func (r Remote) ofAzure(ctx context.Context) (*httpapi.Client, error) {
 	ask := func(query string, command ...string) (string, error) {
 		args := append(command, "--name", r.App, "--resource-group", r.ResourceGroup, "--query", query, "--output", "tsv")
 		out, err := exec.CommandContext(ctx, "az", args...).Output()
-		if failed, ok := err.(*exec.ExitError); ok { //nolint:errorlint // Output returns it as it is
+		if failed, ok := err.(*exec.ExitError); ok { //nolint:errorlint // Output returns it unwrapped
 			return "", fmt.Errorf("az does not tell about %s: %s", r.App, Beginning(string(failed.Stderr), maxShown))
 		} else if err != nil {
 			return "", fmt.Errorf("--app needs the Azure CLI: %w", err)

@@ -21,20 +21,20 @@ import (
 	"example.com/durablefunctions/handler/local"
 )
 
-// maxMessage bounds what is read of a file; the functions have limits of their own.
+// maxMessage limits how much of a file is read; the functions have their own limits.
 const maxMessage = 64 << 20
 
 // RunOptions say which message goes to which function.
 type RunOptions struct {
 	DataFlag
-	File      string // with the message; "-" for standard input
+	File      string // the file with the message; "-" for standard input
 	Function  string // "": the only one with a message trigger
 	MessageID string // "": a random one
 }
 
-// Run delivers a file as one message, waits for the orchestrations that it starts, and has report print them. It keeps
-// which message it is at until that is done: interrupted, the same message continues. The error ends the process with the
-// exit code that report returns, 0 for none.
+// Run delivers a file as one message, waits for the orchestrations that it starts, and calls report to print them. Until that
+// is done it keeps the message's id in a file, so that an interrupted run can be continued with the same message. The error
+// ends the process with the exit code that report returns, 0 for none.
 func (e *Environment) Run(o RunOptions, report func(*Session, []local.Instance) (exitCode int, err error)) error {
 	text, err := readFile(o.File)
 	if err != nil {
@@ -79,7 +79,7 @@ func (e *Environment) Run(o RunOptions, report func(*Session, []local.Instance) 
 		err = r.finish()
 	}
 	switch {
-	case err != nil: // the run stays unfinished: the next call prints
+	case err != nil: // the run stays unfinished: the next call prints it
 		return exit{ExitFailed, err}
 	case code != 0:
 		return exit{code, nil}
@@ -87,7 +87,8 @@ func (e *Environment) Run(o RunOptions, report func(*Session, []local.Instance) 
 	return nil
 }
 
-// printOthers says what else the data directory holds to be done. What keeps it from that will show in the work itself.
+// printOthers says how much other unfinished work the data directory holds. It ignores errors: they will show in the work
+// itself.
 func (s *Session) printOthers(ctx context.Context, w io.Writer, own []string) {
 	running, _ := s.Running(ctx)
 	running = slices.DeleteFunc(running, func(i local.Instance) bool { return slices.Contains(own, i.ID) })
@@ -99,7 +100,7 @@ func (s *Session) printOthers(ctx context.Context, w io.Writer, own []string) {
 	}
 }
 
-// busy explains that the data directory is taken: by a start, to which the message can be posted.
+// busy explains that the data directory is in use, and how to post the message to the start that uses it.
 func (e *Environment) busy(err error, dir string, o RunOptions, message string) error {
 	if address := runningAt(dir); address != "" && errors.As(err, new(*local.BusyError)) {
 		if o.Function == "" {
@@ -126,7 +127,7 @@ func readFile(file string) ([]byte, error) {
 	return text, nil
 }
 
-// Open opens a file for reading, standard input for "-".
+// Open opens a file for reading; "-" is standard input.
 func Open(file string) (io.ReadCloser, error) {
 	if file == "-" {
 		return io.NopCloser(os.Stdin), nil
@@ -134,7 +135,7 @@ func Open(file string) (io.ReadCloser, error) {
 	return os.Open(file)
 }
 
-// messageFunction returns the name of the function that messages go to.
+// messageFunction returns the name of the function that takes the messages.
 func (s *Session) messageFunction(name string) (string, error) {
 	var names []string
 	for _, f := range s.Functions() {
@@ -153,13 +154,14 @@ func (s *Session) messageFunction(name string) (string, error) {
 	return names[0], nil
 }
 
-// run is one processing of a message, from its first delivery until its result was printed. Its message id is kept in a
-// file, so that an interrupted one is continued: the same message makes the function find what it started before.
+// run is the processing of one message, from its first delivery until its result is printed. Its message id is kept in a
+// file, so that an interrupted run can continue: with the same message id the function finds the orchestration that it has
+// started.
 type run struct {
 	file      string
 	function  string
 	message   local.Message
-	instances []string // that its delivery named; empty before one has ended
+	instances []string // named by its delivery; empty until a delivery has ended
 	continued bool
 }
 
@@ -195,7 +197,7 @@ func (r *run) finish() error { return os.Remove(r.file) }
 
 func runsDir(dir string) string { return filepath.Join(dir, "runs") }
 
-// readRun reads a run's file: its message id, then the ids of its instances, one a line.
+// readRun reads a run's file: the message id, then the ids of the instances, one per line.
 func readRun(file string) (messageID string, instances []string, err error) {
 	text, err := os.ReadFile(file)
 	lines := strings.Fields(string(text))
@@ -205,7 +207,7 @@ func readRun(file string) (messageID string, instances []string, err error) {
 	return lines[0], lines[1:], nil
 }
 
-// forgetRuns removes the files of runs that nobody has continued since a time, unless their instances are still there.
+// forgetRuns removes the files of runs that nobody has continued since the given time, unless their instances still exist.
 func forgetRuns(ctx context.Context, h *local.Host, dir string, since time.Time) {
 	files, _ := os.ReadDir(runsDir(dir))
 	for _, f := range files {
@@ -229,7 +231,7 @@ func forgetRuns(ctx context.Context, h *local.Host, dir string, since time.Time)
 	}
 }
 
-// writeFile writes a whole file or none.
+// writeFile writes the whole file or nothing.
 func writeFile(path, text string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -240,7 +242,8 @@ func writeFile(path, text string) error {
 	return os.Rename(path+".tmp", path)
 }
 
-// deliver delivers the message, unless an earlier run has and its orchestrations are still there, and waits for their end.
+// deliver delivers the message, unless an earlier run has done so and its orchestrations still exist, and waits for their
+// end.
 func (r *run) deliver(ctx context.Context, s *Session, p *progress) ([]local.Instance, error) {
 	if !r.areThere(ctx, s) {
 		delivery, err := s.Deliver(ctx, r.function, r.message)
@@ -276,8 +279,8 @@ func (r *run) areThere(ctx context.Context, s *Session) bool {
 	return len(r.instances) > 0
 }
 
-// rejected is the error of a message that the function did not take. Nothing is kept of it, unless it started something
-// all the same.
+// rejected returns the error for a message that the function did not accept. The run's file is removed, unless the function
+// started an orchestration before it failed.
 func (r *run) rejected(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -299,7 +302,7 @@ func (r *run) named() string {
 	return ", instance " + strings.Join(r.instances, ", ")
 }
 
-// interrupted says how far the run has come, once the host has stopped. done is how far it was before.
+// interrupted says how far the run has come, after the host has stopped. done is the progress at the start of this run.
 func (r *run) interrupted(s *Session, done durable.Progress) error {
 	if len(r.instances) == 0 {
 		return exit{ExitFailed, errors.New("interrupted before the message was taken: the same command again continues")}

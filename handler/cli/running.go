@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Where a running start takes messages is kept in a file of its data directory, for the commands that find the
-// directory taken. Whoever gets the directory removes the file that a killed start left.
+// A running start keeps its address in a file of its data directory, for commands that find the directory in use. The next
+// process that opens the directory removes the file of a start that was killed.
 
 func addressFile(data string) string { return filepath.Join(data, "address") }
 
@@ -19,8 +19,8 @@ func keepAddress(data, address string) error { return writeFile(addressFile(data
 
 func forgetAddress(data string) { _ = os.Remove(addressFile(data)) }
 
-// runningAt returns the address of the start that runs on the data directory, "" if there is none to be found. It
-// believes no file that names anything but a loopback port where somebody listens.
+// runningAt returns the address of the start that runs on the data directory, "" if it finds none. It accepts only a loopback
+// port where a process listens, whatever the file says.
 func runningAt(data string) string {
 	text, err := os.ReadFile(addressFile(data))
 	if err != nil {
@@ -38,10 +38,10 @@ func runningAt(data string) string {
 	return address.String()
 }
 
-// maxPasted is the longest message that is printed as part of a command.
+// maxPasted is the length of the longest message that is printed inside a command.
 const maxPasted = 4000
 
-// postCommand is the shell command that posts a message, which was read from file, to a running start.
+// postCommand returns the shell command that posts a message, read from file, to a running start.
 func postCommand(address, function, file, message string) string {
 	curl := fmt.Sprintf("curl -i http://%s/admin/functions/%s -H 'Content-Type: application/json'", address, function)
 	body, err := marshalPrintable(map[string]string{"input": message})

@@ -18,7 +18,7 @@ import (
 	"example.com/durablefunctions/handler/local"
 )
 
-// Session is a running local host and what its functions use.
+// Session is a running local host with the resources of its functions.
 type Session struct {
 	*local.Host
 	closer io.Closer
@@ -28,8 +28,9 @@ type Session struct {
 	telemetry *telemetry.Telemetry
 }
 
-// open starts the local host on the app in the working directory. Functions' errors go to errs, their other lines to
-// onConsole. With ownWorkOnly it does what it is asked for, and leaves all else that the data directory holds to the next session.
+// open starts the local host on the app in the working directory. Errors that functions log go to errs, their other lines to
+// onConsole. With ownWorkOnly it runs only the work of this command, and leaves everything else in the data directory to the
+// next session.
 func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Instance), onConsole func(function, line string), ownWorkOnly bool) (*Session, error) {
 	maxDeliveries, err := maxDeliveryCount()
 	if err != nil {
@@ -75,15 +76,15 @@ func (e *Environment) open(dir string, errs io.Writer, onInstance func(local.Ins
 	if err != nil {
 		return nil, errors.Join(err, closer.Close())
 	}
-	forgetAddress(dir) // of one that was killed
+	forgetAddress(dir) // left by a start that was killed
 	if retention > 0 {
 		forgetRuns(e.Context, host, dir, time.Now().Add(-retention))
 	}
 	return &Session{host, closer, dir, functionErrs, sent}, nil
 }
 
-// catchSignals has the first SIGINT or SIGTERM end e.Context, and the second the process. Before there is a session the
-// first one does: nothing has been accepted.
+// catchSignals makes the first SIGINT or SIGTERM end e.Context, and the second one the process. Before there is a session the
+// first one ends the process, because no work has been accepted.
 func (e *Environment) catchSignals() {
 	ctx, stop := signal.NotifyContext(e.Context, os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
@@ -93,10 +94,10 @@ func (e *Environment) catchSignals() {
 // stopTimeout is how long running invocations may take to finish.
 const stopTimeout = 5 * time.Second
 
-// flushTimeout is how long the last spans and metrics may take to be sent.
+// flushTimeout is how long sending the last spans and metrics may take.
 const flushTimeout = 3 * time.Second
 
-// stop ends the work within a bounded time. The next session takes up what is unfinished.
+// stop ends the work within a bounded time. The next session continues what is unfinished.
 func (s *Session) stop(w io.Writer) {
 	fmt.Fprintf(w, "stopping: what is running has %s to finish, a second signal ends at once\n", stopTimeout)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -121,7 +122,8 @@ func (s *Session) close() {
 	s.telemetry.Stop(ctx)
 }
 
-// gate passes on what functions write until it is closed, after which nobody wants to hear that the abandoned ones fail.
+// gate passes on what functions write until it is closed. After that their errors only say that the invocations were
+// abandoned.
 type gate struct {
 	mu     sync.Mutex
 	w      io.Writer
@@ -143,7 +145,7 @@ func (g *gate) close() {
 	g.closed = true
 }
 
-// maxDeliveryCount reads the setting; 0 if it is not set.
+// maxDeliveryCount reads the setting; 0 means that it is not set.
 func maxDeliveryCount() (int, error) {
 	text := os.Getenv("MAX_DELIVERY_COUNT")
 	if text == "" {
@@ -159,7 +161,7 @@ func maxDeliveryCount() (int, error) {
 // defaultRetention is a week.
 const defaultRetention = 7 * 24 * time.Hour
 
-// retention reads the setting: how long what has ended is kept, 0 for ever.
+// retention reads the setting: how long ended instances are kept, 0 for ever.
 func retention() (time.Duration, error) {
 	text := os.Getenv("LOCAL_RETENTION")
 	if text == "" {

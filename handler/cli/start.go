@@ -25,7 +25,7 @@ type startCommand struct {
 	Supervised bool `hidden:"" help:"start --watch has started this one."`
 }
 
-// defaultPort is that of func start.
+// defaultPort is the default port of func start.
 const defaultPort = 7071
 
 func (c *startCommand) Run(e *Environment) error {
@@ -75,7 +75,7 @@ func (c *startCommand) Run(e *Environment) error {
 	return nil
 }
 
-// listen takes the port, unless the supervisor has handed it on.
+// listen opens the port, unless the supervisor has handed it on.
 func (c *startCommand) listen(dir string) (net.Listener, error) {
 	if c.Supervised && canInherit {
 		return inheritedListener()
@@ -109,15 +109,15 @@ func isRunning(data, address string) error {
 	return fmt.Errorf("start is running on the data directory %s already, at http://%s: stop it, or choose another directory", data, address)
 }
 
-// serve takes requests until ctx ends, and then lets those that are being read finish. Its limits keep a client that
-// sends slowly, or nothing, from holding on to a connection.
+// serve takes requests until ctx ends, and then lets the requests that are being read finish. Its timeouts stop a client that
+// sends slowly, or nothing, from holding a connection open.
 func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
 	const limit = 10 * time.Second
 	server := &http.Server{Handler: h, ReadHeaderTimeout: limit, ReadTimeout: limit, WriteTimeout: 3 * limit, IdleTimeout: time.Minute}
 	served := make(chan error, 2)
 	go func() { served <- server.Serve(listener) }()
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	if same, err := net.Listen("tcp", net.JoinHostPort("::1", port)); err == nil { // what localhost means to some programs
+	if same, err := net.Listen("tcp", net.JoinHostPort("::1", port)); err == nil { // some programs resolve localhost to ::1
 		go func() { served <- server.Serve(same) }()
 	}
 	select {
@@ -133,7 +133,7 @@ func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
 	return nil
 }
 
-// printLeft says what the next start will go on with, or the next build.
+// printLeft says how much work is left for the next start, or for the next build.
 func (s *Session) printLeft(c *console, reload bool) error {
 	ctx := context.Background()
 	running, err := s.Running(ctx)

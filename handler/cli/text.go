@@ -11,9 +11,9 @@ import (
 	"example.com/durablefunctions/internal/text"
 )
 
-// What messages and records say is printed so that it cannot break, colour or reverse a line of the terminal.
+// Text from messages and records must not break, colour or reverse a line of the terminal.
 
-// OneLine returns a text in which what a terminal would act on is escaped as in a Go string.
+// OneLine returns a text in which every character that a terminal would interpret is escaped as in a Go string.
 func OneLine(s string) string {
 	var b strings.Builder
 	for _, r := range s {
@@ -26,10 +26,10 @@ func OneLine(s string) string {
 	return b.String()
 }
 
-// Beginning is at most n characters of a text, on one line, and the size of the whole if that is more.
+// Beginning returns at most n characters of a text on one line, followed by the full size if the text is longer.
 func Beginning(s string, n int) string { return OneLine(text.Beginning(s, n)) }
 
-// PrintJSON prints a value as one line of JSON with escapes for all that is not printable.
+// PrintJSON prints a value as one line of JSON, with escapes for every character that is not printable.
 func PrintJSON(w io.Writer, v any) error {
 	line, err := marshalPrintable(v)
 	if err != nil {
@@ -39,7 +39,7 @@ func PrintJSON(w io.Writer, v any) error {
 	return err
 }
 
-// marshalPrintable is JSON with escapes for all that is not printable.
+// marshalPrintable returns JSON with escapes for every character that is not printable.
 func marshalPrintable(v any) (string, error) {
 	encoded, err := json.Marshal(v)
 	if err != nil {

@@ -41,7 +41,7 @@ func TestBeginning(t *testing.T) {
 	}
 }
 
-// What is printed is printable, and still the same value.
+// The JSON is printable, and still holds the same value.
 func TestMarshal(t *testing.T) {
 	t.Parallel()
 	const text = "a\x1b[31m\u009b\u202e\U000e0041 <ü>\n"

@@ -11,19 +11,19 @@ import (
 	"example.com/durablefunctions/handler/internal/httpapi"
 )
 
-// span is a line of an instance's timeline.
+// span is one line of an instance's timeline.
 type span struct {
 	name     string
 	from, to time.Time
-	waits    bool   // for a timer, or suspended
+	waits    bool   // a timer, or a time of suspension
 	open     bool   // it has not ended
 	failure  string // why it failed
-	count    int    // of the spans that were folded into this one
+	count    int    // of the spans that are folded into this one
 }
 
-// spans are what an instance did, in the order in which it began.
+// spans returns what an instance did, in the order of the beginnings.
 func spans(i httpapi.Instance, now time.Time) (list []span) {
-	var timers, pauses []int // that have not ended
+	var timers, pauses []int // not ended yet
 	for _, e := range i.History {
 		switch e.Type {
 		case "TaskCompleted", "TaskFailed", "SubOrchestrationInstanceCompleted", "SubOrchestrationInstanceFailed":
@@ -59,7 +59,7 @@ func spans(i httpapi.Instance, now time.Time) (list []span) {
 		}
 	}
 	for n := range list {
-		if end := i.Updated.Add(time.Second); i.IsFinished() && list[n].to.After(end) { // a timer that nobody waited for any more
+		if end := i.Updated.Add(time.Second); i.IsFinished() && list[n].to.After(end) { // a timer that was no longer needed
 			list[n].to = end
 		}
 	}
@@ -74,7 +74,7 @@ func orNow(t *time.Time, now time.Time) *time.Time {
 	return t
 }
 
-// hostsWords are what the host puts around an app's own words.
+// hostsWords matches the words that the host puts around an app's own error.
 var hostsWords = regexp.MustCompile(`(?s)^Response status code does not indicate success: \d+ \((?:durable/failed: )?(.*)\)\.$`)
 
 func failureText(e httpapi.Event) string {
@@ -84,10 +84,10 @@ func failureText(e httpapi.Event) string {
 	return e.Reason
 }
 
-// maxUnfolded is how many spans of one name stand by themselves.
+// maxUnfolded is how many spans of one name are shown one by one.
 const maxUnfolded = 6
 
-// fold makes one span of many with one name; those that failed or run stand by themselves beside it.
+// fold joins many spans of one name into one. Spans that failed or still run stay separate.
 func fold(list []span) (folded []span) {
 	count := map[string]int{}
 	for _, s := range list {
@@ -123,7 +123,7 @@ const (
 	maxLines      = 60
 )
 
-// printTimeline draws an instance's spans: full for what ran, light for what waited, an arrow for what goes on.
+// printTimeline draws an instance's spans: full blocks for work, light ones for waiting, an arrow for a span that still runs.
 func printTimeline(w io.Writer, i httpapi.Instance, now time.Time) {
 	list := fold(spans(i, now))
 	if len(list) == 0 {
@@ -162,7 +162,7 @@ func (s span) title() string {
 	return s.name
 }
 
-// bar is the span's part of the time from begin to end.
+// bar draws the span's part of the time from begin to end.
 func (s span) bar(begin, end time.Time) string {
 	total := max(end.Sub(begin), time.Millisecond)
 	column := func(t time.Time) int {

@@ -1,5 +1,5 @@
-// Package commands is the commands that only this app has: process prints the result of MyOrchestration, import fills the
-// record store. Those of any app are in handler/cli.
+// Package commands holds the commands that only this app has: process prints the result of MyOrchestration, import fills the
+// record store. The commands of every app are in handler/cli.
 package commands
 
 import (
@@ -15,13 +15,13 @@ import (
 	"example.com/durablefunctions/internal/crm"
 )
 
-// Commands are the commands, as package kong takes them.
+// Commands are the commands in the form of package kong.
 type Commands struct {
 	Process processCommand `cmd:"" help:"Deliver a file as one message to MyClientFunction, wait for its orchestration and print the result."`
 	Import  importCommand  `cmd:"" help:"Import records from a CSV file (columns RecordId,Batch,Name,Email)."`
 }
 
-// Result describes the output of an instance of MyOrchestration in one line; "" for any other.
+// Result describes the output of a MyOrchestration instance in one line; it returns "" for any other.
 func Result(i local.Instance) string {
 	var out myorchestration.Output
 	if i.Name != string(myorchestration.Name) || json.Unmarshal([]byte(i.Output), &out) != nil {

@@ -18,7 +18,7 @@ import (
 	"example.com/durablefunctions/handler/local"
 )
 
-// function is the function that messages go to.
+// function is the name of the function that takes the messages.
 const function = "MyClientFunction"
 
 type processCommand struct {
@@ -34,7 +34,7 @@ type report struct {
 	RuntimeStatus *string                 `json:"runtimeStatus"` // null: nothing to process
 	Output        *myorchestration.Output `json:"output"`        // null: the orchestration did not complete
 	Error         string                  `json:"error,omitempty"`
-	Mails         []mailReport            `json:"mails"` // those that succeeded
+	Mails         []mailReport            `json:"mails"` // the mails that succeeded
 	ElapsedMs     int64                   `json:"elapsedMs"`
 
 	elapsed time.Duration
@@ -44,7 +44,7 @@ type report struct {
 type mailReport struct {
 	To      string  `json:"to"`
 	Subject string  `json:"subject"`
-	Path    *string `json:"path"` // null: sent
+	Path    *string `json:"path"` // null: the mail was sent
 }
 
 func (c *processCommand) Run(e *cli.Environment) error {
@@ -67,7 +67,7 @@ func (c *processCommand) Run(e *cli.Environment) error {
 	})
 }
 
-// newReport reports on the one orchestration that MyClientFunction starts; without one there was nothing to process.
+// newReport reports on the one orchestration that MyClientFunction starts. If there is none, there was nothing to process.
 func newReport(ctx context.Context, s *cli.Session, instances []local.Instance, elapsed time.Duration) (*report, error) {
 	r := &report{Mails: []mailReport{}, ElapsedMs: elapsed.Milliseconds(), elapsed: elapsed}
 	if len(instances) == 0 {
@@ -146,7 +146,7 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	return t.Flush()
 }
 
-// nearby shortens a path below the working directory.
+// nearby shortens a path that lies below the working directory.
 func nearby(path string) string {
 	if dir, err := os.Getwd(); err == nil {
 		if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) {

@@ -14,11 +14,11 @@ import (
 	"example.com/durablefunctions/handler/internal/route"
 )
 
-// Problem is something about an app's files that fails in Azure, or that is worth a word.
+// Problem is an error in an app's files that would fail in Azure, or a warning.
 type Problem struct {
 	File    string // below the app root, with slashes
-	Line    int    // 0: the file as a whole
-	Warning bool   // the host takes it
+	Line    int    // 0 means the whole file
+	Warning bool   // the host accepts it
 	Text    string // one line: what is wrong and what to do
 }
 
@@ -33,9 +33,9 @@ func (p Problem) String() string {
 	return place + ": " + p.Text
 }
 
-// Check reads the app root as the host does and returns all that is wrong, by file and line: what [Load] refuses, and what Load lets
-// pass because the host, if there is one, has already got over it. Settings are those of environ, then those of
-// local.settings.json, or of local.settings.example.json if there is no such file.
+// Check reads the app root as the host does and returns every problem, by file and line: what [Load] refuses, and what Load
+// accepts because a running host must already have accepted it. Settings come from environ, then from local.settings.json, or
+// from local.settings.example.json if the former does not exist.
 func Check(root string, environ []string) []Problem {
 	c := &checker{root: root}
 	c.readSettings(environ)
@@ -80,7 +80,7 @@ func (c *checker) failAll(name string, f file, err error) {
 
 const exampleSettingsFile = "local.settings.example.json"
 
-// readSettings makes the environment of the settings files, which environ overrides.
+// readSettings builds the environment from the settings files; environ overrides them.
 func (c *checker) readSettings(environ []string) {
 	c.settingsFile = localSettingsFile
 	text, err := readFile(c.root, localSettingsFile)
@@ -111,7 +111,7 @@ func (c *checker) checkRuntime() {
 	}
 }
 
-// checkFunctions checks all function folders, and what they and host.json say of each other.
+// checkFunctions checks all function folders, and how they fit host.json.
 func (c *checker) checkFunctions(host hostFile) {
 	folders, err := readFolders(c.root, c.env)
 	if err != nil {
@@ -157,7 +157,7 @@ func (c *checker) checkFunction(f folder, host hostFile) {
 		}
 		c.checkBindingSettings(f.file, b, line)
 	}
-	// A setting that is missing has been reported with all others.
+	// A missing setting is reported by checkBindingSettings.
 	if _, err := f.function.schedule(c.env); !errors.Is(err, errNotSet) {
 		c.failAll(f.file, lines, err)
 	}
@@ -166,7 +166,7 @@ func (c *checker) checkFunction(f folder, host hostFile) {
 	}
 }
 
-// onlyHTTP says whether the host forwards the request itself, if host.json asks for that.
+// onlyHTTP says whether the host forwards the function's requests, if host.json turns forwarding on.
 func (f Function) onlyHTTP() bool {
 	for _, b := range f.Bindings {
 		if !b.Is("httpTrigger") && !(b.Is("http") && b.Direction == "out") {

@@ -20,7 +20,7 @@ const goodHost = `{
   }
 }`
 
-// goodApp has nothing wrong with it.
+// goodApp is an app without any problem.
 var goodApp = map[string]string{
 	"app":                 "the binary",
 	"host.json":           goodHost,
@@ -43,7 +43,7 @@ func changed(files map[string]string) map[string]string {
 	return app
 }
 
-// in replaces a part of a file of goodApp.
+// in replaces a part of one file of goodApp.
 func in(file, old, text string) map[string]string {
 	if !strings.Contains(goodApp[file], old) {
 		panic(file + " has no " + old)
@@ -51,7 +51,7 @@ func in(file, old, text string) map[string]string {
 	return map[string]string{file: strings.Replace(goodApp[file], old, text, 1)}
 }
 
-// TestCheck: what the host refuses or drops is an error, with its line. No want is no problem.
+// TestCheck: what the host refuses or drops is an error, with its line. An empty want means no problem.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	bus, orch := "Start/function.json", "Orch/function.json"
@@ -203,12 +203,13 @@ func wantProblems(t *testing.T, got []Problem, want []string) {
 	}
 }
 
-// TestLoadRefuses: what the host refuses stops the handler and the local host too; what the host has got over does not.
+// TestLoadRefuses: what the host refuses also stops the handler and the local host; what a running host has accepted does
+// not.
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		files map[string]string
-		want  string // "": it loads
+		want  string // empty: it loads
 	}{
 		"binding name":        {in("Start/function.json", `"item"`, `"my_item"`), "Start/function.json: bindings[0]:"},
 		"scriptFile":          {in("Start/function.json", `]}`, `], "scriptFile": "run.go"}`), "Start/function.json: scriptFile"},
@@ -261,7 +262,7 @@ func TestEndsBelow4(t *testing.T) {
 	}
 }
 
-// FuzzCheck reads whatever lies there.
+// FuzzCheck checks app roots with arbitrary files.
 func FuzzCheck(f *testing.F) {
 	f.Add([]byte(goodHost), []byte(goodApp["Start/function.json"]))
 	f.Add([]byte("{\"version\":2,\n\"Functions\":[1]}"), []byte(`{"bindings":[{"type":"httpTrigger","name":"%"}]}`))
@@ -280,7 +281,7 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// TestSendGridDefaults: what host.json says of all mails counts where the function says nothing.
+// TestSendGridDefaults: the addresses in host.json apply where the function names none.
 func TestSendGridDefaults(t *testing.T) {
 	t.Parallel()
 	host := in("host.json", `"from": "no-reply@example.com"`, `"from": "host@example.com", "to": "all@example.com"`)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// hostFile is a host.json that Check has read. What it holds is empty if Load would refuse it.
+// hostFile is a host.json that Check has read. Its other fields are empty if Load would refuse the file.
 type hostFile struct {
 	Host
 	file     file
@@ -57,7 +57,7 @@ func (c *checker) checkExecutable(h hostFile) {
 		c.fail(hostFileName, 0, `there is no "customHandler": add {"description": {"defaultExecutablePath": "app"}} with the binary's name`)
 		return
 	case h.Executable == "":
-		return // which Load has refused
+		return // Load has refused it
 	}
 	line := h.file.line("customHandler", "description", "defaultExecutablePath")
 	switch info, err := os.Stat(filepath.Join(c.root, h.Executable)); {
@@ -70,7 +70,7 @@ func (c *checker) checkExecutable(h hostFile) {
 
 const bundleID = "Microsoft.Azure.Functions.ExtensionBundle"
 
-// checkBundle checks that the host loads extensions: those of bundle 4 or later, or some that lie in the app root.
+// checkBundle checks that the host loads extensions: from bundle 4 or later, or from the app root.
 func (c *checker) checkBundle(h hostFile) {
 	id, version := h.settings["extensionbundle:id"], h.settings["extensionbundle:version"]
 	line := h.file.line("extensionBundle")
@@ -94,17 +94,17 @@ func (c *checker) checkBundle(h hostFile) {
 	}
 }
 
-// versionRange is NuGet's: "[4.*, 5.0.0)", "[4.2.0]", "4.0.0" (that or later).
+// versionRange matches a version range in NuGet's notation: "[4.*, 5.0.0)", "[4.2.0]", "4.0.0" (which means 4.0.0 or later).
 var versionRange = regexp.MustCompile(`^\s*(?:([\[(])\s*(?:(\d+)(?:\.[\d.*]*)?)?\s*(?:(,)\s*(?:(\d+)((?:\.\d+)*))?)?\s*([\])])|\d+(?:\.[\d.*]+)?)\s*$`)
 
-// endsBelow4 says whether no version of the range is 4 or later; ok is false if it is no range.
+// endsBelow4 says whether the range ends before version 4; ok is false if the text is not a range.
 func endsBelow4(text string) (below, ok bool) {
 	m := versionRange.FindStringSubmatch(text)
 	switch {
 	case m == nil || m[1] != "" && m[2]+m[4] == "":
 		return false, false
 	case m[1] == "" || m[3] != "" && m[4] == "":
-		return false, true // no end
+		return false, true // no upper end
 	}
 	end, rest, inclusive := m[4], m[5], m[6] == "]"
 	if m[3] == "" {

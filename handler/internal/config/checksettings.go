@@ -46,7 +46,8 @@ func (c *checker) checkBindingSettings(file string, b Binding, line func(propert
 	}
 }
 
-// checkConnection checks that something answers a connection's name: a connection string, or the settings of a managed identity.
+// checkConnection checks that a connection's name is configured: as a connection string, or as the settings of a managed
+// identity.
 func (c *checker) checkConnection(file string, line int, what, name string) {
 	name = percent.ReplaceAllStringFunc(name, func(m string) string { return c.env.get(strings.Trim(m, "%")) })
 	if name == "" || c.env.answers(name) {
@@ -59,7 +60,7 @@ func (c *checker) checkConnection(file string, line int, what, name string) {
 	c.fail(file, line, "%s names the setting %s, which there is not: set %s to a connection string, or %s__fullyQualifiedNamespace (Service Bus) or %s__accountName (storage) for a managed identity", what, name, name, name, name)
 }
 
-// answers says whether a connection of that name is configured, in one of the ways that the host looks for it.
+// answers says whether a connection of that name is configured, in any of the ways in which the host looks for it.
 func (e environment) answers(name string) bool {
 	name = strings.ToLower(name)
 	for setting := range e {
@@ -73,7 +74,8 @@ func (e environment) answers(name string) bool {
 	return false
 }
 
-// Resolve replaces each %SETTING% in a binding's property by the app setting of that name, as the host does; by nothing if there is none.
+// Resolve replaces each %SETTING% in a binding's property by the app setting of that name, as the host does, or by nothing if
+// it is not set.
 func Resolve(text string, settings func(name string) string) string {
 	return percent.ReplaceAllStringFunc(text, func(m string) string { return settings(strings.Trim(m, "%")) })
 }

@@ -103,18 +103,19 @@ func (a *App) loadFunctions(env environment) error {
 	return nil
 }
 
-// listed says whether "functions" of host.json, the only ones that are loaded, has this one. Without the list it has all.
+// listed says whether "functions" of host.json, which lists the only functions to load, contains this one. Without a list all
+// are loaded.
 func listed(functions []string, name string) bool {
 	return len(functions) == 0 || slices.ContainsFunc(functions, func(f string) bool { return strings.EqualFold(f, name) })
 }
 
-// folder is a function folder, read.
+// folder is a function folder after reading.
 type folder struct {
 	file     string // its function.json, below the root
 	text     []byte
-	function Function // its name, if nothing else
+	function Function // always has at least the name
 	disabled bool
-	err      error // all that is wrong, joined
+	err      error // all errors, joined
 }
 
 func readFolders(root string, env environment) ([]folder, error) {
@@ -158,7 +159,7 @@ func (f *folder) read(root string, env environment) {
 const localSettingsFile = "local.settings.json"
 
 // LocalSettings returns the "Values" of root's local.settings.json, which func start turns into environment variables
-// (variables that are already set win). Without the file there are none. An encrypted file is an error.
+// (variables that are already set win). It returns none if the file does not exist. An encrypted file is an error.
 func LocalSettings(root string) (map[string]string, error) {
 	values := map[string]string{}
 	err := readLocalSettings(root, func(text []byte) error { return parseLocalSettings(text, values) })
@@ -228,7 +229,7 @@ func parseLocalSettings(text []byte, values map[string]string) error {
 	}
 	for name, value := range object {
 		if value == nil {
-			continue // as if it were not there
+			continue // as if it did not exist
 		}
 		text, ok := scalar(value)
 		if !ok {
@@ -265,7 +266,7 @@ func readFile(root, file string) ([]byte, error) {
 func parseJSON(text []byte) (hujson.Value, error) {
 	value, err := hujson.Parse(decodeText(text))
 	if err != nil {
-		where, _, _ := strings.Cut(err.Error(), " literal: ") // which it would show: in local.settings.json that is a secret
+		where, _, _ := strings.Cut(err.Error(), " literal: ") // the literal must not be shown: in local.settings.json it may be a secret
 		return value, fmt.Errorf("not valid JSON: %s", strings.TrimPrefix(where, "hujson: "))
 	}
 	if _, ok := value.Value.(*hujson.Object); !ok {
@@ -290,8 +291,8 @@ func parseObject(text []byte) (map[string]any, error) {
 	return object, nil
 }
 
-// decodeText returns a copy of the text in UTF-8 and without a byte order mark. As .NET does, it reads UTF-16 where a
-// mark says so: Windows PowerShell writes that.
+// decodeText returns a copy of the text in UTF-8 without a byte order mark. Like .NET, it reads UTF-16 if the mark says so:
+// Windows PowerShell writes such files.
 func decodeText(text []byte) []byte {
 	var order binary.ByteOrder
 	switch {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// LocalCORS returns the origins in Host.CORS of root's local.settings.json, whose web pages func start lets call it; "*" is any.
-// There are none without the setting.
+// LocalCORS returns the origins in Host.CORS of root's local.settings.json: the web pages that may call func start. "*" means
+// any. Without the setting it returns none.
 func LocalCORS(root string) (origins []string, err error) {
 	err = readLocalSettings(root, func(text []byte) (err error) {
 		origins, err = parseLocalCORS(text)

@@ -2,7 +2,7 @@ package config
 
 import "strings"
 
-// environment holds variables with their names in lower case: the host reads them without regard to case.
+// environment holds variables under their names in lower case, because the host ignores case.
 type environment map[string]string
 
 func parseEnviron(environ []string) environment {
@@ -19,7 +19,7 @@ func (e environment) get(name string) string {
 	return e[strings.ToLower(name)]
 }
 
-// hostSettings returns what overrides host.json, keyed as settings are.
+// hostSettings returns the variables that override host.json, under the keys of settings.
 func (e environment) hostSettings() map[string]string {
 	overrides := map[string]string{}
 	for name, value := range e {

@@ -14,10 +14,10 @@ import (
 type Function struct {
 	Name     string // the folder's name
 	Bindings []Binding
-	Retry    *Retry    // its own, else the one of host.json; nil: none
+	Retry    *Retry    // its own policy, otherwise that of host.json; nil: none
 	Schedule *Schedule // of a timerTrigger
 
-	ScriptFile string // of no use to a custom handler, but the host drops the function if it does not exist
+	ScriptFile string // a custom handler does not need it, but the host drops the function if the file does not exist
 }
 
 // Binding is one entry of a function.json's "bindings".
@@ -35,17 +35,17 @@ const (
 	DurableClient        = "durableClient"
 )
 
-// Property returns a property's text (queueName, connection, apiKey, …), "" when it is absent or no scalar.
+// Property returns a property's text (queueName, connection, apiKey, …), "" when it is absent or not a scalar.
 func (b Binding) Property(name string) string {
 	text, _ := scalar(lookup(b.Properties, name))
 	return text
 }
 
-// DataType returns "binary", "string", "stream", or "" when the entry says nothing: in which form the value comes.
+// DataType returns the form in which the value comes: "binary", "string" or "stream", or "" when the entry does not say.
 func (b Binding) DataType() string { return strings.ToLower(b.Property("dataType")) }
 
-// Is says whether the binding has this type; the host ignores case, and knows durableClient under its old name
-// orchestrationClient too.
+// Is says whether the binding has this type. The host ignores case, and accepts orchestrationClient, the old name of
+// durableClient.
 func (b Binding) Is(bindingType string) bool {
 	return strings.EqualFold(b.Type, bindingType) ||
 		bindingType == DurableClient && strings.EqualFold(b.Type, "orchestrationClient")
@@ -71,7 +71,7 @@ func (f Function) atTrigger(err error, property string) error {
 	return at(err, "bindings", strconv.Itoa(i), property)
 }
 
-// Outputs returns the names of the bindings that take an output, those of direction "inout" too.
+// Outputs returns the names of the output bindings, including those of direction "inout".
 func (f Function) Outputs() []string {
 	var names []string
 	for _, b := range f.Bindings {
@@ -82,7 +82,7 @@ func (f Function) Outputs() []string {
 	return names
 }
 
-// The length is checked apart: to compile a count of 126 takes a millisecond of the start.
+// The length is checked separately: compiling a repetition of 126 would take a millisecond of the start.
 var (
 	validFunctionName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
 	validBindingName  = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9]*|\$return)$`)
@@ -90,12 +90,12 @@ var (
 
 const maxName = 128
 
-// ValidFunctionName says whether the host takes a function's folder by its name.
+// ValidFunctionName says whether the host accepts the name of a function's folder.
 func ValidFunctionName(name string) bool {
 	return validFunctionName.MatchString(name) && len(name) <= maxName && !strings.EqualFold(name, "host")
 }
 
-// parseFunction reads a function.json. The error joins all that is wrong.
+// parseFunction reads a function.json. The error joins all problems.
 func parseFunction(name string, text []byte, env environment) (f Function, disabled bool, err error) {
 	object, err := parseObject(text)
 	if err != nil {
@@ -108,7 +108,7 @@ func parseFunction(name string, text []byte, env environment) (f Function, disab
 		return Function{Name: name}, true, nil
 	}
 	f = Function{Name: name}
-	f.ScriptFile, _ = object["scriptFile"].(string) // the host finds it in this spelling only
+	f.ScriptFile, _ = object["scriptFile"].(string) // the host knows only this spelling
 	var errs [3]error
 	f.Bindings, errs[0] = parseBindings(object)
 	f.Retry, errs[1] = functionRetry(object)
@@ -119,7 +119,7 @@ func parseFunction(name string, text []byte, env environment) (f Function, disab
 	return f, false, errors.Join(errs[:]...)
 }
 
-// isDisabled: "disabled" is true, or the name of an app setting that is true.
+// isDisabled says whether "disabled" is true, or names an app setting that is true.
 func isDisabled(name string, disabled any, env environment) bool {
 	if setting, ok := disabled.(string); ok && isTrue(env.get(strings.Trim(setting, "%"))) {
 		return true

@@ -19,10 +19,10 @@ import (
 	"example.com/durablefunctions/handler/internal/dotnet"
 )
 
-// Host is the effective host.json: the file with the environment's overrides.
+// Host is the effective host.json: the file with the overrides from the environment.
 type Host struct {
-	// FunctionTimeout is "functionTimeout", the longest that an invocation may run; 0 with TimeoutSet is "-1", no
-	// limit. Without TimeoutSet the host's default holds: 5 minutes on a Consumption plan, 30 elsewhere.
+	// FunctionTimeout is "functionTimeout", the longest time that an invocation may run. 0 with TimeoutSet stands for "-1",
+	// no limit. Without TimeoutSet the host's default applies: 5 minutes on a Consumption plan, 30 elsewhere.
 	FunctionTimeout time.Duration
 	TimeoutSet      bool
 
@@ -36,15 +36,15 @@ type Host struct {
 	DefaultVersion             string // extensions.durableTask.defaultVersion
 	VersionMatchStrategy       string // extensions.durableTask.versionMatchStrategy
 	VersionFailureStrategy     string // extensions.durableTask.versionFailureStrategy
-	Retry                      *Retry // "retry", of the functions without one of their own; nil: none
+	Retry                      *Retry // "retry", for the functions without a policy of their own; nil: none
 	RoutePrefix                string // extensions.http.routePrefix, without slashes at its ends
 	ForwardHTTP                bool   // customHandler.enableForwardingHttpRequest
 
 	Tracing bool // extensions.durableTask.tracing: the host sends durable functions the header traceparent
 
-	SendGridFrom, SendGridTo string // extensions.sendGrid.from and .to, of the mails that leave them out
+	SendGridFrom, SendGridTo string // extensions.sendGrid.from and .to, for mails without these addresses
 
-	Functions []string // "functions": the only ones that the host loads; none: all
+	Functions []string // "functions": the only ones that the host loads; empty: all
 }
 
 // Defaults of the host and its extensions.
@@ -77,7 +77,7 @@ func loadHost(root string, env environment) (Host, error) {
 	return host, nil
 }
 
-// parseHost reads a host.json. The error joins all that is wrong.
+// parseHost reads a host.json. The error joins all problems.
 func parseHost(text []byte, env environment) (Host, error) {
 	s, err := hostSettings(text, env)
 	if err != nil {
@@ -95,7 +95,7 @@ func parseHost(text []byte, env environment) (Host, error) {
 	return h, nil
 }
 
-// checkVersion checks "version", which the host finds in this spelling only and does not let a variable override.
+// checkVersion checks "version". The host knows only this spelling, and lets no variable override it.
 func checkVersion(root hujson.Value) error {
 	version, _, there := child(root, "version")
 	if there && !hasExactly(root, "version") {
@@ -119,8 +119,8 @@ func hasExactly(v hujson.Value, name string) bool {
 	return ok && slices.ContainsFunc(object.Members, func(m hujson.ObjectMember) bool { return memberName(m) == name })
 }
 
-// checkHandler refuses a custom handler without a binary. One that is not there at all passes: not every app root that is
-// read here is for the host.
+// checkHandler refuses a customHandler section without a binary. A missing section passes, because some app roots that are
+// read here are not for the host.
 func (s settings) checkHandler(root hujson.Value) error {
 	for _, section := range []string{"customHandler", "httpWorker"} {
 		if _, _, there := child(root, section); there {
@@ -133,7 +133,7 @@ func (s settings) checkHandler(root hujson.Value) error {
 	return nil
 }
 
-// settings are the scalars of host.json by path, as .NET configuration keeps them: lower-case, parts joined by ":", list
+// settings holds the scalars of host.json by path, as .NET configuration keeps them: in lower case, parts joined by ":", list
 // entries by their number.
 type settings map[string]string
 
@@ -151,7 +151,7 @@ func hostSettings(text []byte, env environment) (settings, error) {
 	return s, nil
 }
 
-// flatten adds what is in v. Of two properties that differ only in case, what the later one says counts.
+// flatten adds what v contains. If two properties differ only in case, the later one counts.
 func (s settings) flatten(key string, v hujson.Value) {
 	prefix := key
 	if key != "" {
@@ -229,7 +229,7 @@ func (s settings) host(env environment) (Host, error) {
 	return h, errors.Join(errs[:]...)
 }
 
-// sendGridDefaults gives the function's sendGrid outputs what host.json says and they do not.
+// sendGridDefaults fills in the addresses of host.json in the function's sendGrid outputs that name none.
 func (h Host) sendGridDefaults(f Function) {
 	for _, b := range f.Bindings {
 		for name, text := range map[string]string{"from": h.SendGridFrom, "to": h.SendGridTo} {
@@ -305,10 +305,11 @@ func (s settings) timeout() (limit time.Duration, set bool, err error) {
 	return limit, true, nil
 }
 
-// validHubName is what Azure Storage takes for a hub's tables, queues and containers. Other backends take any name.
+// validHubName matches the hub names that Azure Storage accepts for tables, queues and containers. Other backends accept any
+// name.
 var validHubName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{2,49}$`)
 
-// hubName may name an app setting as "%SETTING%", as everywhere in the extension's settings.
+// hubName returns the hub's name. As in all settings of the extension, "%SETTING%" stands for an app setting.
 func (s settings) hubName(env environment) (string, error) {
 	name, ok := s[durableTask+"hubname"]
 	if !ok {

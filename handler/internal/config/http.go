@@ -15,7 +15,7 @@ const (
 	HTTPOutput  = "http"
 )
 
-// HTTPOutput is the name of the function's http output, "" if it has none.
+// HTTPOutput returns the name of the function's http output, "" if it has none.
 func (f Function) HTTPOutput() string {
 	for _, b := range f.Bindings {
 		if b.Is(HTTPOutput) && b.Direction != "in" {
@@ -25,8 +25,8 @@ func (f Function) HTTPOutput() string {
 	return ""
 }
 
-// Forwards says whether the host sends the function's requests as they are, and not in an envelope: it does so for
-// functions that have nothing but an httpTrigger and an http output.
+// Forwards says whether the host forwards the function's requests unchanged instead of in an envelope. It does so for
+// functions whose only bindings are an httpTrigger and an http output.
 func (h Host) Forwards(f Function) bool {
 	return h.ForwardHTTP && f.Trigger().Is(HTTPTrigger) && f.HTTPOutput() != "" && len(f.Bindings) == 2
 }
@@ -71,7 +71,7 @@ func (b Binding) methods() (methods []string, err error) {
 	return methods, nil
 }
 
-// routePrefix is extensions.http.routePrefix.
+// routePrefix returns extensions.http.routePrefix.
 func (s settings) routePrefix() string {
 	prefix, ok := s["extensions:http:routeprefix"]
 	if !ok {

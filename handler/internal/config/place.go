@@ -10,7 +10,7 @@ import (
 	"github.com/tailscale/hujson"
 )
 
-// placed is an error with its place in a file: property names and list indexes, from the outside in.
+// placed is an error with its place in a file: property names and list indexes, from the outermost to the innermost.
 type placed struct {
 	path []string
 	error
@@ -31,7 +31,7 @@ func at(err error, path ...string) error {
 	return errors.Join(each...)
 }
 
-// errorList takes apart what errors.Join has joined.
+// errorList splits what errors.Join has joined.
 func errorList(err error) []error {
 	if err == nil {
 		return nil
@@ -47,7 +47,7 @@ func errorList(err error) []error {
 	return list
 }
 
-// first is the first of the errors that are joined in err.
+// first returns the first of the errors that are joined in err.
 func first(err error) error {
 	if list := errorList(err); len(list) > 0 {
 		return list[0]
@@ -55,20 +55,20 @@ func first(err error) error {
 	return nil
 }
 
-// file is the text of a JSON file, to find lines in.
+// file is the text of a JSON file in which lines can be looked up.
 type file struct {
 	text []byte
 	root hujson.Value
 }
 
-// openFile takes the text of a file; one that is no JSON has no lines to find.
+// openFile parses the text of a file. In a text that is not JSON every path is on line 1.
 func openFile(text []byte) file {
 	f := file{text: decodeText(text)}
 	f.root, _ = hujson.Parse(bytes.Clone(f.text))
 	return f
 }
 
-// line is where the value at the path begins, else what is there of the path. The case of the names does not count.
+// line returns the line of the value at the path, or of the part of the path that exists. Case is ignored.
 func (f file) line(path ...string) int {
 	offset, at := 0, f.root
 	for _, name := range path {

@@ -9,10 +9,10 @@ import (
 	"example.com/durablefunctions/handler/internal/dotnet"
 )
 
-// Retry is a function's retry policy: how the host repeats an invocation that failed, the same one each time.
+// Retry is a function's retry policy: how the host repeats a failed invocation, with the same request each time.
 type Retry struct {
 	Strategy      string // FixedDelay or ExponentialBackoff
-	MaxRetryCount int    // after the first try; -1: for ever
+	MaxRetryCount int    // not counting the first try; -1: for ever
 
 	DelayInterval                    time.Duration // of FixedDelay; 0: at once
 	MinimumInterval, MaximumInterval time.Duration // of ExponentialBackoff
@@ -24,13 +24,13 @@ const (
 	ExponentialBackoff = "exponentialBackoff"
 )
 
-// strategies are the names and the numbers that the host takes. Without one it takes ExponentialBackoff.
+// strategies holds the names and numbers that the host accepts. The default is ExponentialBackoff.
 var strategies = map[string]string{
 	"": ExponentialBackoff, "exponentialbackoff": ExponentialBackoff, "0": ExponentialBackoff,
 	"fixeddelay": FixedDelay, "1": FixedDelay,
 }
 
-// functionRetry reads "retry" of a function.json; nil is none. The host knows it in this spelling only.
+// functionRetry reads "retry" of a function.json; nil means none. The host knows only this spelling.
 func functionRetry(object map[string]any) (*Retry, error) {
 	value, ok := object["retry"]
 	if !ok {
@@ -48,7 +48,7 @@ func functionRetry(object map[string]any) (*Retry, error) {
 			property := lookup(value, name)
 			text, ok := scalar(property)
 			if !ok && property != nil {
-				text, ok = "an object or a list", true // which no property of a policy is
+				text, ok = "an object or a list", true // no property of a policy is one
 			}
 			return text, ok
 		})
@@ -56,7 +56,7 @@ func functionRetry(object map[string]any) (*Retry, error) {
 	return nil, fmt.Errorf(`"retry" must be an object with strategy, maxRetryCount and its intervals, not %v`, value)
 }
 
-// retry reads "retry" of host.json and of the environment, the policy of every function that has none of its own.
+// retry reads "retry" of host.json and of the environment: the policy of every function without one of its own.
 func (s settings) retry() (*Retry, error) {
 	if text := s["retry"]; text != "" {
 		return nil, fmt.Errorf(`"retry" must be an object with strategy, maxRetryCount and its intervals, not %s`, text)
@@ -65,14 +65,14 @@ func (s settings) retry() (*Retry, error) {
 		if strings.HasPrefix(key, "retry:") {
 			return parseRetry(func(name string) (string, bool) {
 				text := s["retry:"+strings.ToLower(name)]
-				return text, text != "" // what is null is not there
+				return text, text != "" // null counts as absent
 			})
 		}
 	}
 	return nil, nil
 }
 
-// parseRetry reads the policy's properties. What the host refuses is an error that names the property.
+// parseRetry reads the policy's properties. For a value that the host refuses, the error names the property.
 func parseRetry(property func(name string) (string, bool)) (*Retry, error) {
 	strategy, _ := property("strategy")
 	r := &Retry{Strategy: strategies[strings.ToLower(strings.TrimSpace(strategy))]}

@@ -17,7 +17,7 @@ const TimerTrigger = "timerTrigger"
 
 // Schedule says when a timer fires.
 type Schedule struct {
-	cron  *cron.SpecSchedule // nil: every
+	cron  *cron.SpecSchedule // nil: a fixed interval, see every
 	every time.Duration
 }
 
@@ -29,7 +29,7 @@ func (s Schedule) Next(t time.Time) time.Time {
 	return s.cron.Next(t)
 }
 
-// IsInterval says that the schedule is a time span, and no NCRONTAB expression.
+// IsInterval says whether the schedule is a time span rather than an NCRONTAB expression.
 func (s Schedule) IsInterval() bool { return s.cron == nil }
 
 var errNotSet = errors.New("which is not set")
@@ -53,11 +53,11 @@ func (f Function) schedule(env environment) (*Schedule, error) {
 	return s, nil
 }
 
-// timeZone is that of WEBSITE_TIME_ZONE if it is a name that Go knows, else UTC.
+// timeZone returns the zone in WEBSITE_TIME_ZONE if Go knows its name, otherwise UTC.
 func timeZone(env environment) *time.Location {
 	zone, err := time.LoadLocation(env.get("WEBSITE_TIME_ZONE"))
 	if err != nil {
-		return time.UTC // the host knows names of Windows too
+		return time.UTC // the host also knows the names of Windows
 	}
 	return zone
 }
@@ -67,7 +67,7 @@ var (
 	cronLetters = regexp.MustCompile(`^[0-9A-Za-z*,/\- ]+$`)
 )
 
-// bothDays has the library take a day only if both the day of the month and that of the week allow it, as NCRONTAB does.
+// bothDays makes the library require both the day of the month and the day of the week, as NCRONTAB does.
 const bothDays = 1 << 63
 
 var errSchedule = errors.New(`it must be an NCRONTAB expression of six fields, such as "0 */5 * * * *", or a time span, such as "00:05:00"`)

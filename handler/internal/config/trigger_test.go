@@ -13,7 +13,7 @@ func TestSchedules(t *testing.T) {
 		"0 */5 * * * *":         "2026-11-26T10:05:00Z",
 		"*/5 * * * *":           "2026-11-26T10:05:00Z",
 		"30 0 9-17 * * MON-FRI": "2026-11-26T10:00:30Z",
-		"0 0 0 1 * 5":           "2027-01-01T00:00:00Z", // a first that is a Friday: NCRONTAB wants both
+		"0 0 0 1 * 5":           "2027-01-01T00:00:00Z", // the first day of a month that is a Friday: NCRONTAB requires both
 		"0 0 12 * Jan Mon":      "2027-01-04T12:00:00Z",
 		"00:05:00":              "2026-11-26T10:05:00Z",
 		"1.00:00:00":            "2026-11-27T10:00:00Z",
@@ -46,7 +46,7 @@ func FuzzSchedule(f *testing.F) {
 	})
 }
 
-// TestBadTriggers: what is wrong with a route or a schedule is one line at the start.
+// TestBadTriggers: an error in a route or a schedule is reported in one line at the start.
 func TestBadTriggers(t *testing.T) {
 	t.Parallel()
 	const out = `,{"type":"http","direction":"out","name":"res"}]}`

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// EntityID names an entity: its function, in any case, and its key.
+// EntityID names an entity: its name, in any case, and its key.
 type EntityID struct {
 	Name string `json:"name"`
 	Key  string `json:"key"`
@@ -26,8 +26,9 @@ type Entity struct {
 	State         json.RawMessage `json:"state"`
 }
 
-// Entities returns a page of the entities of a function, or with an empty name of all. Size is that of the page, 0 for the app's own;
-// token is empty for the first one, and what next was for another. The last one has no next.
+// Entities returns a page of the entities with a name, or of all entities for an empty name. Size is the page size, 0 for the
+// app's default. Token is empty for the first page, and the next of the page before for another. The last page has an empty
+// next.
 func (c *Client) Entities(ctx context.Context, name string, size int, token string) (page []Entity, next string, err error) {
 	q := url.Values{"fetchState": {"true"}}
 	if size > 0 {
@@ -43,7 +44,7 @@ func (c *Client) Entities(ctx context.Context, name string, size int, token stri
 	return page, a.next(), nil
 }
 
-// Entity returns an entity's state; see [IsNotFound] for the error if there is none.
+// Entity returns an entity's state. [IsNotFound] recognizes the error if there is none.
 func (c *Client) Entity(ctx context.Context, id EntityID) (state json.RawMessage, err error) {
 	a, err := c.do(ctx, http.MethodGet, id.path(), nil, nil, nil)
 	if err == nil && !json.Valid(a.body) {
@@ -58,7 +59,7 @@ func (c *Client) Signal(ctx context.Context, id EntityID, operation string, inpu
 	return of(err, id.Name+"/"+id.Key)
 }
 
-// DeleteEntity sends the operation delete to an entity. Not every app's host knows this call: it is new.
+// DeleteEntity sends the operation delete to an entity. The call is new, and older hosts of deployed apps do not know it.
 func (c *Client) DeleteEntity(ctx context.Context, id EntityID) error {
 	_, err := c.do(ctx, http.MethodDelete, id.path(), nil, nil, nil)
 	return of(err, id.Name+"/"+id.Key)

@@ -6,7 +6,7 @@
 //	instance, err := c.Get(ctx, page.Instances[0].ID, httpapi.WithHistory)
 //	err = c.Rewind(ctx, instance.ID, "the record is there now")
 //
-// The key travels in a header, never in a URL, and over the network by TLS only.
+// The key travels in a header, never in a URL, and over the network only with TLS.
 package httpapi
 
 import (
@@ -28,20 +28,20 @@ import (
 // Path is where an app serves the API.
 const Path = "/runtime/webhooks/durabletask"
 
-// KeyHeader is where a Functions host takes a key from.
+// KeyHeader is the header in which a Functions host expects a key.
 const KeyHeader = "X-Functions-Key"
 
-// maxAnswer bounds what is read of an answer.
+// maxAnswer limits how many bytes of an answer are read.
 const maxAnswer = 256 << 20
 
-// Client calls the API of one app. It may be used by several goroutines.
+// Client calls the API of one app. It is safe for concurrent use.
 type Client struct {
 	base, key string
 	http      *http.Client
 }
 
-// New makes a client of the app at an address such as https://app.azurewebsites.net, with its durabletask_extension system key or its master
-// key; a local host needs none. The error says what is wrong with the address.
+// New makes a client of the app at an address such as https://app.azurewebsites.net. The key is the system key
+// durabletask_extension or the master key; a local host needs none. The error says what is wrong with the address.
 func New(address, key string) (*Client, error) {
 	u, err := url.Parse(strings.TrimRight(strings.TrimSuffix(strings.TrimRight(address, "/"), Path), "/"))
 	switch {
@@ -51,7 +51,7 @@ func New(address, key string) (*Client, error) {
 		return nil, fmt.Errorf("the app's URL http://%s would send the key and the data unencrypted: write https", u.Host)
 	}
 	return &Client{base: u.String() + Path, key: key, http: &http.Client{
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the key goes to no other
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a redirect must not get the key
 	}}, nil
 }
 
@@ -77,8 +77,8 @@ func (i Instance) IsFinished() bool {
 	return i.Status == "Completed" || i.Status == "Failed" || i.Status == "Terminated" || i.Status == "Canceled"
 }
 
-// Event is an event of an instance's history; which fields it has depends on its type. What has ended stands once, with the time at
-// which it was scheduled.
+// Event is an event of an instance's history; its type decides which fields it has. An operation that has ended is one event,
+// which also has the time at which it was scheduled.
 type Event struct {
 	Type           string          `json:"EventType"`
 	Name           string          `json:"Name,omitempty"`
@@ -94,13 +94,13 @@ type Event struct {
 	Timestamp      time.Time       `json:"Timestamp"`
 }
 
-// Failure is why something failed, as .NET shows it.
+// Failure says why something failed, in .NET's terms.
 type Failure struct {
 	ErrorType, ErrorMessage string
 	InnerFailure            *Failure
 }
 
-// Innermost is the failure that the others come from.
+// Innermost returns the failure that caused the others.
 func (f *Failure) Innermost() *Failure {
 	for f != nil && f.InnerFailure != nil {
 		f = f.InnerFailure
@@ -116,7 +116,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// IsNotFound says that there is no such instance or entity.
+// IsNotFound says whether the error means that the instance or entity does not exist.
 func IsNotFound(err error) bool {
 	e := (*Error)(nil)
 	return errors.As(err, &e) && e.Status == http.StatusNotFound
@@ -125,10 +125,10 @@ func IsNotFound(err error) bool {
 // Filter chooses instances; its zero value chooses all.
 type Filter struct {
 	Status   []string // "Failed"
-	Prefix   string   // of the ids
+	Prefix   string   // prefix of the instance ids
 	From, To time.Time
 	Inputs   bool
-	Size     int    // of a page; 0 means 100
+	Size     int    // page size; 0 means 100
 	Token    string // [Page.Next] of the page before
 }
 
@@ -151,7 +151,7 @@ func (f Filter) query() url.Values {
 // Page is a part of a list.
 type Page struct {
 	Instances []Instance
-	Next      string // empty: the last one
+	Next      string // empty on the last page
 }
 
 const continuation = "x-ms-continuation-token"
@@ -175,7 +175,7 @@ func (c *Client) List(ctx context.Context, f Filter) (page Page, err error) {
 	return page, nil
 }
 
-// pageAfter is the header that asks for the page after another one.
+// pageAfter returns the header that asks for the page after another one.
 func pageAfter(token string) http.Header {
 	if token == "" {
 		return nil
@@ -183,7 +183,7 @@ func pageAfter(token string) http.Header {
 	return http.Header{continuation: {token}}
 }
 
-// next is the token of the next page, empty if this is the last one.
+// next returns the token of the next page, empty if this is the last one.
 func (a answer) next() string {
 	if tokens := a.header.Values(continuation); len(tokens) > 0 && strings.TrimSpace(tokens[0]) != "bnVsbA==" {
 		return tokens[0]
@@ -191,7 +191,7 @@ func (a answer) next() string {
 	return ""
 }
 
-// Detail is how much of an instance is wanted.
+// Detail says how much of an instance Get returns.
 type Detail bool
 
 // What Get returns of an instance.
@@ -200,7 +200,7 @@ const (
 	WithHistory    Detail = true
 )
 
-// Get returns an instance; see [IsNotFound] for the error if there is none.
+// Get returns an instance. [IsNotFound] recognizes the error if there is none.
 func (c *Client) Get(ctx context.Context, id string, detail Detail) (i Instance, err error) {
 	body, err := c.GetJSON(ctx, id, detail)
 	if err != nil {
@@ -223,7 +223,7 @@ func (c *Client) GetJSON(ctx context.Context, id string, detail Detail) (json.Ra
 	return a.body, of(err, id)
 }
 
-// Start starts an instance and returns its id; an empty id has the app make one. Input is JSON; empty means none.
+// Start starts an instance and returns its id. For an empty id the app makes one. Input is JSON; empty means none.
 func (c *Client) Start(ctx context.Context, orchestrator, id string, input []byte) (string, error) {
 	path := "/orchestrators/" + url.PathEscape(orchestrator)
 	if id != "" {
@@ -269,7 +269,7 @@ func (c *Client) Restart(ctx context.Context, id string, newID bool) (string, er
 	return a.id()
 }
 
-// Purge deletes a finished instance. It refuses one that has not finished, whatever the app would do.
+// Purge deletes a finished instance. It refuses an unfinished one, even where the app would delete it.
 func (c *Client) Purge(ctx context.Context, id string) error {
 	i, err := c.Get(ctx, id, WithoutHistory)
 	if err != nil {
@@ -282,8 +282,8 @@ func (c *Client) Purge(ctx context.Context, id string) error {
 	return of(err, id)
 }
 
-// PurgeAll deletes the finished instances that a filter chooses, which must have a From, and returns how many those were. Without a
-// status it means all that have finished: the extension would delete what runs.
+// PurgeAll deletes the finished instances that a filter chooses, and returns how many there were. The filter must have a
+// From. Without a status PurgeAll adds all finished ones, because the extension would delete running instances too.
 func (c *Client) PurgeAll(ctx context.Context, f Filter) (n int, err error) {
 	if len(f.Status) == 0 {
 		f.Status = []string{"Completed", "Failed", "Terminated", "Canceled"}
@@ -340,7 +340,7 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	response, err := c.http.Do(r)
 	if err != nil {
 		if inner := (*url.Error)(nil); errors.As(err, &inner) {
-			err = inner.Err // without the URL, which is long
+			err = inner.Err // the URL is long and left out
 		}
 		return a, fmt.Errorf("%s does not answer: %w", c.Address(), err)
 	}
@@ -349,14 +349,14 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 		return a, fmt.Errorf("%s broke its answer off: %w", c.Address(), err)
 	}
 	a.header = response.Header
-	// A failed orchestration is shown with 200 or, where somebody asks for that, 500; nobody does here.
+	// A failed orchestration is shown with 200; only on request with 500, and nothing here requests that.
 	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusAccepted {
 		return a, &Error{Status: response.StatusCode, Message: c.explain(response.StatusCode, a.body)}
 	}
 	return a, nil
 }
 
-// explain says what an answer means.
+// explain says what the answer's status means.
 func (c *Client) explain(status int, body []byte) string {
 	var text string
 	var failure struct{ Message, ExceptionMessage string }
@@ -377,7 +377,7 @@ func (c *Client) explain(status int, body []byte) string {
 	return fmt.Sprintf("%s answered %d %s", c.Address(), status, http.StatusText(status))
 }
 
-// of names the instance that an answer is about.
+// of adds the instance to an error about it.
 func of(err error, id string) error {
 	if e := (*Error)(nil); errors.As(err, &e) && !strings.Contains(e.Message, id) {
 		return &Error{Status: e.Status, Message: id + ": " + e.Message}

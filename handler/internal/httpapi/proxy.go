@@ -16,9 +16,10 @@ const maxLinks = 1 << 20
 
 var keyInURL = regexp.MustCompile(`([?&]code=)[^&"\\]*`)
 
-// Proxy passes calls of the API on to the app, with the key. The key stays here: it is taken out of the URLs that an app's answers hold.
+// Proxy passes calls of the API on to the app, with the key. The key stays in this process: Proxy removes it from the URLs in
+// the answers.
 func (c *Client) Proxy() http.Handler {
-	target, _ := url.Parse(c.base) // New has parsed it
+	target, _ := url.Parse(c.base) // New has already parsed it
 	return &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = target.Scheme, target.Host, target.Host

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestProxy: the app gets the key and nothing of the browser's, the browser gets all but the key.
+// TestProxy: the app gets the key and none of the browser's credentials; the browser gets everything but the key.
 func TestProxy(t *testing.T) {
 	t.Parallel()
 	var seen http.Header

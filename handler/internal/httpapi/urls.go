@@ -5,19 +5,20 @@ import (
 	"strings"
 )
 
-// ManagementURLs are the addresses by which one instance is looked after, as the extension writes them.
+// ManagementURLs are the addresses to manage one instance with, as the extension writes them.
 type ManagementURLs struct {
 	ID                 string `json:"id"`
 	StatusQueryGet     string `json:"statusQueryGetUri"`
-	SendEventPost      string `json:"sendEventPostUri"` // with {eventName} in it
-	TerminatePost      string `json:"terminatePostUri"` // with {text}, the reason, in it
+	SendEventPost      string `json:"sendEventPostUri"` // contains {eventName}
+	TerminatePost      string `json:"terminatePostUri"` // contains {text} for the reason
 	PurgeHistoryDelete string `json:"purgeHistoryDeleteUri"`
 	RestartPost        string `json:"restartPostUri"`
-	SuspendPost        string `json:"suspendPostUri"` // with {text}
-	ResumePost         string `json:"resumePostUri"`  // with {text}
+	SuspendPost        string `json:"suspendPostUri"` // contains {text}
+	ResumePost         string `json:"resumePostUri"`  // contains {text}
 }
 
-// NewManagementURLs makes the addresses of an instance. Base is the API's, with [Path]; query is what each address asks with.
+// NewManagementURLs makes the addresses of an instance. Base is the API's address including [Path]; query is the query string
+// of each.
 func NewManagementURLs(base, query, id string) ManagementURLs {
 	instance := base + "/instances/" + Escape(id)
 	return ManagementURLs{
@@ -34,6 +35,6 @@ func NewManagementURLs(base, query, id string) ManagementURLs {
 
 var asDotnet = strings.NewReplacer("+", "%20", "%21", "!", "%28", "(", "%29", ")", "%2A", "*", "~", "%7E")
 
-// Escape escapes a part of a URL as the extension does, by .NET's WebUtility.UrlEncode, but for the blank: the extension's + means a
-// plus in a path, so that its URLs of an instance with a blank in its id lead to another one.
+// Escape escapes a part of a URL as the extension does, with .NET's WebUtility.UrlEncode, except for the blank: the extension
+// writes a plus, which in a path means a plus, so its URLs for an id with a blank lead to another instance.
 func Escape(s string) string { return asDotnet.Replace(url.QueryEscape(s)) }

@@ -13,20 +13,20 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
-// library is the module that this package belongs to, as a new app can use it.
+// library is the module that this package belongs to, in a form that a new app can use.
 type library struct {
 	path    string
 	version string // published; empty if dir is set
-	dir     string // a clone
+	dir     string // the directory of a clone
 }
 
-// libraryPath is the library's module path, whatever it has been renamed to.
+// libraryPath returns the library's module path, even if the module has been renamed.
 func libraryPath() string {
 	return strings.TrimSuffix(reflect.TypeFor[library]().PkgPath(), "/handler/internal/scaffold")
 }
 
-// findLibrary finds the clone around the working directory, the one that this program was built with, or the published
-// version that it was built from.
+// findLibrary finds the clone around the working directory, the clone from which this program was built, or the published
+// version from which it was built.
 func findLibrary() (library, error) {
 	l := library{path: libraryPath()}
 	if l.dir = cloneAround("."); l.dir != "" {
@@ -49,7 +49,7 @@ func findLibrary() (library, error) {
 	return l, nil
 }
 
-// cloneAround is the directory of the library's go.mod at or above dir, "" if there is none.
+// cloneAround returns the directory of the library's go.mod at or above dir, "" if there is none.
 func cloneAround(dir string) string {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -66,7 +66,7 @@ func cloneAround(dir string) string {
 	}
 }
 
-// direct are the modules that the templates import, beside the library.
+// direct lists the modules that the templates import in addition to the library.
 var direct = []string{"github.com/microsoft/durabletask-go"}
 
 // moduleFiles adds go.mod and, if it is known without a network, go.sum.
@@ -90,7 +90,7 @@ func (l library) moduleFiles(module string, files map[string][]byte) error {
 	var f modfile.File
 	err = errors.Join(f.AddModuleStmt(module), f.AddGoStmt(theirs.Go.Version))
 	f.AddNewRequire(l.path, "v0.0.0", false)
-	for _, r := range theirs.Require { // all that the build needs, as go mod tidy would find it
+	for _, r := range theirs.Require { // everything that the build needs, as go mod tidy would list it
 		f.AddNewRequire(r.Mod.Path, r.Mod.Version, !slices.Contains(direct, r.Mod.Path))
 	}
 	if err = errors.Join(err, f.AddReplace(l.path, "", l.dir, "")); err != nil {

@@ -3,7 +3,7 @@
 //	files, err := scaffold.New(scaffold.App{Dir: "shop", Module: "example.org/shop", With: []string{"queue"}})
 //	added, err := scaffold.AddFunction("shop", "Charge", "activity")
 //
-// What they make compiles, runs and has a test. Each trigger has a directory of templates, named like it.
+// The generated code compiles, runs and has a test. Each trigger has a directory of templates with its name.
 package scaffold
 
 import (
@@ -37,13 +37,13 @@ var templates embed.FS
 type App struct {
 	Dir    string   // does not exist yet, or is empty
 	Module string   // its module path
-	With   []string // triggers of further functions, of Optional
+	With   []string // triggers of additional functions, from Optional
 }
 
 // kind is a trigger that a function can have.
 type kind struct {
-	name     string // of the new app's function
-	what     string // it does, for the README
+	name     string // of the function in a new app
+	what     string // what the function does, for the README
 	register string // with %s for the name and the Go package
 }
 
@@ -56,10 +56,10 @@ var kinds = map[string]kind{
 	"queue":         {"OnMessage", "a message of a Service Bus queue starts Process", "app.Queue(%q, %s.Run)"},
 }
 
-// Optional are the triggers of the functions that a new app can have beside its orchestration and activity.
+// Optional are the triggers that a new app can have functions for, in addition to its orchestration and activity.
 var Optional = []string{"http", "queue", "timer", "entity"}
 
-// Triggers are those that a new function can have.
+// Triggers returns the triggers that a new function can have.
 func Triggers() []string { return slices.Sorted(maps.Keys(kinds)) }
 
 // Function is a function as the templates see it.
@@ -76,7 +76,7 @@ type Function struct {
 // Register is the line that registers the function in main.
 func (f Function) Register() string { return fmt.Sprintf(kinds[f.Trigger].register, f.Name, f.Package) }
 
-// appData is what the templates of the app see.
+// appData is the data for the templates of the app.
 type appData struct {
 	Base, Module, Library, Hub string
 	Functions                  []Function
@@ -94,7 +94,7 @@ var appFiles = map[string]string{
 	".github/workflows/ci.yml": "ci.yml",
 }
 
-// New makes an app and returns the files, sorted. It leaves alone a directory that has something in it.
+// New makes an app and returns the files, sorted. It refuses a directory that is not empty.
 func New(a App) ([]string, error) {
 	if err := module.CheckImportPath(a.Module); err != nil {
 		return nil, fmt.Errorf("%q cannot be a module's path: %w", a.Module, err)
@@ -141,7 +141,7 @@ type Added struct {
 	Import, Register string // the lines for main.go
 }
 
-// AddFunction makes a function's folder in an app. A trigger that can start an orchestration starts the first that the app has.
+// AddFunction makes a function's folder in an app. A trigger that can start an orchestration starts the first one in the app.
 func AddFunction(root, name, trigger string) (Added, error) {
 	text, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil {
@@ -181,7 +181,7 @@ func newFunction(name, trigger, module, library string) Function {
 	return Function{Name: name, Package: packageName(name), Lower: strings.ToLower(name), Trigger: trigger, What: kinds[trigger].what, Module: module, Library: library}
 }
 
-// packageName is the Go package of a function. It is none of main's own names.
+// packageName returns the Go package of a function. It avoids the names that main uses.
 func packageName(function string) string {
 	name := strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(function))
 	if token.IsKeyword(name) || slices.Contains([]string{"main", "init", "fmt", "io", "os", "app", "err", "error", "string", "handler", "cli", "durable", "task", "context", "json", "errors", "hex", "sha256", "testing", "durabletest"}, name) {
@@ -192,7 +192,7 @@ func packageName(function string) string {
 
 var notInHub = regexp.MustCompile(`[^A-Za-z0-9]`)
 
-// hubName is a task hub's name that Azure Storage takes.
+// hubName returns a name for the task hub that Azure Storage accepts.
 func hubName(app string) string {
 	name := "Hub" + notInHub.ReplaceAllString(app, "")
 	return name[:min(len(name), 45)]
@@ -232,7 +232,7 @@ func render(name string, data any) ([]byte, error) {
 	return format.Source(text.Bytes())
 }
 
-// write writes the files below dir, none over another.
+// write writes the files below dir. It overwrites none.
 func write(dir string, files map[string][]byte) ([]string, error) {
 	names := slices.Sorted(maps.Keys(files))
 	for _, name := range names {

@@ -18,7 +18,7 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// Kinds of functions, by what durabletask.type says of their spans; that of a trigger says nothing.
+// Kinds of functions, as durabletask.type names them in spans. A trigger function's span has no such attribute.
 const (
 	Trigger      = ""
 	Orchestrator = "orchestration"
@@ -31,30 +31,30 @@ type Call struct {
 	Function    string
 	Kind        string // Trigger, Orchestrator …
 	TriggerType string // of function.json, "httpTrigger" say
-	ID          string // the host's
+	ID          string // the host's invocation id
 }
 
-// Invocation is one that runs. What a method of it sets is sent when it ends.
+// Invocation is a running invocation. Its methods record what is sent when it ends.
 type Invocation struct {
 	t       *Telemetry
 	call    Call
 	began   time.Time
-	ctx     context.Context // of the span, or of an orchestration's parent
-	span    trace.Span      // nil: an orchestrator's
+	ctx     context.Context // with the span, or for an orchestrator with the parent of the orchestration
+	span    trace.Span      // nil for an orchestrator
 	metrics metric.MeasurementOption
 
-	failure string // the type of it; empty: none
+	failure string // its type; empty: none
 	message string
 	turn    *turn
 }
 
-// turn is what is kept of an orchestrator's.
+// turn holds what is recorded of an orchestrator's turn.
 type turn struct {
 	start    *backend.HistoryEvent
 	instance string
 	parent   trace.SpanContext
 	span     trace.SpanID
-	status   string // that the orchestration ends with; empty: it goes on
+	status   string // the status of an orchestration that ends; empty: it goes on
 }
 
 // FromHost returns the context of the trace that the headers of the host's request name.
@@ -62,7 +62,7 @@ func FromHost(ctx context.Context, headers http.Header) context.Context {
 	return propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(headers))
 }
 
-// Begin begins an invocation whose context has the trace that the host names. The context that it returns has the span.
+// Begin begins an invocation. ctx carries the trace that the host names; the returned context carries the span.
 func (t *Telemetry) Begin(ctx context.Context, c Call) (context.Context, *Invocation) {
 	if t == nil {
 		return ctx, nil
@@ -101,7 +101,7 @@ func (c Call) attributes() []attribute.KeyValue {
 	return list
 }
 
-// triggerKind is the kind of the trigger in OpenTelemetry's words.
+// triggerKind returns the kind of the trigger in OpenTelemetry's terms.
 func (c Call) triggerKind() string {
 	if c.Kind != Trigger {
 		return "other"
@@ -116,14 +116,14 @@ func (c Call) triggerKind() string {
 	return "other"
 }
 
-// Instance names the instance that an activity, or a batch of operations, is of.
+// Instance records the instance that an activity or a batch of entity operations belongs to.
 func (i *Invocation) Instance(id string) {
 	if i != nil && id != "" {
 		i.span.SetAttributes(attribute.String("durabletask.task.instance_id", id))
 	}
 }
 
-// Turn takes up an orchestrator's turn: the history, and how many bytes its request had.
+// Turn records an orchestrator's turn: the history, and the size of its request in bytes.
 func (i *Invocation) Turn(instance string, past, added []*backend.HistoryEvent, size int) {
 	if i == nil {
 		return
@@ -137,7 +137,7 @@ func (i *Invocation) Turn(instance string, past, added []*backend.HistoryEvent, 
 	i.turn = &turn{start: start, instance: instance, parent: parentOf(start), span: historyevent.SpanID(start, past, added)}
 }
 
-// oldestNews is when the oldest of the new events was made, or its timer was due.
+// oldestNews returns when the oldest of the new events was made, or when its timer was due.
 func oldestNews(added []*backend.HistoryEvent) (oldest time.Time) {
 	for _, e := range added {
 		at := e.GetTimestamp().AsTime()
@@ -163,35 +163,35 @@ func parentOf(start *backend.HistoryEvent) trace.SpanContext {
 	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), headers))
 }
 
-// Waited says since when what the invocation is for has waited.
+// Waited records since when the work of the invocation has waited.
 func (i *Invocation) Waited(since time.Time) {
 	if i != nil {
 		i.t.meters.queueTime.Record(i.ctx, max(i.began.Sub(since), 0).Seconds(), i.metrics)
 	}
 }
 
-// Failed says that the invocation failed, and of which type its error is.
+// Failed records that the invocation failed, and the type of its error.
 func (i *Invocation) Failed(errorType, message string) {
 	if i != nil {
 		i.failure, i.message = errorType, message
 	}
 }
 
-// Completed says that the orchestration ends with the turn: "Completed", say.
+// Completed records that the orchestration ends with this turn, and its status, such as "Completed".
 func (i *Invocation) Completed(status string) {
 	if i != nil && i.turn != nil {
 		i.turn.status = status
 	}
 }
 
-// PutOff says that the host is to ask again.
+// PutOff records that the host has to ask again.
 func (i *Invocation) PutOff() {
 	if i != nil {
 		i.t.meters.putOff.Add(i.ctx, 1, i.metrics)
 	}
 }
 
-// LogAttrs are trace_id and span_id for the log of the invocation.
+// LogAttrs returns trace_id and span_id for the log of the invocation.
 func (i *Invocation) LogAttrs() []slog.Attr {
 	if i == nil {
 		return nil
@@ -209,10 +209,10 @@ func (i *Invocation) LogAttrs() []slog.Attr {
 	return []slog.Attr{slog.String("trace_id", traceID.String()), slog.String("span_id", span.String())}
 }
 
-// maxMessage is how much of an error's text a span gets, in bytes.
+// maxMessage is how many bytes of an error's text a span gets.
 const maxMessage = 1 << 10
 
-// End ends the invocation: its answer is out.
+// End ends the invocation, after its answer is sent.
 func (i *Invocation) End() {
 	if i == nil {
 		return
@@ -237,7 +237,8 @@ func (i *Invocation) End() {
 	span.End()
 }
 
-// orchestration makes the span of an execution; nil if it was made before, for a turn that the host asks for once more.
+// orchestration makes the span of an execution. It returns nil if the span exists already, because the host has asked for the
+// turn again.
 func (i *Invocation) orchestration() trace.Span {
 	turn := i.turn
 	if !i.t.ended.add(turn.span) {
@@ -246,7 +247,7 @@ func (i *Invocation) orchestration() trace.Span {
 	ctx := context.WithValue(context.WithValue(context.Background(), flagIsWrong{}, true), spanID{}, turn.span)
 	ctx = trace.ContextWithRemoteSpanContext(ctx, turn.parent)
 	began := turn.start.GetTimestamp().AsTime()
-	if began.After(i.began) { // another machine's clock
+	if began.After(i.began) { // the clock of another machine
 		began = i.began
 	}
 	started := turn.start.GetExecutionStarted()
@@ -259,7 +260,7 @@ func (i *Invocation) orchestration() trace.Span {
 	return span
 }
 
-// Answered writes the answer of an HTTP function into the span of its context.
+// Answered writes the answer of an HTTP function to the span in its context.
 func Answered(ctx context.Context, r *http.Request, status int) {
 	span := trace.SpanFromContext(ctx)
 	span.SetAttributes(attribute.String("http.request.method", r.Method), attribute.Int("http.response.status_code", status))
@@ -271,7 +272,7 @@ func Answered(ctx context.Context, r *http.Request, status int) {
 // maxRecent is how many executions are remembered.
 const maxRecent = 4096
 
-// recent remembers what was added last.
+// recent remembers the ids that were added last.
 type recent struct {
 	mu    sync.Mutex
 	known map[trace.SpanID]bool
@@ -279,7 +280,7 @@ type recent struct {
 	next  int
 }
 
-// add says whether it was not there.
+// add says whether the id is new.
 func (r *recent) add(id trace.SpanID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// meters are the instruments.
+// meters holds the instruments.
 type meters struct {
 	invocations, failures, putOff metric.Int64Counter
 	duration, queueTime           metric.Float64Histogram // seconds

@@ -11,17 +11,17 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// decision is the entry of tracestate that says whether the trace is sampled: "1" or "0".
+// decision is the key in tracestate that says whether the trace is sampled: "1" or "0".
 const decision = "godurable"
 
-// sampler is the one that OTEL_TRACES_SAMPLER names, but for the flag of a durable function's parent.
+// sampler is the sampler that OTEL_TRACES_SAMPLER names, except that it ignores the flag of a durable function's parent.
 type sampler struct {
-	root        sdktrace.Sampler // by the trace id alone
+	root        sdktrace.Sampler // decides by the trace id alone
 	parentBased bool
 }
 
-// samplerOf reads OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG. With an error the sampler is the default, which takes what
-// its parent takes, and every new trace.
+// samplerOf reads OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG. With an error it returns the default sampler, which
+// follows the parent's decision and samples every new trace.
 func samplerOf(getenv func(string) string) (sdktrace.Sampler, error) {
 	name, parentBased := strings.CutPrefix(strings.ToLower(strings.TrimSpace(getenv("OTEL_TRACES_SAMPLER"))), "parentbased_")
 	byDefault := sampler{sdktrace.AlwaysSample(), true}
@@ -68,7 +68,7 @@ func (s sampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingRe
 	return result
 }
 
-// byParent is the decision for the trace that the parent belongs to, if it is known.
+// byParent returns the decision for the trace of the parent, if it is known.
 func (s sampler) byParent(ctx context.Context, parent trace.SpanContext) (sampled, known bool) {
 	switch {
 	case !s.parentBased || !parent.IsValid():
@@ -80,7 +80,7 @@ func (s sampler) byParent(ctx context.Context, parent trace.SpanContext) (sample
 	return made == "1", made != ""
 }
 
-// Description is how the sampler calls itself.
+// Description returns the name of the sampler.
 func (s sampler) Description() string {
 	if s.parentBased {
 		return "DurableParentBased{" + s.root.Description() + "}"
@@ -88,13 +88,13 @@ func (s sampler) Description() string {
 	return s.root.Description()
 }
 
-// flagIsWrong is the key of a context whose remote span context has the host's flag for durable functions.
+// flagIsWrong is the key of a context whose remote span context has the host's wrong flag for durable functions.
 type flagIsWrong struct{}
 
-// ids makes random ids, and takes a span's from its context if that has one.
+// ids makes random ids. For a span it uses the id in the context, if there is one.
 type ids struct{}
 
-// spanID is the key of the id of the span that is started with a context.
+// spanID is the context key for the id of the next span.
 type spanID struct{}
 
 func (ids) NewIDs(ctx context.Context) (id trace.TraceID, span trace.SpanID) {

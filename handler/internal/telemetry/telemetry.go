@@ -5,23 +5,24 @@
 //	ctx, invocation := t.Begin(ctx, telemetry.Call{Function: "MyOrchestration", …})
 //	defer invocation.End()
 //
-// A nil *Telemetry, and the nil *Invocation that it begins, do nothing: without the variables there is no SDK, no goroutine
+// A nil *Telemetry, and the nil *Invocation that it returns, do nothing: without the variables there is no SDK, no goroutine
 // and no connection.
 //
 // # Spans
 //
-// The function of a trigger, an activity and a batch of an entity's operations are spans while they run, and their context
-// carries them. An orchestration is one span, made by the turn that ends its execution, with the times of the history: a
-// replay makes none. Its id comes from the execution's id, so that a turn which the host asks for once more makes the same
-// span, and those who know the execution can name it before it is there.
+// A trigger function, an activity and a batch of entity operations each have a span while they run, and their context carries
+// it. An orchestration is one span. The turn that ends the execution makes it, with the times in the history, so a replay
+// makes no span. Its id is derived from the execution's id: if the host asks for a turn again, the turn makes the same span,
+// and children can name it as their parent before it exists.
 //
-// The parent is what the host names: the header traceparent, or, of an orchestration, the trace context in its history.
+// The parent is the one that the host names: in the header traceparent or, for an orchestration, in the trace context of its
+// history.
 //
 // # Sampling
 //
-// The host's sampled flag is wrong on durable functions: it is always off. So the decision for the trace travels in tracestate,
-// which the host passes on from the client's start to all that comes of it. Where that is missing too the sampler decides as
-// for a new trace, by the trace id: all workers alike.
+// The host's sampled flag is wrong on durable functions: it is always off. So the decision for the trace travels in
+// tracestate, which the host passes on from the client's start to everything that follows. Where that is missing too, the
+// sampler decides by the trace id, as for a new trace, so all workers decide alike.
 package telemetry
 
 import (
@@ -50,10 +51,10 @@ import (
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 )
 
-// Scope is the name of the instrumentation in what is sent.
+// Scope is the name of the instrumentation scope in the exported telemetry.
 const Scope = "example.com/durablefunctions/handler"
 
-// Telemetry sends what the handler tells of its invocations.
+// Telemetry sends spans and metrics about the handler's invocations.
 type Telemetry struct {
 	tracer  trace.Tracer
 	meters  *meters
@@ -62,10 +63,10 @@ type Telemetry struct {
 	ended   recent                   // executions whose spans were made
 }
 
-// Start turns telemetry on if the environment says so, by OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or
-// OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, for this whole process: the API's global providers are set too. getenv must be that of
-// the process, for the SDK reads variables of its own. A setting that is wrong is logged, and what it is for is left out: no
-// app stands still for its telemetry.
+// Start turns telemetry on if OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or
+// OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is set. It does so for the whole process: it also sets the API's global providers.
+// getenv must read the real environment, because the SDK reads other variables from there itself. A wrong setting is logged
+// and its feature left out, so that telemetry never stops an app.
 func Start(getenv func(string) string, log *slog.Logger) *Telemetry {
 	spans, metrics := endpoint(getenv, "TRACES"), endpoint(getenv, "METRICS")
 	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") || spans == "" && metrics == "" {
@@ -101,7 +102,7 @@ func Start(getenv func(string) string, log *slog.Logger) *Telemetry {
 	return t
 }
 
-// use makes the instruments, and the providers those of the process.
+// use makes the instruments, and makes the providers the global ones.
 func (t *Telemetry) use() {
 	traces, metrics := trace.TracerProvider(tracenoop.NewTracerProvider()), metric.MeterProvider(noop.NewMeterProvider())
 	if t.traces != nil {
@@ -117,7 +118,8 @@ func (t *Telemetry) use() {
 	t.meters = newMeters(metrics.Meter(Scope))
 }
 
-// withoutEngine hides the spans that durabletask-go's engine makes on the local host, and its client: ours are the same and more.
+// withoutEngine hides the spans of durabletask-go's engine on the local host and of its client: ours contain the same and
+// more.
 type withoutEngine struct{ trace.TracerProvider }
 
 func (p withoutEngine) Tracer(name string, options ...trace.TracerOption) trace.Tracer {
@@ -127,7 +129,7 @@ func (p withoutEngine) Tracer(name string, options ...trace.TracerOption) trace.
 	return p.TracerProvider.Tracer(name, options...)
 }
 
-// Flush sends what is there, as far as the time allows.
+// Flush sends what is collected, as far as the time allows.
 func (t *Telemetry) Flush(ctx context.Context) {
 	if t == nil {
 		return
@@ -142,7 +144,7 @@ func (t *Telemetry) Flush(ctx context.Context) {
 	sending.Wait()
 }
 
-// FlushEvery flushes again and again until the process ends, which it does without notice.
+// FlushEvery flushes again and again until the process ends, because the host ends it without notice.
 func (t *Telemetry) FlushEvery(interval time.Duration) {
 	if t == nil {
 		return
@@ -154,7 +156,7 @@ func (t *Telemetry) FlushEvery(interval time.Duration) {
 	}
 }
 
-// Stop sends what is there, as far as the time allows, and ends.
+// Stop sends what is collected, as far as the time allows, and shuts down.
 func (t *Telemetry) Stop(ctx context.Context) {
 	if t == nil {
 		return
@@ -175,7 +177,7 @@ func report(err error) {
 	}
 }
 
-// errorLog logs the SDK's errors, at most one a minute: what receives the telemetry may be away for long.
+// errorLog logs the SDK's errors, at most one per minute, because the receiver may be away for a long time.
 type errorLog struct {
 	log *slog.Logger
 
@@ -197,10 +199,10 @@ func (l *errorLog) Handle(err error) {
 
 var addresses = regexp.MustCompile(`https?://[^\s"]+`)
 
-// withoutURL is the text of an error without the address, which may hold a key.
+// withoutURL removes the address from an error's text, because it may contain a key.
 func withoutURL(err error) string { return addresses.ReplaceAllString(err.Error(), "(address)") }
 
-// endpoint is where the signal goes, and the name of the variable that says so; empty if it goes nowhere.
+// endpoint returns the name of the variable that sets the signal's endpoint, empty if the signal is not sent.
 func endpoint(getenv func(string) string, signal string) (variable string) {
 	if exporter := getenv("OTEL_" + signal + "_EXPORTER"); exporter != "" && !strings.Contains(exporter, "otlp") {
 		return ""
@@ -213,8 +215,8 @@ func endpoint(getenv func(string) string, signal string) (variable string) {
 	return ""
 }
 
-// isGRPC also checks the endpoint's address, in whose place the SDK would take its default. It does not repeat it: there may be
-// a key in it.
+// isGRPC says whether the protocol is gRPC. It also checks the endpoint's address, because the SDK would silently replace a wrong one by its default. The error
+// does not quote the address: it may contain a key.
 func isGRPC(getenv func(string) string, signal, variable string) (bool, error) {
 	u, err := url.Parse(getenv(variable))
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -255,7 +257,8 @@ func metricExporter(ctx context.Context, getenv func(string) string, variable st
 	return otlpmetrichttp.New(ctx)
 }
 
-// describe says whose telemetry it is: what Azure says of the app, and over it OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME.
+// describe describes the app as the resource: what Azure says about it, overridden by OTEL_RESOURCE_ATTRIBUTES and
+// OTEL_SERVICE_NAME.
 func describe(ctx context.Context, getenv func(string) string, log *slog.Logger) *resource.Resource {
 	var attributes []attribute.KeyValue
 	if site := getenv("WEBSITE_SITE_NAME"); site != "" {
