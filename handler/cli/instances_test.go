@@ -2,11 +2,9 @@ package cli
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,68 +13,8 @@ import (
 
 	"example.com/durablefunctions/handler/internal/httpapi"
 	"example.com/durablefunctions/handler/local"
+	"example.com/durablefunctions/internal/testkit"
 )
-
-// recordedHost answers as the real host did in the recordings of the Durable HTTP API.
-func recordedHost(t *testing.T) *httptest.Server {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "tests", "conformance", "testdata", "recordings", "3.19", "lab-http-api.jsonl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	type line struct {
-		Request  struct{ Method, Path, Body string }
-		Response struct {
-			Status  int
-			Headers map[string]string
-			Body    string
-		}
-	}
-	var lines []line
-	for raw := range bytes.Lines(text) {
-		var l line
-		if err := json.Unmarshal(raw, &l); err != nil {
-			t.Fatal(err)
-		}
-		lines = append(lines, l)
-	}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get(httpapi.KeyHeader) != "KEY" {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		best, matched := -1, -1
-		for n, l := range lines {
-			u, err := url.Parse(l.Request.Path)
-			if asked := isAskedFor(u.Query(), r.URL.Query()); err == nil && l.Request.Method == r.Method && u.Path == r.URL.Path && asked > matched {
-				best, matched = n, asked
-			}
-		}
-		if best >= 0 {
-			for name, value := range lines[best].Response.Headers {
-				if name != "Connection" && name != "Content-Length" {
-					w.Header()[name] = []string{value}
-				}
-			}
-			w.WriteHeader(lines[best].Response.Status)
-			_, _ = w.Write([]byte(lines[best].Response.Body))
-			return
-		}
-		w.WriteHeader(http.StatusNotFound)
-	}))
-	t.Cleanup(s.Close)
-	return s
-}
-
-// isAskedFor counts the recorded parameters; it returns -1 if the request does not have them all.
-func isAskedFor(recorded, query url.Values) (n int) {
-	for name := range recorded {
-		if name != "code" && recorded.Get(name) != query.Get(name) {
-			return -1
-		}
-	}
-	return len(recorded)
-}
 
 // runCommand runs a command against an app and returns what it printed and its exit code.
 func runCommand(t *testing.T, args ...string) (stdout, stderr string, code int) {
@@ -105,7 +43,7 @@ func runCommand(t *testing.T, args ...string) (stdout, stderr string, code int) 
 // TestInstancesOfTheRealHost: each command understands the recorded answers of the real host.
 func TestInstancesOfTheRealHost(t *testing.T) {
 	t.Parallel()
-	s := recordedHost(t)
+	const recording = "3.19/lab-http-api.jsonl"
 	for _, c := range []struct {
 		args string
 		code int
@@ -144,16 +82,18 @@ func TestInstancesOfTheRealHost(t *testing.T) {
 		{"instances purge --from 2020-01-01T00:00:00Z --status Failed", 0, []string{"purged: 10"}},
 		{`start-new Orch --id h-1 --input {"mode":"fanout","n":2}`, 0, []string{"h-1"}},
 	} {
-		out, errs, code := runCommand(t, append(strings.Fields(c.args), "--url", s.URL, "--code", "KEY")...)
+		s := testkit.RecordedHost(t, recording) // each a host that has been told nothing
+		out, errs, code := runCommand(t, append(strings.Fields(c.args), "--url", s.URL, "--code", testkit.RecordedKey)...)
 		for _, want := range c.want {
 			if !strings.Contains(out+errs, want) {
 				t.Errorf("%s: the output has no %q:\n%s%s", c.args, want, out, errs)
 			}
 		}
-		if code != c.code || strings.Contains(out+errs, "KEY") {
+		if code != c.code || strings.Contains(out+errs, testkit.RecordedKey) {
 			t.Errorf("%s: exit code %d, want %d: %s", c.args, code, c.code, errs)
 		}
 	}
+	s := testkit.RecordedHost(t, recording)
 	if _, errs, code := runCommand(t, "instances", "list", "--url", s.URL, "--code", "wrong"); code != 2 || !strings.Contains(errs, "refuses the key") || strings.Contains(errs, "wrong") {
 		t.Errorf("a wrong key: %d %s", code, errs)
 	}

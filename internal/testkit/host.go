@@ -1,5 +1,6 @@
 // Package testkit plays what surrounds an app in the tests: the Functions host (host.go, turn.go), its durable endpoint
-// (sidecar.go), a CRM behind REST (crm.go), the app that a local host runs (app.go), and processes (process.go). Each is played here and
+// (sidecar.go), a CRM behind REST (crm.go), the app that a local host runs (app.go), the Durable HTTP API as it was
+// recorded (recorded.go), and processes (process.go). Each is played here and
 // nowhere else. It imports no package of the module, so that the tests of every package can use it.
 package testkit
 

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,8 +37,9 @@ const hostile = `<img src=x onerror="document.title='owned'"><script>document.ti
 // newApp has an orchestration that completes, one that fails, one that waits, and one whose payloads are hostile.
 func newApp() *handler.App {
 	app := handler.New()
+	var declinedOnce atomic.Bool
 	app.Activity("Charge", durable.Activity(func(_ context.Context, card string) (string, error) {
-		if card == "declined" {
+		if card == "declined" || card == "declined once" && !declinedOnce.Swap(true) {
 			return "", errors.New("card declined: 42")
 		}
 		return "charged " + card, nil
@@ -121,15 +123,7 @@ func openPage(t *testing.T) (browser context.Context, url string) {
 // openData is openPage, and says where the data directory is.
 func openData(t *testing.T) (browser context.Context, url, data string) {
 	t.Helper()
-	chrome := ""
-	for _, name := range []string{os.Getenv("CHROME"), "chromium", "chromium-browser", "google-chrome", "chrome"} {
-		if path, err := exec.LookPath(name); err == nil && chrome == "" {
-			chrome = path
-		}
-	}
-	if chrome == "" {
-		t.Skip("there is no chromium: apt-get install chromium")
-	}
+	browser = openBrowser(t) // skips the test where there is none
 	root, data := t.TempDir(), t.TempDir()
 	testkit.WriteFile(t, filepath.Join(root, "host.json"), `{"version":"2.0"}`)
 	for name, bindings := range functions {
@@ -153,6 +147,21 @@ func openData(t *testing.T) (browser context.Context, url, data string) {
 	for path, input := range map[string]string{"Order/order-1": `"visa"`, "Order/order-2": `"declined"`, "Approval/approval-1": `"x"`, "Approval/approval-2": `"x"`, "Order/hostile": quote(hostile)} {
 		post(t, server.URL+"/runtime/webhooks/durabletask/orchestrators/"+path, input)
 	}
+	return browser, server.URL, data
+}
+
+// openBrowser opens a browser, which closes with the test.
+func openBrowser(t *testing.T) context.Context {
+	t.Helper()
+	chrome := ""
+	for _, name := range []string{os.Getenv("CHROME"), "chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if path, err := exec.LookPath(name); err == nil && chrome == "" {
+			chrome = path
+		}
+	}
+	if chrome == "" {
+		t.Skip("there is no chromium: apt-get install chromium")
+	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chrome), chromedp.NoSandbox, chromedp.WindowSize(1280, 900),
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.WSURLReadTimeout(time.Minute))
 	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
@@ -161,7 +170,7 @@ func openData(t *testing.T) (browser context.Context, url, data string) {
 	t.Cleanup(closeBrowser)
 	browser, cancel := context.WithTimeout(browser, 3*time.Minute)
 	t.Cleanup(cancel)
-	return browser, server.URL, data
+	return browser
 }
 
 func post(t *testing.T, url, body string) {
@@ -318,5 +327,39 @@ func TestSteer(t *testing.T) {
 		yes(),
 		chromedp.Poll(`location.hash.startsWith("#/i/") && location.hash !== "#/i/order-1"`, nil, chromedp.WithPollingTimeout(time.Minute)),
 		has("Completed"),
+	)
+}
+
+// TestTryAgain: a failed instance is rewound and completes, and is started anew with another input, which a new instance then has.
+func TestTryAgain(t *testing.T) {
+	browser, url := openPage(t)
+	post(t, url+instances+"Order/rewound", quote("declined once"))
+	steps(t, browser,
+		chromedp.Navigate(url+"#/i/rewound"),
+		has("It failed"),
+		has("card declined: 42"),
+		click("Rewind"),
+		chromedp.SendKeys(`#f-reason`, "the card is good now"),
+		yes(),
+		is(`document.querySelector(".facts .status").innerText === "Completed"`),
+		has("charged declined once"),
+		is(`!document.getElementById("main").innerText.includes("It failed") && document.querySelector("button[data-key=Rewind]").disabled`),
+		chromedp.Evaluate(`location.hash = "#/i/order-2"`, nil),
+		is(`document.querySelector("h1").innerText === "order-2"`),
+		has("It failed"),
+		click("Start with changed input"),
+		is(`document.getElementById("f-name").value === "Order" && document.getElementById("f-input").value === '"declined"'`),
+		chromedp.SetValue(`#f-input`, `"visa`),
+		yes(),
+		is(`document.getElementById("form").innerText.includes("is not JSON")`),
+		chromedp.SetValue(`#f-id`, "order-2-changed"),
+		chromedp.SetValue(`#f-input`, `"visa"`),
+		yes(),
+		is(`location.hash === "#/i/order-2-changed" && document.querySelector("h1").innerText === "order-2-changed"`),
+		has("charged visa"),
+		is(`[...document.querySelectorAll("main > .two .payload")].some((p) => p.querySelector("h3").innerText === "Input" && p.querySelector(".content").innerText === "visa")`),
+		chromedp.Click(`header a[href="#/"]`),
+		has("order-2-changed"),
+		is(`document.querySelectorAll("tbody .status.Completed").length === 4 && document.querySelectorAll("tbody .status.Failed").length === 1`),
 	)
 }
