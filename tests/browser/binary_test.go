@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -87,24 +88,25 @@ func watch(browser context.Context) *traffic {
 // keepsKey fails the test if the browser has asked another address than the page's, or has seen the key anywhere.
 func (c *traffic) keepsKey(t *testing.T, browser context.Context, page string) {
 	t.Helper()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, asked := range c.urls {
+	c.mu.Lock() // not while the browser is asked: its events wait for the lock, and its answers for the events
+	urls, texts, finished := c.urls, slices.Clone(c.heads), c.finished
+	c.mu.Unlock()
+	for _, asked := range urls {
 		if u, err := url.Parse(asked); err != nil || u.Scheme != "data" && u.Scheme+"://"+u.Host != page {
 			t.Errorf("the browser asked %s", asked)
 		}
 	}
 	bodies := 0
 	steps(t, browser, chromedp.ActionFunc(func(ctx context.Context) error {
-		for _, id := range c.finished {
+		for _, id := range finished {
 			if body, err := network.GetResponseBody(id).Do(ctx); err == nil { // else it was empty, or is no longer kept
 				bodies++
-				c.heads = append(c.heads, string(body))
+				texts = append(texts, string(body))
 			}
 		}
 		return nil
 	}))
-	for _, text := range c.heads {
+	for _, text := range texts {
 		if strings.Contains(text, testkit.RecordedKey) {
 			t.Errorf("the browser has the key: %s", text)
 		}
