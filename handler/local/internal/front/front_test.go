@@ -2,6 +2,7 @@ package front
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -39,6 +41,7 @@ type served struct {
 	http.Handler
 	hub       *taskhub.TaskHub
 	delivered chan taskhub.Message
+	burying   atomic.Bool // the inbox may come across the message that is to be a dead letter
 }
 
 // serve serves an app without a task that runs. change may be nil.
@@ -68,7 +71,10 @@ func serve(t testing.TB, app http.Handler, hostJSON string, change func(*Options
 		Handler: app, Host: o.App.Host, Sidecar: sidecar, Outputs: outputs, Log: log, OnConsole: func(string, string) {}, Stopping: ctx, Closing: ctx,
 	})
 	s := &served{hub: o.Hub, delivered: make(chan taskhub.Message, 1)}
-	o.Inbox = inbox.New(inbox.Options{Hub: o.Hub, Log: log, Parallel: 1, MaxDeliveries: 1, MaxBytes: 10, Deliver: func(_ context.Context, _ string, m taskhub.Message) error {
+	o.Inbox = inbox.New(inbox.Options{Hub: o.Hub, Log: log, Parallel: 1, MaxDeliveries: 1, MaxBytes: 10, Deliver: func(_ context.Context, function string, m taskhub.Message) error {
+		if function == "Nobody" && s.burying.Load() {
+			return errors.New(hurts)
+		}
 		s.delivered <- m
 		return nil
 	}})
@@ -92,6 +98,7 @@ const plain = `{"version":"2.0"}`
 
 // do makes a request. The header Host is the name that the request is for.
 func (s *served) do(method, path, body string, header map[string]string) *httptest.ResponseRecorder {
+	s.burying.Store(false)
 	r := httptest.NewRequest(method, "http://127.0.0.1:7071"+path, strings.NewReader(body))
 	for name, value := range header {
 		r.Header.Set(name, value)
