@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/durablefunctions/handler/internal/dashboard"
 	"example.com/durablefunctions/handler/local/internal/taskhub"
@@ -16,6 +17,7 @@ import (
 // bury makes a dead letter and returns its number.
 func (s *served) bury(t testing.TB, body string) int64 {
 	t.Helper()
+	time.Sleep(300 * time.Millisecond) // the inbox has looked once, and looks again only when the file has changed for a second
 	s.burying.Store(true)
 	if err := s.hub.PutMessage(t.Context(), "Nobody", taskhub.Message{ID: "m", Body: []byte(body)}.WithDefaults()); err != nil {
 		t.Fatal(err)
