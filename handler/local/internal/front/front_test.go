@@ -41,7 +41,8 @@ type served struct {
 	http.Handler
 	hub       *taskhub.TaskHub
 	delivered chan taskhub.Message
-	burying   atomic.Bool // the inbox may come across the message that is to be a dead letter
+	inbox     *inbox.Inbox
+	refuses   atomic.Bool // messages are not taken, and become dead letters
 }
 
 // serve serves an app without a task that runs. change may be nil.
@@ -71,8 +72,8 @@ func serve(t testing.TB, app http.Handler, hostJSON string, change func(*Options
 		Handler: app, Host: o.App.Host, Sidecar: sidecar, Outputs: outputs, Log: log, OnConsole: func(string, string) {}, Stopping: ctx, Closing: ctx,
 	})
 	s := &served{hub: o.Hub, delivered: make(chan taskhub.Message, 1)}
-	o.Inbox = inbox.New(inbox.Options{Hub: o.Hub, Log: log, Parallel: 1, MaxDeliveries: 1, MaxBytes: 10, Deliver: func(_ context.Context, function string, m taskhub.Message) error {
-		if function == "Nobody" && s.burying.Load() {
+	o.Inbox = inbox.New(inbox.Options{Hub: o.Hub, Log: log, Parallel: 1, MaxDeliveries: 1, MaxBytes: 10, Deliver: func(_ context.Context, _ string, m taskhub.Message) error {
+		if s.refuses.Load() {
 			return errors.New(hurts)
 		}
 		s.delivered <- m
@@ -81,6 +82,7 @@ func serve(t testing.TB, app http.Handler, hostJSON string, change func(*Options
 	if change != nil {
 		change(&o)
 	}
+	s.inbox = o.Inbox
 	o.Inbox.Start(ctx, ctx)
 	t.Cleanup(func() {
 		cancel()
@@ -98,7 +100,6 @@ const plain = `{"version":"2.0"}`
 
 // do makes a request. The header Host is the name that the request is for.
 func (s *served) do(method, path, body string, header map[string]string) *httptest.ResponseRecorder {
-	s.burying.Store(false)
 	r := httptest.NewRequest(method, "http://127.0.0.1:7071"+path, strings.NewReader(body))
 	for name, value := range header {
 		r.Header.Set(name, value)

@@ -14,25 +14,24 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// bury makes a dead letter and returns its number.
+// bury has a message refused until it is a dead letter, the only one, and returns its number.
 func (s *served) bury(t testing.TB, body string) int64 {
 	t.Helper()
-	time.Sleep(300 * time.Millisecond) // the inbox has looked once, and looks again only when the file has changed for a second
-	s.burying.Store(true)
-	if err := s.hub.PutMessage(t.Context(), "Nobody", taskhub.Message{ID: "m", Body: []byte(body)}.WithDefaults()); err != nil {
+	s.refuses.Store(true)
+	defer s.refuses.Store(false)
+	if err := s.inbox.Put(t.Context(), "Nobody", taskhub.Message{ID: "m", Body: []byte(body)}); err != nil {
 		t.Fatal(err)
 	}
-	waiting, err := s.hub.Waiting(t.Context())
-	for _, m := range waiting {
-		if m.Function == "Nobody" && err == nil {
-			err = s.hub.BuryMessage(t.Context(), m.Message, hurts)
+	for {
+		letters, err := s.hub.DeadLetters(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
+		if len(letters) > 0 {
+			return letters[0].SequenceNumber
+		}
+		time.Sleep(time.Millisecond)
 	}
-	letters, failure := s.hub.DeadLetters(t.Context())
-	if err != nil || failure != nil || len(letters) == 0 {
-		t.Fatal(err, failure, letters)
-	}
-	return letters[len(letters)-1].SequenceNumber
 }
 
 const hurts = "it <b>hurts</b>"
