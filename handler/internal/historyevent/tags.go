@@ -1,6 +1,7 @@
 package historyevent
 
 import (
+	"iter"
 	"maps"
 	"slices"
 
@@ -38,45 +39,43 @@ func SetTags(start *backend.HistoryEvent, tags map[string]string) {
 
 // TagsIn reads the map of texts that stands in fields of that number; nil if there is none.
 func TagsIn(raw []byte, field protowire.Number) (tags map[string]string) {
-	for len(raw) > 0 {
-		number, kind, n := protowire.ConsumeTag(raw)
-		if n < 0 {
-			return tags
+	for number, entry := range Fields(raw) {
+		if number != field {
+			continue
 		}
-		raw = raw[n:]
-		if n = protowire.ConsumeFieldValue(number, kind, raw); n < 0 {
-			return tags
+		if tags == nil {
+			tags = map[string]string{}
 		}
-		if number == field && kind == protowire.BytesType {
-			entry, _ := protowire.ConsumeBytes(raw)
-			if tags == nil {
-				tags = map[string]string{}
+		var parts [3]string // by number: the name is 1, the value 2
+		for number, text := range Fields(entry) {
+			if number < 3 {
+				parts[number] = string(text)
 			}
-			name, value := entryOf(entry)
-			tags[name] = value
 		}
-		raw = raw[n:]
+		tags[parts[1]] = parts[2]
 	}
 	return tags
 }
 
-func entryOf(entry []byte) (name, value string) {
-	var parts [3]string
-	for len(entry) > 0 {
-		number, kind, n := protowire.ConsumeTag(entry)
-		if n < 0 {
-			break
+// Fields yields the texts, bytes and messages in an encoded message, each with the number of its field. It ends at bytes that are
+// not a field.
+func Fields(raw []byte) iter.Seq2[protowire.Number, []byte] {
+	return func(yield func(protowire.Number, []byte) bool) {
+		for rest := raw; len(rest) > 0; {
+			number, kind, n := protowire.ConsumeTag(rest)
+			if n < 0 {
+				return
+			}
+			rest = rest[n:]
+			if n = protowire.ConsumeFieldValue(number, kind, rest); n < 0 {
+				return
+			}
+			if value, _ := protowire.ConsumeBytes(rest[:n]); kind == protowire.BytesType && !yield(number, value) {
+				return
+			}
+			rest = rest[n:]
 		}
-		entry = entry[n:]
-		if n = protowire.ConsumeFieldValue(number, kind, entry); n < 0 {
-			break
-		}
-		if text, m := protowire.ConsumeString(entry); kind == protowire.BytesType && m > 0 && number < 3 {
-			parts[number] = text
-		}
-		entry = entry[n:]
 	}
-	return parts[1], parts[2]
 }
 
 // AppendTags is the reverse of TagsIn, in the order of the names.

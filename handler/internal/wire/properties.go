@@ -6,6 +6,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
 // HTTPActivity is the name of the activity that the host itself runs: it makes an HTTP call.
@@ -51,19 +53,10 @@ func (t *HostTurn) appendProperties(request []byte) ([]byte, error) {
 
 // readProperties takes what we need of the properties that the host sends beside the history.
 func (t *Turn) readProperties(unknown []byte) {
-	for len(unknown) > 0 {
-		number, kind, n := protowire.ConsumeTag(unknown)
-		if n < 0 {
-			return
-		}
-		unknown = unknown[n:]
-		if n = protowire.ConsumeFieldValue(number, kind, unknown); n < 0 {
-			return
-		}
-		if entry, _ := protowire.ConsumeBytes(unknown[:n]); number == propertiesField && kind == protowire.BytesType {
+	for number, entry := range historyevent.Fields(unknown) {
+		if number == propertiesField {
 			t.readProperty(entry)
 		}
-		unknown = unknown[n:]
 	}
 }
 
