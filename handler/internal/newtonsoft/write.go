@@ -114,15 +114,11 @@ var controlEscapes = func() (escapes [' ']string) {
 	return escapes
 }()
 
-// Encode encodes a JSON value that is not a string on the host's side: an object as it is, a string twice, anything
-// else once.
+// Encode encodes a JSON value as the host does: an object as it is, anything else, a string's quotes included, once.
 func Encode(value []byte) []byte {
 	value = Compact(value)
-	switch {
-	case len(value) > 0 && value[0] == '{':
+	if bytes.HasPrefix(value, []byte("{")) {
 		return value
-	case len(value) > 0 && value[0] == '"':
-		return AppendString(nil, string(value))
 	}
 	return Once(string(value))
 }
