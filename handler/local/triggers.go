@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"path/filepath"
-	"strings"
 
 	"example.com/durablefunctions/handler/internal/config"
 	"example.com/durablefunctions/handler/local/internal/funchost"
@@ -53,15 +52,11 @@ func (h *Host) foundBlob(ctx context.Context, function, name string, content []b
 func (h *Host) hint(f config.Function) string {
 	switch t := f.Trigger(); {
 	case t.Is(config.HTTPTrigger):
-		template := t.Property("route")
-		if template == "" {
-			template = f.Name
-		}
 		base := h.url
 		if base == "" {
 			base = "http://" + net.JoinHostPort("localhost", "<port>")
 		}
-		return strings.TrimSuffix(base+"/"+h.app.Host.RoutePrefix, "/") + "/" + template
+		return base + h.app.Host.Path(f)
 	case t.Is(config.TimerTrigger):
 		return t.Property("schedule")
 	case t.Is(config.BlobTrigger):

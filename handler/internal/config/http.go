@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -41,18 +42,23 @@ func addRoute(routes *route.Table, f Function) error {
 	if level := b.Property("authLevel"); !slices.Contains(levels, strings.ToLower(level)) {
 		return f.atTrigger(fmt.Errorf(`the authLevel of %q is %q: it must be "anonymous", "function" or "admin"`, b.Name, level), "authLevel")
 	}
-	methods, err := b.methods()
+	methods, err := b.Methods()
 	if err != nil {
 		return f.atTrigger(fmt.Errorf("the methods of %q: %w", b.Name, err), "methods")
 	}
-	template := b.Property("route")
-	if template == "" {
-		template = f.Name
-	}
-	return f.atTrigger(routes.Add(f.Name, template, methods), "route")
+	return f.atTrigger(routes.Add(f.Name, f.route(), methods), "route")
 }
 
-func (b Binding) methods() (methods []string, err error) {
+// route is the template of a function with an httpTrigger.
+func (f Function) route() string { return cmp.Or(f.Trigger().Property("route"), f.Name) }
+
+// Path returns the path of a function with an httpTrigger, with its parameters in braces.
+func (h Host) Path(f Function) string {
+	return strings.TrimSuffix("/"+h.RoutePrefix, "/") + "/" + f.route()
+}
+
+// Methods returns the methods of an httpTrigger as they are written; none: all.
+func (b Binding) Methods() (methods []string, err error) {
 	value := lookup(b.Properties, "methods")
 	if value == nil {
 		return nil, nil

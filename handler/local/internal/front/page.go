@@ -93,11 +93,11 @@ func (f *front) shown(function config.Function) shownFunction {
 	}
 	switch {
 	case t.Is(config.HTTPTrigger):
-		template := t.Property("route")
-		if template == "" {
-			template = function.Name
+		s.Path = f.App.Host.Path(function)
+		methods, _ := t.Methods() // they were checked when the app was loaded
+		for _, method := range methods {
+			s.Methods = append(s.Methods, strings.ToUpper(method))
 		}
-		s.Path, s.Methods = strings.TrimSuffix("/"+f.App.Host.RoutePrefix, "/")+"/"+template, methods(t)
 	case function.Schedule != nil:
 		next := function.Schedule.Next(time.Now()).UTC()
 		s.Next = &next
@@ -109,16 +109,6 @@ func (f *front) shown(function config.Function) shownFunction {
 		}
 	}
 	return s
-}
-
-func methods(t config.Binding) (list []string) {
-	values, _ := t.Properties["methods"].([]any)
-	for _, v := range values {
-		if text, ok := v.(string); ok {
-			list = append(list, strings.ToUpper(text))
-		}
-	}
-	return list
 }
 
 type shownProblem struct {
@@ -188,31 +178,36 @@ func shownOf(m taskhub.Message, function, reason string, dead bool, at time.Time
 }
 
 // messages are the dead letters and the messages that wait.
-func (f *front) messages(r *http.Request, whole bool) (dead, waiting []shownMessage, err error) {
-	letters, err := f.Hub.DeadLetters(r.Context())
-	if err != nil {
+func (f *front) messages(r *http.Request) (dead []taskhub.DeadLetter, waiting []taskhub.WaitingMessage, err error) {
+	if dead, err = f.Hub.DeadLetters(r.Context()); err != nil {
 		return nil, nil, err
 	}
-	others, err := f.Hub.Waiting(r.Context())
-	dead, waiting = []shownMessage{}, []shownMessage{}
-	for _, l := range letters {
-		dead = append(dead, shownOf(l.Message, l.Function, l.Reason, true, l.DiedAt, whole))
-	}
-	for _, m := range others {
-		waiting = append(waiting, shownOf(m.Message, m.Function, m.Reason, false, m.Due, whole))
-	}
+	waiting, err = f.Hub.Waiting(r.Context())
 	return dead, waiting, err
 }
 
+func shownDead(l taskhub.DeadLetter, whole bool) shownMessage {
+	return shownOf(l.Message, l.Function, l.Reason, true, l.DiedAt, whole)
+}
+
+func shownWaiting(m taskhub.WaitingMessage, whole bool) shownMessage {
+	return shownOf(m.Message, m.Function, m.Reason, false, m.Due, whole)
+}
+
 func (f *front) listMessages(w http.ResponseWriter, r *http.Request) {
-	dead, waiting, err := f.messages(r, false)
+	letters, others, err := f.messages(r)
 	if err != nil {
 		f.fail(w, "the messages could not be read", err)
 		return
 	}
-	answer(w, http.StatusOK, map[string]any{
-		"dead": dead[:min(len(dead), maxListed)], "waiting": waiting[:min(len(waiting), maxListed)], "deadTotal": len(dead), "waitingTotal": len(waiting),
-	})
+	dead, waiting := []shownMessage{}, []shownMessage{}
+	for _, l := range letters[:min(len(letters), maxListed)] {
+		dead = append(dead, shownDead(l, false))
+	}
+	for _, m := range others[:min(len(others), maxListed)] {
+		waiting = append(waiting, shownWaiting(m, false))
+	}
+	answer(w, http.StatusOK, map[string]any{"dead": dead, "waiting": waiting, "deadTotal": len(letters), "waitingTotal": len(others)})
 }
 
 func (f *front) fail(w http.ResponseWriter, what string, err error) {
@@ -221,15 +216,22 @@ func (f *front) fail(w http.ResponseWriter, what string, err error) {
 }
 
 func (f *front) showMessage(w http.ResponseWriter, r *http.Request) {
-	dead, waiting, err := f.messages(r, true)
+	dead, waiting, err := f.messages(r)
 	if err != nil {
 		f.fail(w, "the messages could not be read", err)
 		return
 	}
 	number := chi.URLParam(r, "number")
-	for _, m := range append(dead, waiting...) {
-		if strconv.FormatInt(m.Number, 10) == number {
-			answer(w, http.StatusOK, m)
+	is := func(m taskhub.Message) bool { return strconv.FormatInt(m.SequenceNumber, 10) == number }
+	for _, l := range dead {
+		if is(l.Message) {
+			answer(w, http.StatusOK, shownDead(l, true))
+			return
+		}
+	}
+	for _, m := range waiting {
+		if is(m.Message) {
+			answer(w, http.StatusOK, shownWaiting(m, true))
 			return
 		}
 	}
