@@ -83,11 +83,6 @@ func (c *commit) load(t tx) (Instance, error) {
 
 // storeTurn appends the turn to the history and stores what it scheduled.
 func (c *commit) storeTurn(t tx) error {
-	insert, err := t.PrepareContext(t.ctx, "INSERT INTO history (instance, seq, payload) VALUES (?, ?, ?)")
-	if err != nil {
-		return err
-	}
-	defer insert.Close()
 	past := c.turn.past // must stay unchanged: storing the turn may fail and be tried again
 	for _, e := range append(c.state.NewEvents(), historyevent.New("orchestratorCompleted", time.Now())) {
 		e = historyevent.AsStored(e)
@@ -95,7 +90,7 @@ func (c *commit) storeTurn(t tx) error {
 		if err != nil {
 			return err
 		}
-		if _, err := insert.ExecContext(t.ctx, c.id, past.events, payload); err != nil {
+		if err := t.exec("INSERT INTO history (instance, seq, payload) VALUES (?, ?, ?)", c.id, past.events, payload); err != nil {
 			return err
 		}
 		past = past.append(e, payload)
@@ -124,20 +119,12 @@ func (c *commit) storeTimers(t tx) error {
 
 func (c *commit) storeTasks(t tx) error {
 	c.tasks = len(c.state.PendingTasks())
-	if c.tasks == 0 {
-		return nil
-	}
-	insert, err := t.PrepareContext(t.ctx, "INSERT INTO tasks (instance, execution, payload) VALUES (?, ?, ?)")
-	if err != nil {
-		return err
-	}
-	defer insert.Close()
 	for _, e := range c.state.PendingTasks() {
 		payload, err := marshal(e)
 		if err != nil {
 			return err
 		}
-		if _, err := insert.ExecContext(t.ctx, c.id, c.turn.execution, payload); err != nil {
+		if err := t.exec("INSERT INTO tasks (instance, execution, payload) VALUES (?, ?, ?)", c.id, c.turn.execution, payload); err != nil {
 			return err
 		}
 	}

@@ -16,7 +16,8 @@ func TestPutOffDelay(t *testing.T) {
 	}
 }
 
-// TestUpdateSynced: only what is accepted from outside is synchronised with the disk.
+// TestUpdateSynced: only what is accepted from outside is synchronised with the disk, also when its PRAGMA runs again as a kept
+// statement.
 func TestUpdateSynced(t *testing.T) {
 	t.Parallel()
 	h, err := Open(t.Context(), Options{DataDir: t.TempDir()})
@@ -28,7 +29,7 @@ func TestUpdateSynced(t *testing.T) {
 	for _, c := range []struct {
 		update func(context.Context, func(tx) error) error
 		want   int
-	}{{h.update, normal}, {h.updateSynced, full}, {h.update, normal}} {
+	}{{h.update, normal}, {h.updateSynced, full}, {h.update, normal}, {h.updateSynced, full}, {h.update, normal}} {
 		var got int
 		err := c.update(t.Context(), func(x tx) error { return x.queryRow("PRAGMA synchronous").Scan(&got) })
 		if err != nil || got != c.want {

@@ -105,7 +105,7 @@ func openStore(ctx context.Context, path string) (*store, error) {
 		f.Close()
 	}
 	dsn := dataSource(path)
-	write, err := sql.Open("sqlite", dsn+"&_txlock=immediate")
+	write, err := openDB(dsn + "&_txlock=immediate")
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func openStore(ctx context.Context, path string) (*store, error) {
 		write.Close()
 		return nil, explain(path, err)
 	}
-	read, err := sql.Open("sqlite", dsn+"&_pragma=query_only(1)")
+	read, err := openDB(dsn + "&_pragma=query_only(1)")
 	if err != nil {
 		write.Close()
 		return nil, err
