@@ -3,7 +3,6 @@ package front
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"strings"
@@ -34,12 +33,8 @@ func (f *front) admin(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusUnsupportedMediaType)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
-	if tooLarge := (*http.MaxBytesError)(nil); err != nil {
-		status := http.StatusBadRequest
-		if errors.As(err, &tooLarge) {
-			status = http.StatusRequestEntityTooLarge
-		}
+	body, status := readBody(w, r, maxAdminBody)
+	if status != http.StatusOK {
 		w.WriteHeader(status)
 		return
 	}

@@ -7,6 +7,8 @@ package front
 
 import (
 	"crypto/rand"
+	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -108,4 +110,16 @@ func (w *allowingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 // isNamed says whether Origins has the origin of a page.
 func (f *front) isNamed(origin string) bool {
 	return origin != "" && (slices.Contains(f.Origins, "*") || slices.Contains(f.Origins, strings.ToLower(origin)))
+}
+
+// readBody reads a request's body. The status is 200, or says why the body cannot be taken.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, status int) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return nil, http.StatusRequestEntityTooLarge
+	case err != nil:
+		return nil, http.StatusBadRequest
+	}
+	return body, http.StatusOK
 }

@@ -1,8 +1,6 @@
 package front
 
 import (
-	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -32,12 +30,9 @@ func (f *front) functions(w http.ResponseWriter, r *http.Request) {
 		f.Invoker.Forward(w, r, function)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxHTTPBody))
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		w.WriteHeader(http.StatusRequestEntityTooLarge)
-		return
-	} else if err != nil {
-		w.WriteHeader(http.StatusBadRequest)
+	body, status := readBody(w, r, maxHTTPBody)
+	if status != http.StatusOK {
+		w.WriteHeader(status)
 		return
 	}
 	answer, _, err := f.Invoker.Run(r.Context(), function, func(try funchost.Try, client funchost.Client) []byte {

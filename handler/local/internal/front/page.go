@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -244,13 +243,13 @@ func (f *front) putBack(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, taskhub.ErrNoDeadLetter.Error())
 		return
 	}
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
-	if errors.As(err, new(*http.MaxBytesError)) {
-		refuse(w, http.StatusRequestEntityTooLarge, "the message is too large")
+	text, status := readBody(w, r, maxAdminBody)
+	if status == http.StatusRequestEntityTooLarge {
+		refuse(w, status, "the message is too large")
 		return
 	}
 	var change struct{ Body *string }
-	if err != nil || len(text) > 0 && json.Unmarshal(text, &change) != nil {
+	if status != http.StatusOK || len(text) > 0 && json.Unmarshal(text, &change) != nil {
 		refuse(w, http.StatusBadRequest, `the request must be empty, or {"body":"the message's text"}`)
 		return
 	}
