@@ -11,7 +11,7 @@ var (
 	maxDate = time.Date(9999, 12, 31, 23, 59, 59, 999_999_900, time.UTC)
 )
 
-// rewriteDate returns the date that Newtonsoft makes of a string, as .NET writes it, or the string.
+// rewriteDate returns the date that Newtonsoft makes of a string, or the string.
 func rewriteDate(s string) (any, error) {
 	switch {
 	case len(s) >= 9 && strings.HasPrefix(s, "/Date(") && strings.HasSuffix(s, ")/"):
@@ -31,9 +31,14 @@ const (
 	local       zone = "+00:00"
 )
 
-func format(t time.Time, z zone) date {
-	return date(t.Format("2006-01-02T15:04:05.9999999") + string(z))
+// date is a DateTime.
+type date struct {
+	time.Time
+	zone zone
 }
+
+// String returns the date as Newtonsoft writes it.
+func (d date) String() string { return d.Format("2006-01-02T15:04:05.9999999") + string(d.zone) }
 
 var errDateRange = &Error{rangeException, "The added or subtracted value results in an un-representable DateTime."}
 
@@ -60,7 +65,7 @@ func microsoftDate(s string) (any, error) {
 	if t.Before(minDate) || t.After(maxDate) {
 		return nil, errDateRange
 	}
-	return format(t, z), nil
+	return date{t, z}, nil
 }
 
 // isoDate reads yyyy-MM-ddTHH:mm:ss with up to seven digits of a fraction and an offset, and is as lenient about the
@@ -91,7 +96,7 @@ func isoDate(s string) (any, error) {
 	} else if t.After(maxDate) {
 		t = maxDate
 	}
-	return format(t, z), nil
+	return date{t, z}, nil
 }
 
 // parseClock reads the time of day at its place in a date and time. 24:00:00 is the next day.

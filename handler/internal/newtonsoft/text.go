@@ -17,7 +17,6 @@ type (
 		value any
 	}
 	number string // .NET's text for it
-	date   string // .NET's text for it
 )
 
 // The host counts every array and object that is open, and no more.
@@ -143,7 +142,7 @@ func appendValue(b []byte, v any) []byte {
 	case number:
 		return append(b, v...)
 	case date:
-		return AppendString(b, string(v))
+		return AppendString(b, v.String())
 	case string:
 		return AppendString(b, v)
 	case []any:

@@ -3,9 +3,7 @@ package newtonsoft
 import (
 	"bytes"
 	"encoding/json"
-	"regexp"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
@@ -172,20 +170,9 @@ func Text(scalar json.RawMessage) string {
 	if json.Unmarshal(scalar, &text) != nil {
 		return string(scalar) // a number
 	}
-	if isDate.MatchString(text) {
-		return dateString(text)
-	}
-	return text
-}
-
-// isDate finds what Newtonsoft.Json takes for a date while it reads a message.
-var isDate = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)?$`)
-
-func dateString(text string) string {
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999"} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t.UTC().Format("01/02/2006 15:04:05")
-		}
+	value, _ := rewriteDate(text) // a date out of range stays text
+	if d, ok := value.(date); ok {
+		return d.Format("01/02/2006 15:04:05")
 	}
 	return text
 }

@@ -25,6 +25,7 @@ func TestWriteHTTP(t *testing.T) {
 		"list":         {`{"Outputs":{"res":{"body":[1,2]}}}`, 200, listType, "text/plain; charset=utf-8"},
 		"date":         {`{"Outputs":{"res":{"body":"2026-11-22T10:11:12+02:00"}}}`, 200, "11/22/2026 08:11:12", "text/plain; charset=utf-8"},
 		"date, a line": {`{"Outputs":{"res":{"body":"2026-11-22T10:11:12+02:00\n"}}}`, 200, "2026-11-22T10:11:12+02:00\n", "text/plain; charset=utf-8"},
+		"short offset": {`{"Outputs":{"res":{"body":"2026-11-22T10:11:12+02"}}}`, 200, "11/22/2026 08:11:12", "text/plain; charset=utf-8"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
