@@ -110,20 +110,19 @@ func eachField(raw []byte, f func(protowire.Number, []byte) error) error {
 	return nil
 }
 
-// flag says whether the message has the varint field, not zero.
-func flag(raw []byte, field protowire.Number) bool {
+// varint returns the value of a number's field; 0 if the message does not have it.
+func varint(raw []byte, field protowire.Number) (v uint64) {
 	for len(raw) > 0 {
 		number, kind, n := protowire.ConsumeField(raw)
 		if n < 0 {
-			return false
+			break
 		}
 		if number == field && kind == protowire.VarintType {
-			v, _ := protowire.ConsumeVarint(raw[protowire.SizeTag(number):])
-			return v != 0
+			v, _ = protowire.ConsumeVarint(raw[protowire.SizeTag(number):])
 		}
 		raw = raw[n:]
 	}
-	return false
+	return v
 }
 
 // stringValue reads a google.protobuf.StringValue. It never returns nil, because an empty text is a value.

@@ -131,7 +131,7 @@ func DecodeResult(text string) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("it is not base64: %w", err)
 	}
-	r := &Result{Refused: flag(raw, 7)}
+	r := &Result{Refused: varint(raw, 7) != 0}
 	err = eachField(raw, func(number protowire.Number, value []byte) (err error) {
 		switch number {
 		case 1:
@@ -207,7 +207,7 @@ func decodeFailure(raw []byte, depth int) (*Failure, error) {
 const startTags = 8
 
 func decodeAction(raw []byte) (a Action, err error) {
-	a.ID = actionID(raw)
+	a.ID = int32(varint(raw, 1))
 	err = eachField(raw, func(kind protowire.Number, content []byte) error {
 		a.Starts = kind == 3
 		if a.Starts {
@@ -238,33 +238,6 @@ func decodeAction(raw []byte) (a Action, err error) {
 	return a, err
 }
 
-// actionID reads the field 1.
-func actionID(raw []byte) int32 {
-	for len(raw) > 0 {
-		number, kind, n := protowire.ConsumeField(raw)
-		if n < 0 {
-			break
-		}
-		if number == 1 && kind == protowire.VarintType {
-			id, _ := protowire.ConsumeVarint(raw[protowire.SizeTag(number):])
-			return int32(id)
-		}
-		raw = raw[n:]
-	}
-	return 0
-}
-
 func decodeTime(raw []byte) time.Time {
-	var parts [3]uint64
-	for len(raw) > 0 {
-		number, kind, n := protowire.ConsumeField(raw)
-		if n < 0 {
-			break
-		}
-		if kind == protowire.VarintType && number < 3 {
-			parts[number], _ = protowire.ConsumeVarint(raw[protowire.SizeTag(number):])
-		}
-		raw = raw[n:]
-	}
-	return time.Unix(int64(parts[1]), int64(parts[2])).UTC()
+	return time.Unix(int64(varint(raw, 1)), int64(varint(raw, 2))).UTC()
 }
