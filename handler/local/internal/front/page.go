@@ -156,10 +156,13 @@ type shownMessage struct {
 
 const shownBeginning = 200
 
-func shownOf(m taskhub.Message, function, reason string, dead bool, at time.Time, whole bool) shownMessage {
-	s := shownMessage{Number: m.SequenceNumber, Function: function, ID: m.ID, Dead: dead, Enqueued: m.EnqueuedAt, Deliveries: m.DeliveryCount, Reason: reason, Size: len(m.Body)}
-	if !at.IsZero() {
-		s.Time = &at
+func shownOf(m taskhub.StoredMessage, whole bool) shownMessage {
+	s := shownMessage{
+		Number: m.SequenceNumber, Function: m.Function, ID: m.ID, Dead: m.Dead, Enqueued: m.EnqueuedAt, Deliveries: m.DeliveryCount, Reason: m.Reason,
+		Size: len(m.Body),
+	}
+	if !m.Time.IsZero() {
+		s.Time = &m.Time
 	}
 	body := m.Body
 	if s.Binary = !utf8.Valid(body); s.Binary {
@@ -176,37 +179,21 @@ func shownOf(m taskhub.Message, function, reason string, dead bool, at time.Time
 	return s
 }
 
-// messages are the dead letters and the messages that wait.
-func (f *front) messages(r *http.Request) (dead []taskhub.DeadLetter, waiting []taskhub.WaitingMessage, err error) {
-	if dead, err = f.Hub.DeadLetters(r.Context()); err != nil {
-		return nil, nil, err
-	}
-	waiting, err = f.Hub.Waiting(r.Context())
-	return dead, waiting, err
-}
-
-func shownDead(l taskhub.DeadLetter, whole bool) shownMessage {
-	return shownOf(l.Message, l.Function, l.Reason, true, l.DiedAt, whole)
-}
-
-func shownWaiting(m taskhub.WaitingMessage, whole bool) shownMessage {
-	return shownOf(m.Message, m.Function, m.Reason, false, m.Due, whole)
-}
-
 func (f *front) listMessages(w http.ResponseWriter, r *http.Request) {
-	letters, others, err := f.messages(r)
-	if err != nil {
-		f.fail(w, "the messages could not be read", err)
-		return
+	found := map[string]any{}
+	for name, dead := range map[string]bool{"dead": true, "waiting": false} {
+		messages, err := f.Hub.Messages(r.Context(), dead)
+		if err != nil {
+			f.fail(w, "the messages could not be read", err)
+			return
+		}
+		list := []shownMessage{}
+		for _, m := range messages[:min(len(messages), maxListed)] {
+			list = append(list, shownOf(m, false))
+		}
+		found[name], found[name+"Total"] = list, len(messages)
 	}
-	dead, waiting := []shownMessage{}, []shownMessage{}
-	for _, l := range letters[:min(len(letters), maxListed)] {
-		dead = append(dead, shownDead(l, false))
-	}
-	for _, m := range others[:min(len(others), maxListed)] {
-		waiting = append(waiting, shownWaiting(m, false))
-	}
-	answer(w, http.StatusOK, map[string]any{"dead": dead, "waiting": waiting, "deadTotal": len(letters), "waitingTotal": len(others)})
+	answer(w, http.StatusOK, found)
 }
 
 func (f *front) fail(w http.ResponseWriter, what string, err error) {
@@ -215,26 +202,15 @@ func (f *front) fail(w http.ResponseWriter, what string, err error) {
 }
 
 func (f *front) showMessage(w http.ResponseWriter, r *http.Request) {
-	dead, waiting, err := f.messages(r)
-	if err != nil {
-		f.fail(w, "the messages could not be read", err)
-		return
+	number, _ := strconv.ParseInt(chi.URLParam(r, "number"), 10, 64) // no message has the number 0
+	switch m, ok, err := f.Hub.Message(r.Context(), number); {
+	case err != nil:
+		f.fail(w, "the message could not be read", err)
+	case !ok:
+		refuse(w, http.StatusNotFound, "there is no such message: it may have been taken meanwhile")
+	default:
+		answer(w, http.StatusOK, shownOf(m, true))
 	}
-	number := chi.URLParam(r, "number")
-	is := func(m taskhub.Message) bool { return strconv.FormatInt(m.SequenceNumber, 10) == number }
-	for _, l := range dead {
-		if is(l.Message) {
-			answer(w, http.StatusOK, shownDead(l, true))
-			return
-		}
-	}
-	for _, m := range waiting {
-		if is(m.Message) {
-			answer(w, http.StatusOK, shownWaiting(m, true))
-			return
-		}
-	}
-	refuse(w, http.StatusNotFound, "there is no such message: it may have been taken meanwhile")
 }
 
 func (f *front) putBack(w http.ResponseWriter, r *http.Request) {

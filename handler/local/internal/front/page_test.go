@@ -23,7 +23,7 @@ func (s *served) bury(t testing.TB, body string) int64 {
 		t.Fatal(err)
 	}
 	for {
-		letters, err := s.hub.DeadLetters(t.Context())
+		letters, err := s.hub.Messages(t.Context(), true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,6 +153,11 @@ func TestPageMessages(t *testing.T) {
 	w := httptest.NewRecorder()
 	if s.ServeHTTP(w, r); w.Code != http.StatusRequestEntityTooLarge {
 		t.Errorf("a body without an end: %d", w.Code)
+	}
+	for _, unknown := range []string{"x", "0", "999"} {
+		if w := s.do("GET", "/local/messages/"+unknown, "", nil); w.Code != http.StatusNotFound {
+			t.Errorf("message %s: %d", unknown, w.Code)
+		}
 	}
 	if w := s.do("POST", path, `{"body":"mended"}`, nil); w.Code != http.StatusNoContent {
 		t.Fatalf("put back: %d %s", w.Code, w.Body)

@@ -67,8 +67,14 @@ func (h *TaskHub) NextMessage(ctx context.Context, skip func(sequenceNumber int6
 		case dueAt > time.Now().UnixNano():
 			return "", Message{}, fromNanos(dueAt), ErrNoMessage
 		}
-		function, m, err := h.message(ctx, number)
-		return function, m, time.Time{}, err
+		m, ok, err := h.Message(ctx, number)
+		if err != nil {
+			return "", Message{}, time.Time{}, err
+		}
+		if ok { // otherwise it was deleted meanwhile
+			m.DeliveryCount++
+			return m.Function, m.Message, time.Time{}, nil
+		}
 	}
 	if err := rows.Err(); err != nil {
 		return "", Message{}, time.Time{}, err
@@ -76,13 +82,47 @@ func (h *TaskHub) NextMessage(ctx context.Context, skip func(sequenceNumber int6
 	return "", Message{}, time.Time{}, ErrNoMessage
 }
 
-func (h *TaskHub) message(ctx context.Context, number int64) (function string, m Message, err error) {
-	m.SequenceNumber = number
-	var enqueued int64
-	err = h.read.QueryRowContext(ctx, "SELECT function, id, body, CAST(enqueued AS INTEGER), CAST(deliveries AS INTEGER) + 1 FROM messages WHERE seq = ?", number).
-		Scan(&function, &m.ID, &m.Body, &enqueued, &m.DeliveryCount)
-	m.EnqueuedAt = fromNanos(enqueued)
-	return function, m, err
+// StoredMessage is a message in the file.
+type StoredMessage struct {
+	Message  // DeliveryCount is the number of deliveries so far
+	Function string
+	Dead     bool
+	Time     time.Time // of a dead letter its last delivery, of another one its next delivery; zero: at once
+	Reason   string    // why the last delivery failed
+}
+
+// Message returns a message; ok is false if there is none with that number.
+func (s *store) Message(ctx context.Context, sequenceNumber int64) (m StoredMessage, ok bool, err error) {
+	list, err := s.messages(ctx, "seq = ?", sequenceNumber)
+	if len(list) == 0 {
+		return StoredMessage{}, false, err
+	}
+	return list[0], true, err
+}
+
+// Messages returns the dead letters, oldest first, or the messages that wait for their function, in the order of delivery.
+func (s *store) Messages(ctx context.Context, dead bool) ([]StoredMessage, error) {
+	return s.messages(ctx, "dead = ? ORDER BY due, seq", dead)
+}
+
+func (s *store) messages(ctx context.Context, where string, args ...any) (list []StoredMessage, err error) {
+	rows, err := s.read.QueryContext(ctx, "SELECT seq, function, id, body, CAST(enqueued AS INTEGER), CAST(deliveries AS INTEGER), CAST(due AS INTEGER), dead, reason FROM messages WHERE "+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var m StoredMessage
+		var enqueued, due int64
+		if err := rows.Scan(&m.SequenceNumber, &m.Function, &m.ID, &m.Body, &enqueued, &m.DeliveryCount, &due, &m.Dead, &m.Reason); err != nil {
+			return nil, err
+		}
+		if m.EnqueuedAt = fromNanos(enqueued); due > 0 {
+			m.Time = fromNanos(due)
+		}
+		list = append(list, m)
+	}
+	return list, rows.Err()
 }
 
 // DiedReason is in the file during a delivery. If a process finds it there, the process before it died in that delivery.
@@ -145,27 +185,12 @@ func DeadLetters(ctx context.Context, dataDir string) ([]DeadLetter, error) {
 		return nil, err
 	}
 	defer s.close()
-	return s.DeadLetters(ctx)
-}
-
-// DeadLetters returns the dead letters, oldest first.
-func (s *store) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
-	rows, err := s.read.QueryContext(ctx, "SELECT seq, function, id, body, CAST(enqueued AS INTEGER), CAST(deliveries AS INTEGER), CAST(due AS INTEGER), reason FROM messages WHERE dead = 1 ORDER BY due, seq")
-	if err != nil {
-		return nil, err
+	list, err := s.Messages(ctx, true)
+	letters := make([]DeadLetter, len(list))
+	for i, m := range list {
+		letters[i] = DeadLetter{Message: m.Message, Function: m.Function, DiedAt: m.Time, Reason: m.Reason}
 	}
-	defer rows.Close()
-	var letters []DeadLetter
-	for rows.Next() {
-		var l DeadLetter
-		var enqueued, died int64
-		if err := rows.Scan(&l.SequenceNumber, &l.Function, &l.ID, &l.Body, &enqueued, &l.DeliveryCount, &died, &l.Reason); err != nil {
-			return nil, err
-		}
-		l.EnqueuedAt, l.DiedAt = fromNanos(enqueued), fromNanos(died)
-		letters = append(letters, l)
-	}
-	return letters, rows.Err()
+	return letters, err
 }
 
 // WaitingMessage is a message that no function has accepted yet.
@@ -184,29 +209,12 @@ func Waiting(ctx context.Context, dataDir string) ([]WaitingMessage, error) {
 		return nil, err
 	}
 	defer s.close()
-	return s.Waiting(ctx)
-}
-
-// Waiting returns the messages that wait for their function, in the order of delivery.
-func (s *store) Waiting(ctx context.Context) ([]WaitingMessage, error) {
-	rows, err := s.read.QueryContext(ctx, "SELECT seq, function, id, body, CAST(enqueued AS INTEGER), CAST(deliveries AS INTEGER), CAST(due AS INTEGER), reason FROM messages WHERE dead = 0 ORDER BY due, seq")
-	if err != nil {
-		return nil, err
+	list, err := s.Messages(ctx, false)
+	waiting := make([]WaitingMessage, len(list))
+	for i, m := range list {
+		waiting[i] = WaitingMessage{Message: m.Message, Function: m.Function, Due: m.Time, Reason: m.Reason}
 	}
-	defer rows.Close()
-	var list []WaitingMessage
-	for rows.Next() {
-		var m WaitingMessage
-		var enqueued, due int64
-		if err := rows.Scan(&m.SequenceNumber, &m.Function, &m.ID, &m.Body, &enqueued, &m.DeliveryCount, &due, &m.Reason); err != nil {
-			return nil, err
-		}
-		if m.EnqueuedAt = fromNanos(enqueued); due > 0 {
-			m.Due = fromNanos(due)
-		}
-		list = append(list, m)
-	}
-	return list, rows.Err()
+	return waiting, err
 }
 
 // Resubmit puts dead letters back, all or none of them, and counts their deliveries from 0. A task hub may have the data
