@@ -164,7 +164,7 @@ func (h *scriptedHost) playCalls(t *testing.T, file string, lines []scriptedLine
 		case l.root() == "" || isGap(l.root()) || len(l.Metadata) > 0:
 			skipped++
 		default:
-			h.settle(t, lines[:i])
+			h.settle(t, beforeCall(t, lines, i))
 			h.compareCall(t, fmt.Sprintf("%s:%d", file, i+1), l)
 			made++
 		}
@@ -195,6 +195,37 @@ func (l scriptedLine) instance() string {
 		return l.Decoded.InstanceID
 	}
 	return ""
+}
+
+// turn decodes an orchestrator's request.
+func (l scriptedLine) turn(t *testing.T) testkit.Turn {
+	t.Helper()
+	var request string
+	if err := json.Unmarshal(l.Request, &request); err != nil {
+		t.Fatal(err)
+	}
+	turn, err := testkit.DecodeTurn(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return turn
+}
+
+// makes says whether the event is the one that a turn gets because of this call.
+func (l scriptedLine) makes(e *backend.HistoryEvent) bool {
+	var request struct{ Name string }
+	_ = json.Unmarshal(l.Request, &request)
+	switch l.RPC {
+	case "RaiseEvent":
+		return e.GetEventRaised() != nil && e.GetEventRaised().GetName() == request.Name
+	case "SuspendInstance":
+		return e.GetExecutionSuspended() != nil
+	case "ResumeInstance":
+		return e.GetExecutionResumed() != nil
+	case "TerminateInstance":
+		return e.GetExecutionTerminated() != nil
+	}
+	return false
 }
 
 // root is the id that the root of the line's orchestration has.
@@ -482,18 +513,31 @@ func wantTurns(t *testing.T, lines []scriptedLine) map[string][]string {
 	}
 	for _, l := range lines {
 		if id := l.instance(); id != "" && started[l.root()] && !isGap(id) {
-			var request string
-			if err := json.Unmarshal(l.Request, &request); err != nil {
-				t.Fatal(err)
-			}
-			turn, err := testkit.DecodeTurn(request)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want[id] = append(want[id], kindsOfTurn(turn))
+			want[id] = append(want[id], kindsOfTurn(l.turn(t)))
 		}
 	}
 	return want
+}
+
+// beforeCall returns the lines whose turns must have begun before the call in line i is made: those before it, and also those that
+// were recorded between the call and the turn that gets its event. Without these a slow local host could put two events into one turn.
+func beforeCall(t *testing.T, lines []scriptedLine, i int) []scriptedLine {
+	t.Helper()
+	var request struct{ InstanceID string }
+	_ = json.Unmarshal(lines[i].Request, &request)
+	before := slices.Clone(lines[:i])
+	for _, l := range lines[i+1:] {
+		switch {
+		case l.RPC != "":
+			return lines[:i]
+		case l.instance() != request.InstanceID:
+		case slices.ContainsFunc(l.turn(t).New, lines[i].makes):
+			return before
+		default:
+			before = append(before, l)
+		}
+	}
+	return lines[:i]
 }
 
 // settle waits until each instance has had as many requests as in the recording so far.
@@ -546,6 +590,12 @@ func (h *scriptedHost) compareCall(t *testing.T, where string, l scriptedLine) {
 		defer cancel()
 	}
 	reply, err := rpc(ctx, t, h.endpoint, l.RPC, request)
+	if want := shownStatus(l.Response); l.RPC == "GetInstance" && want != "" {
+		// The handler has answered the last turn, but the answer may not be stored yet.
+		for deadline := time.Now().Add(time.Minute); err == nil && shownStatus(reply) != want && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+			reply, err = rpc(ctx, t, h.endpoint, l.RPC, request)
+		}
+	}
 	if l.Error.Name == "DEADLINE_EXCEEDED" && string(reply) == "{}" {
 		return // a wait for nobody ends at once here
 	}
@@ -567,6 +617,13 @@ func (h *scriptedHost) compareCall(t *testing.T, where string, l scriptedLine) {
 	if l.RPC == "GetInstance" && err == nil {
 		compareInstance(t, where, reply, l)
 	}
+}
+
+// shownStatus is the status in the reply to GetInstance, empty if there is no such instance.
+func shownStatus(reply json.RawMessage) string {
+	var shown struct{ OrchestrationState shownState }
+	_ = json.Unmarshal(reply, &shown)
+	return shown.OrchestrationState.OrchestrationStatus
 }
 
 func compareInstance(t *testing.T, where string, reply json.RawMessage, l scriptedLine) {
