@@ -14,14 +14,14 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// App is a custom handler that answers by hand, for tests of the local host. It stands for any custom handler: its orchestrator
-// Orch runs through durabletask-go's executor, its activity Echo returns its input and Fail fails with it, and every other function
-// answers {}.
+// App is a custom handler for tests of the local host, written by hand and without package handler. Its orchestrator Orch runs in
+// durabletask-go's executor, its activity Echo returns its input, its activity Fail fails with its input, and every other
+// function answers {}.
 type App struct {
 	T         testing.TB
-	Answers   map[string]http.HandlerFunc // in place of those answers, by function
+	Answers   map[string]http.HandlerFunc // by function; used in place of the answers above
 	Outputs   func(input string) any      // Outputs of Orch's last turn, by the orchestration's input; may be nil
-	OnRequest func(Request)               // is called with each request; may be nil
+	OnRequest func(Request)               // called with each request; may be nil
 
 	registry *task.TaskRegistry
 	mu       sync.Mutex
@@ -37,12 +37,12 @@ type Request struct {
 	Body     string
 }
 
-// NewApp makes an App.
+// NewApp returns an App whose orchestrators and activities a test then sets.
 func NewApp(t testing.TB) *App {
 	return &App{T: t, registry: task.NewTaskRegistry(), Answers: map[string]http.HandlerFunc{}}
 }
 
-// Orchestrator makes o the orchestrator Orch.
+// Orchestrator sets the orchestrator that Orch runs.
 func (a *App) Orchestrator(o task.Orchestrator) *App {
 	if err := a.registry.AddOrchestratorN("Orch", o); err != nil {
 		a.T.Fatal(err)
@@ -81,7 +81,7 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Turn answers a request for Orch.
+// Turn answers an invocation of Orch.
 func (a *App) Turn(w http.ResponseWriter, request Request) {
 	turn, err := DecodeTurn(request.Body)
 	if err != nil {
@@ -106,7 +106,7 @@ func (a *App) Turn(w http.ResponseWriter, request Request) {
 	AnswerJSON(w, answer)
 }
 
-// input is the orchestration's.
+// input is the input of the orchestration.
 func (t Turn) input() (input string) {
 	for _, e := range t.History() {
 		if s := e.GetExecutionStarted(); s != nil {

@@ -13,11 +13,12 @@ import (
 	"testing"
 )
 
-// CRM is a record store behind REST. It does nothing twice for an Idempotency-Key.
+// CRM is a record store with a REST interface. It does nothing a second time for the same Idempotency-Key.
 type CRM struct {
 	URL     string
 	Records []string // of each batch
-	// Answer, unless nil, sees each request first, the nth of its path (from 1), and has answered it when it returns true.
+	// Answer, unless nil, sees each request first, with n counting the requests of that path from 1. If it returns true, it has
+	// answered the request.
 	Answer Fault
 
 	server *http.Server
@@ -28,13 +29,13 @@ type CRM struct {
 	keys     map[string]map[string]bool // by record: the keys under which it was processed
 }
 
-// CRMRequest is what reached a CRM. Path is as it was escaped.
+// CRMRequest is a request that has reached a CRM. Path is still escaped.
 type CRMRequest struct{ Method, Path, Key, Authorization, Body string }
 
-// Fault answers a request, the nth of its path, in place of a CRM, or returns false.
+// Fault answers the nth request of a path instead of the CRM, or returns false to let the CRM answer.
 type Fault func(w http.ResponseWriter, r *http.Request, n int) bool
 
-// NewCRM is a CRM whose batches have the records a, b and c. It answers once it is started; what is set on it is set before.
+// NewCRM returns a CRM whose batches have the records a, b and c. Set its fields before it is started.
 func NewCRM() *CRM {
 	return &CRM{Records: []string{"a", "b", "c"}, calls: map[string]int{}, keys: map[string]map[string]bool{}}
 }
@@ -48,7 +49,7 @@ func StartCRM(t testing.TB, answer Fault) *CRM {
 	return c
 }
 
-// Start serves on a port, 0 for any free one, until the test ends.
+// Start serves on a port, or on any free one if port is 0, until the test ends.
 func (c *CRM) Start(t testing.TB, port string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:"+port)
@@ -81,7 +82,7 @@ func (c *CRM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.Process(r)
 }
 
-// Process does what a request asks for: the effect is there, whatever the answer will be.
+// Process does what a request asks for, without an answer: a fault can call it and then answer with an error or not at all.
 func (c *CRM) Process(r *http.Request) {
 	record := RecordOf(r)
 	c.mu.Lock()
@@ -92,24 +93,24 @@ func (c *CRM) Process(r *http.Request) {
 	c.keys[record][r.Header.Get("Idempotency-Key")] = true
 }
 
-// RecordOf is the record that a request is for; a batch's name for a request of a batch.
+// RecordOf returns the record that a request is for, or the name of the batch if it asks for a batch.
 func RecordOf(r *http.Request) string { return append(strings.Split(r.URL.Path, "/"), "", "", "")[2] }
 
-// Calls is how often a path was called.
+// Calls returns how often a path was called.
 func (c *CRM) Calls(path string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.calls[path]
 }
 
-// Requests returns what has reached the CRM so far.
+// Requests returns the requests so far.
 func (c *CRM) Requests() []CRMRequest {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.requests)
 }
 
-// Effects is how often something was done: once for each key.
+// Effects returns how many records were processed, counting a record once for each key.
 func (c *CRM) Effects() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -119,7 +120,7 @@ func (c *CRM) Effects() (n int) {
 	return n
 }
 
-// WantEffects checks that so many records were processed, each under one key, and all of them for one job.
+// WantEffects checks that this many records were processed, each under one key, and all of them in one job.
 func (c *CRM) WantEffects(t testing.TB, records int) {
 	t.Helper()
 	c.mu.Lock()
@@ -140,17 +141,17 @@ func (c *CRM) WantEffects(t testing.TB, records int) {
 	}
 }
 
-// Processed lists the records that were processed.
+// Processed returns the records that were processed.
 func (c *CRM) Processed() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Sorted(maps.Keys(c.keys))
 }
 
-// Always makes a fault of every request whose path begins with path.
+// Always makes f answer every request whose path begins with path.
 func Always(path string, f http.HandlerFunc) Fault { return First(1<<30, path, f) }
 
-// First makes a fault of the first n requests of each path that begins with path.
+// First makes f answer the first n requests of each path that begins with path.
 func First(n int, path string, f http.HandlerFunc) Fault {
 	return func(w http.ResponseWriter, r *http.Request, call int) bool {
 		if !strings.HasPrefix(r.URL.Path, path) || call > n {
@@ -161,7 +162,7 @@ func First(n int, path string, f http.HandlerFunc) Fault {
 	}
 }
 
-// Status answers with a status and headers like "Retry-After: 1".
+// Status answers with a status code and with headers such as "Retry-After: 1".
 func Status(code int, headers ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		for _, h := range headers {
@@ -172,7 +173,7 @@ func Status(code int, headers ...string) http.HandlerFunc {
 	}
 }
 
-// Sends takes the connection over, sends the text and hangs up.
+// Sends takes over the connection, sends the text and closes the connection.
 func Sends(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := w.(http.Hijacker).Hijack()
@@ -184,7 +185,8 @@ func Sends(text string) http.HandlerFunc {
 	}
 }
 
-// Silent waits for the caller to hang up, which a server notices once it has read the request.
+// Silent does not answer and waits until the caller hangs up. It reads the request first, because only then does the server
+// notice that the caller hung up.
 func Silent(_ http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	<-r.Context().Done()

@@ -1,7 +1,8 @@
-// Package testkit plays what surrounds an app in the tests: the Functions host (host.go, turn.go), its durable endpoint
-// (sidecar.go), a CRM behind REST (crm.go), the app that a local host runs (app.go), the Durable HTTP API as it was
-// recorded (recorded.go), and processes (process.go). Each is played here and
-// nowhere else. It imports no package of the module, so that the tests of every package can use it.
+// Package testkit is for the tests of all packages. It plays the programs that an app works with: the Functions host (host.go,
+// turn.go), its durable endpoint (sidecar.go), a CRM with a REST interface (crm.go), the Durable HTTP API as it was recorded
+// (recorded.go) and a collector of telemetry (otlp.go); for the local host it plays a custom handler (app.go). It also starts and
+// builds programs (process.go). Each of them exists only here. The package imports no package of this module, so that every
+// package can use it in its tests.
 package testkit
 
 import (
@@ -14,43 +15,43 @@ import (
 	"time"
 )
 
-// Host sends a handler what the Functions host sends it, in the same bytes.
+// Host sends a handler the same requests as the Functions host, byte for byte.
 type Host struct {
 	URL string // of the handler, without a slash at the end
 }
 
-// Answer is what the host reads of a handler's answer.
+// Answer is the part of a handler's answer that the host reads.
 type Answer struct {
 	Status      int
 	Phrase      string // the reason phrase
 	ContentType string
 	Body        string
 
-	// What a good answer of a function holds.
+	// The fields of a good answer of a function.
 	Outputs     map[string]json.RawMessage
 	Logs        []string
 	ReturnValue json.RawMessage
 }
 
-// AllLogs are the lines that the host would log.
+// AllLogs returns the lines that the host would log, in one text.
 func (a Answer) AllLogs() string { return strings.Join(a.Logs, "\n") }
 
-// String is the answer in short, for a test's error.
+// String returns a short form of the answer for a test's error.
 func (a Answer) String() string { return fmt.Sprintf("%d %s %.2000s", a.Status, a.Phrase, a.Body) }
 
-// client takes every answer as it is.
+// client follows no redirect: every answer is returned as it is.
 var client = &http.Client{
 	Timeout:       2 * time.Minute,
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// CloseIdleConnections ends the connections that are kept for the next request, before a search for leaks.
+// CloseIdleConnections ends the connections that are kept for the next request. Call it before a search for goroutine leaks.
 func CloseIdleConnections() { client.CloseIdleConnections(); http.DefaultClient.CloseIdleConnections() }
 
-// InvocationID is the id of each invocation that brings none of its own.
+// InvocationID is the id of each invocation for which the test sets no other id.
 const InvocationID = "4a3f2f5e-0000-4000-8000-000000000001"
 
-// NewRequest makes an invocation as the host makes it: the body in chunks, because its length is not told.
+// NewRequest makes an invocation like the host's: the body is sent in chunks, because the host does not tell its length.
 func (h Host) NewRequest(function, body string) (*http.Request, error) {
 	r, err := http.NewRequest(http.MethodPost, h.URL+"/"+function, io.MultiReader(strings.NewReader(body)))
 	if err == nil {
@@ -60,7 +61,7 @@ func (h Host) NewRequest(function, body string) (*http.Request, error) {
 	return r, err
 }
 
-// Do sends a request and reads the answer, whatever it is.
+// Do sends a request and reads the answer. Any HTTP answer is fine; an error means that there was none.
 func (h Host) Do(r *http.Request) (Answer, error) {
 	response, err := client.Do(r)
 	if err != nil {
@@ -74,12 +75,12 @@ func (h Host) Do(r *http.Request) (Answer, error) {
 	_, phrase, _ := strings.Cut(response.Status, " ")
 	a := Answer{Status: response.StatusCode, Phrase: phrase, ContentType: response.Header.Get("Content-Type"), Body: string(body)}
 	if a.Status == http.StatusOK && a.ContentType == "application/json" {
-		_ = json.Unmarshal(body, &a) // an answer that cannot be read has neither outputs nor a value
+		_ = json.Unmarshal(body, &a) // what cannot be read leaves outputs and value empty
 	}
 	return a, nil
 }
 
-// Post invokes a function; only a handler that gives no answer at all fails the test.
+// Post invokes a function. The test fails only if the handler gives no answer at all.
 func (h Host) Post(t testing.TB, function, body string) Answer {
 	t.Helper()
 	r, err := h.NewRequest(function, body)
@@ -93,15 +94,15 @@ func (h Host) Post(t testing.TB, function, body string) Answer {
 	return a
 }
 
-// Twice encodes a text as the host does for a string in Data or Metadata: as a JSON string that holds a JSON string.
+// Twice encodes a text as the host encodes a string in Data or Metadata: as a JSON string that holds a JSON string.
 func Twice(text string) string {
 	once, _ := json.Marshal(text)
 	again, _ := json.Marshal(string(once))
 	return string(again)
 }
 
-// Text takes a value of Data or Metadata out of its encoding: a string is unwrapped, and once more if it holds a JSON
-// string. Anything else stays the JSON text that it is.
+// Text decodes a value of Data or Metadata: it unwraps a string, and once more if the string holds a JSON string. Anything else
+// is returned as JSON text.
 func Text(raw json.RawMessage) string {
 	var once, twice string
 	if json.Unmarshal(raw, &once) != nil {
@@ -118,7 +119,7 @@ type Invocation struct {
 	Data, Metadata map[string]json.RawMessage
 }
 
-// ParseInvocation reads the body of a request.
+// ParseInvocation reads the body of an invocation.
 func ParseInvocation(body string) (Invocation, error) {
 	var i Invocation
 	err := json.Unmarshal([]byte(body), &i)
@@ -128,7 +129,7 @@ func ParseInvocation(body string) (Invocation, error) {
 	return i, err
 }
 
-// ActivityBody is the request of an activity with this input, a JSON text.
+// ActivityBody makes the body of an activity's invocation. The input is a JSON text.
 func ActivityBody(input string) string {
 	return `{"Data":{"input":` + Twice(input) + `},"Metadata":{"instanceId":"\"job-1\"","sys":{"MethodName":"Activity","UtcNow":"2026-11-23T01:02:03Z","RandGuid":"b0d9d43b-9160-4248-a208-c0c985db1be9"}}}`
 }

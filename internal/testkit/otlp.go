@@ -19,20 +19,20 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// OTLP receives telemetry over HTTP, as a collector does.
+// OTLP receives telemetry over HTTP, as an OpenTelemetry collector does.
 type OTLP struct {
 	URL string
 
 	mu       sync.Mutex
 	spans    []Span
-	metrics  map[string]*metrics.Metric // the newest of each name
+	metrics  map[string]*metrics.Metric // the newest metric of each name
 	resource map[string]string
 	headers  http.Header // of the newest request
 	requests int
-	status   int // to answer with; 0: 200
+	status   int // the status to answer with; 0 means 200
 }
 
-// Span is one that was received. Ids are hexadecimal.
+// Span is a span that was received. Its ids are hexadecimal.
 type Span struct {
 	Name, Trace, ID, Parent string
 	Kind                    string // "SERVER", "CLIENT" …
@@ -52,19 +52,19 @@ func StartOTLP(t testing.TB) *OTLP {
 	return o
 }
 
-// Env are the settings by which a process sends its telemetry there.
+// Env returns the environment variables with which a process sends its telemetry to this receiver.
 func (o *OTLP) Env(more ...string) []string {
 	return append([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + o.URL, "OTEL_BSP_SCHEDULE_DELAY=50", "OTEL_METRIC_EXPORT_INTERVAL=200"}, more...)
 }
 
-// Fail has the receiver answer with a status from now on.
+// Fail makes the receiver answer with this status from now on.
 func (o *OTLP) Fail(status int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.status = status
 }
 
-// ServeHTTP takes what an exporter sends.
+// ServeHTTP stores what an exporter sends.
 func (o *OTLP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := readOTLP(r)
 	if err != nil {
@@ -161,7 +161,7 @@ func attributesOf(list []*common.KeyValue) map[string]string {
 	return all
 }
 
-// Spans are those received so far, by their start.
+// Spans returns the spans so far, ordered by their start.
 func (o *OTLP) Spans() []Span {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -170,35 +170,35 @@ func (o *OTLP) Spans() []Span {
 	return all
 }
 
-// Requests is how many requests came, and Header and Resource what the newest said.
+// Requests returns how many requests came.
 func (o *OTLP) Requests() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.requests
 }
 
-// Header is a header of the newest request.
+// Header returns a header of the newest request.
 func (o *OTLP) Header(name string) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.headers.Get(name)
 }
 
-// Resource are the attributes of whose telemetry it is.
+// Resource returns the attributes of the process that sends the telemetry.
 func (o *OTLP) Resource() map[string]string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.resource
 }
 
-// Point is what a metric says of one set of attributes: a sum, or a histogram's count and sum.
+// Point is the value of a metric for one set of attributes: a sum, or a histogram's count and sum.
 type Point struct {
 	Attributes map[string]string
 	Count      int64
 	Sum        float64
 }
 
-// Points are those of a metric that have the attribute's value.
+// Points returns the points of a metric whose attribute has this value.
 func (o *OTLP) Points(metric, attribute, value string) (points []Point) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -212,7 +212,7 @@ func (o *OTLP) Points(metric, attribute, value string) (points []Point) {
 	return slices.DeleteFunc(points, func(p Point) bool { return p.Attributes[attribute] != value })
 }
 
-// WaitFor waits until the receiver has what is asked for.
+// WaitFor waits until there returns true. After a minute the test fails with a message that names what.
 func (o *OTLP) WaitFor(t testing.TB, what string, there func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !there(); time.Sleep(10 * time.Millisecond) {

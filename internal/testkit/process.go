@@ -17,7 +17,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Buffer collects what is printed while a test reads it.
+// Buffer collects the output of a process; a test can read it at the same time.
 type Buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -35,7 +35,7 @@ func (b *Buffer) String() string {
 	return b.b.String()
 }
 
-// Has waits a while for a text, because what a process prints may arrive after its answer.
+// Has waits a while for a text, because the output of a process may arrive later than its answer.
 func (b *Buffer) Has(text string) bool {
 	for range 3000 {
 		if strings.Contains(b.String(), text) {
@@ -46,7 +46,7 @@ func (b *Buffer) Has(text string) bool {
 	return false
 }
 
-// FreePort is a port of this machine that nobody listens on.
+// FreePort returns a port of this machine on which nobody listens.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -58,7 +58,7 @@ func FreePort(t testing.TB) string {
 	return port
 }
 
-// WriteFile writes a file and its directories, and returns its path.
+// WriteFile writes a file, makes its directories, and returns its path.
 func WriteFile(t testing.TB, path, text string) string {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -70,9 +70,9 @@ func WriteFile(t testing.TB, path, text string) string {
 	return path
 }
 
-// Main runs the tests of a package that start programs: eight at once, because most of the time they wait for a program,
-// and not as many as there are processors. Afterwards it looks for goroutines that were left behind. prepare gets a
-// directory that is removed at the end, for what it builds.
+// Main runs the tests of a package that start programs. It runs eight tests at once, whatever the number of processors, because
+// most of the time they wait for a program. At the end it looks for goroutines that still run. prepare may build programs into
+// dir, which is removed at the end.
 func Main(m *testing.M, prepare func(dir string) error) int {
 	flag.Parse()
 	given := false
@@ -94,7 +94,7 @@ func Main(m *testing.M, prepare func(dir string) error) int {
 		return code
 	}
 	CloseIdleConnections()
-	// Package durable keeps some of its clients' connections for as long as the process lives.
+	// gRPC keeps one goroutine for each client connection that package durable holds until the process ends.
 	if err := goleak.Find(goleak.IgnoreTopFunction("google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -102,7 +102,7 @@ func Main(m *testing.M, prepare func(dir string) error) int {
 	return 0
 }
 
-// Build builds the program of a package, named as for go build in dir, and returns its path.
+// Build builds the program of package pkg, as go build names it in dir, into the directory into, and returns its path.
 func Build(dir, pkg, into string) (string, error) {
 	binary := filepath.Join(into, "app")
 	if runtime.GOOS == "windows" {

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// RecordedKey is the access key of every recorded host. Its answers hold it, too: in the URLs of an instance.
+// RecordedKey is the access key of every recorded host. It is also in the recorded answers, in the URLs of an instance.
 const RecordedKey = "LOCALKEY"
 
 // exchange is one line of a recording of the Durable HTTP API.
@@ -27,17 +27,17 @@ type exchange struct {
 	url *url.URL
 }
 
-// recordedHost plays recordings: what has been told to it decides what it answers, as it did then.
+// recordedHost plays recordings. Like the recorded host, it answers according to what it was told before.
 type recordedHost struct {
 	lines []exchange
 	mu    sync.Mutex
-	told  int // the last line played that changed something, -1 before it
+	told  int // the last played line that changed something; -1 before that
 }
 
-// RecordedHost serves the Durable HTTP API of the real host from its recordings, named below tests/conformance/testdata/recordings, such as
-// 3.19/lab-http-api.jsonl. A request gets the recorded answer to the same one; what was not recorded is 404. A request that was recorded
-// more than once gets the first answer that came after the last thing the host was told, so a second suspend is refused, and an instance
-// is shown as suspended after the first.
+// RecordedHost serves the Durable HTTP API of the real host from its recordings. Their names are relative to
+// tests/conformance/testdata/recordings, such as 3.19/lab-http-api.jsonl. A request gets the answer that was recorded for the
+// same request, and 404 if it was not recorded. If it was recorded more than once, the first answer after the last change counts:
+// a second suspend is refused, and an instance shows as suspended after the first.
 func RecordedHost(t testing.TB, names ...string) *httptest.Server {
 	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
@@ -83,8 +83,8 @@ func (h *recordedHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(e.Response.Body))
 }
 
-// play finds the answer to a request, nil if there is none: of the recorded requests that ask for no more than it does, one that asks for
-// most.
+// play finds the answer to a request among the recorded requests that ask for nothing that this one does not ask for. It prefers
+// the one that asks for most, and returns nil if it finds none.
 func (h *recordedHost) play(r *http.Request) *exchange {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -107,11 +107,11 @@ func (h *recordedHost) play(r *http.Request) *exchange {
 	return &h.lines[best]
 }
 
-// isAskedFor counts what a recorded request asked for, -1 if the request does not ask for all of that, or chooses among instances
-// otherwise.
+// isAskedFor counts how much of a recorded request this request asks for. It returns -1 if this request does not ask for all of
+// it, or chooses other instances.
 func isAskedFor(recorded, query url.Values) (n int) {
 	recorded.Del("code")
-	if recorded.Get("runtimeStatus") == "Nonsense" { // the host took no notice of it
+	if recorded.Get("runtimeStatus") == "Nonsense" { // the real host ignored it
 		recorded.Del("runtimeStatus")
 	}
 	for name := range recorded {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/microsoft/durabletask-go/api"
-	_ "github.com/microsoft/durabletask-go/backend" // registers the messages
+	_ "github.com/microsoft/durabletask-go/backend" // registers the types of the messages
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -29,14 +29,14 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// Sidecar is the host's durable endpoint. It answers a client as the real one was recorded (extension 3.19) for the
-// instances that it knows, which nothing runs, and keeps the calls.
+// Sidecar is the host's durable endpoint. It keeps the calls that it gets and answers them as the real one was recorded to
+// (extension 3.19). It knows instances, but does not run them.
 type Sidecar struct {
 	Address string
-	// Answer, unless nil, sees each call first. With ok it has answered itself, by an error or a reply in protobuf JSON;
-	// a Sidecar's other methods may be used in it. It is set before the first call.
+	// Answer, unless nil, sees each call first. If it returns ok, its error or its reply (protobuf JSON) is the answer. It may
+	// use the Sidecar's other methods. Set it before the first call.
 	Answer func(ctx context.Context, c Call) (reply string, ok bool, err error)
-	// StartedAs is the status that a started instance has at once; unset: running.
+	// StartedAs is the status of an instance right after its start. The default is running.
 	StartedAs api.OrchestrationStatus
 
 	server   *grpc.Server
@@ -52,10 +52,10 @@ type Sidecar struct {
 type Call struct {
 	Method string
 	Header metadata.MD
-	Fields map[string]string // of the request, by path
+	Fields map[string]string // the fields of the request, by path
 }
 
-// Hub is the task hub that the call is for.
+// Hub returns the task hub that the call names.
 func (c Call) Hub() string { return append(c.Header.Get("Durable-TaskHub"), "")[0] }
 
 type instance struct {
@@ -77,7 +77,7 @@ func StartSidecar(t testing.TB) *Sidecar {
 	return s
 }
 
-// Listen serves at the address, once more after Stop.
+// Listen serves at the address; a test can call it again after Stop.
 func (s *Sidecar) Listen(t testing.TB) {
 	t.Helper()
 	l, err := net.Listen("tcp", s.Address)
@@ -91,10 +91,10 @@ func (s *Sidecar) Listen(t testing.TB) {
 	t.Cleanup(server.Stop)
 }
 
-// Stop ends the service, and all connections.
+// Stop ends the service and closes all connections.
 func (s *Sidecar) Stop() { s.server.Stop() }
 
-// Connections is how many connections there were.
+// Connections returns how many connections were opened.
 func (s *Sidecar) Connections() int { return int(s.accepted.Load()) }
 
 type countingListener struct {
@@ -115,13 +115,13 @@ const clientBinding = `{"taskHubName":"LabHub","connectionName":null,"creationUr
 	`"requiredQueryStringParameters":"code=LOCALKEY","rpcBaseUrl":"http://ENDPOINT","httpBaseUrl":"http://localhost:7171/runtime/webhooks/durabletask",` +
 	`"useForwardedHost":false,"maxGrpcMessageSizeInBytes":4194304,"grpcHttpClientTimeout":"\"00:01:40\""}`
 
-// ClientBinding is the value of a durableClient binding for the endpoint at an address; replace changes it, by pairs of
-// old and new text.
+// ClientBinding returns the value of a durableClient binding for the endpoint at this address. replace holds pairs of old and new
+// text.
 func ClientBinding(address string, replace ...string) string {
 	return strings.NewReplacer(append(replace, "ENDPOINT", address)...).Replace(clientBinding)
 }
 
-// Set makes an instance known, with a status.
+// Set adds an instance with this status, or replaces the one with this id.
 func (s *Sidecar) Set(id string, status api.OrchestrationStatus) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +135,7 @@ func (s *Sidecar) SetOutput(id, output string) {
 	s.instances[id].output = output
 }
 
-// Calls returns the calls so far: all, or those of some methods.
+// Calls returns the calls so far, of these methods or of all.
 func (s *Sidecar) Calls(methods ...string) (calls []Call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,10 +154,10 @@ func (s *Sidecar) Forget() {
 	s.calls = nil
 }
 
-// Start is an orchestration that was started.
+// Start is an orchestration that a client has started.
 type Start struct{ Name, ID, Input string }
 
-// Started returns what was started, in order; a call that was answered with an error is not among them.
+// Started returns the starts in order, without those that were answered with an error.
 func (s *Sidecar) Started() []Start {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -229,8 +229,8 @@ func (s *Sidecar) answer(ctx context.Context, c Call) (string, error) {
 	return "", status.Errorf(codes.Unimplemented, "%s is not played", c.Method)
 }
 
-// start follows the reuse policy: without one any ended instance is replaced, with one only those that it lists. One
-// that has not ended never is.
+// start follows the reuse policy: without one, any ended instance is replaced; with one, only an instance in one of the statuses
+// that it lists. A running instance is never replaced.
 func (s *Sidecar) start(c Call) (string, error) {
 	id := c.Fields["instanceId"]
 	if id == "" {
@@ -296,7 +296,7 @@ func (s *Sidecar) purge(c Call) (string, error) {
 	return `{"deletedInstanceCount":1}`, nil
 }
 
-// word is the status in the host's words: Running.
+// word is the status as the host writes it, such as Running.
 func (i *instance) word() string {
 	name := strings.TrimPrefix(i.status.String(), "ORCHESTRATION_STATUS_")
 	return name[:1] + strings.ToLower(name[1:])
@@ -323,7 +323,7 @@ func (i *instance) steer(id, verb string, cannot bool) error {
 }
 
 func findMethod(name string) (protoreflect.MethodDescriptor, error) {
-	// What durabletask-go has an older form of is in a package of ours.
+	// For messages that durabletask-go has in an older form only, the module has newer ones in a package of its own.
 	for _, service := range []protoreflect.FullName{"durablefunctions.sidecar.TaskHubSidecarService", "TaskHubSidecarService"} {
 		d, err := protoregistry.GlobalFiles.FindDescriptorByName(service)
 		if err != nil {
@@ -336,16 +336,16 @@ func findMethod(name string) (protoreflect.MethodDescriptor, error) {
 	return nil, fmt.Errorf("TaskHubSidecarService has no method %s", name)
 }
 
-// newMessage makes a message of a type that durabletask-go registers and does not export.
+// newMessage makes a message of a type that durabletask-go registers but does not export.
 func newMessage(d protoreflect.MessageDescriptor) proto.Message {
 	t, err := protoregistry.GlobalTypes.FindMessageByName(d.FullName())
 	if err != nil {
-		panic(err) // the registry has the descriptor, so it has the type
+		panic(err) // cannot happen: the registry has the descriptor, so it has the type
 	}
 	return t.New().Interface()
 }
 
-// Fields lists all that a message holds, by path; a message that is there has an entry of its own.
+// Fields lists everything in a message, by path. A message within it has an entry too, even if it is empty.
 func Fields(m protoreflect.Message) map[string]string {
 	out := map[string]string{}
 	addFields(out, "", m)
@@ -393,7 +393,7 @@ func addField(out map[string]string, path string, f protoreflect.FieldDescriptor
 	case *timestamppb.Timestamp:
 		out[path] = m.AsTime().Format(time.RFC3339Nano)
 	default:
-		out[path] = "" // it is there, whatever it holds
+		out[path] = "" // the entry says that the message is set
 		addFields(out, path+".", v.Message())
 	}
 }

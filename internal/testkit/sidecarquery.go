@@ -19,8 +19,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// query answers as recorded: in the order of the ids, entities left out, a token that ends in a blank, outputs always, and
-// for no maxInstanceCount an empty page that is never the last.
+// query answers as recorded: ordered by id, without entities, always with outputs, and with a token that ends in a blank. Without
+// maxInstanceCount it answers an empty page, and there is always a next one.
 func (s *Sidecar) query(c Call) (string, error) {
 	if _, ok := c.Fields["query"]; !ok {
 		return "", status.Error(codes.Unknown, "Exception was thrown by handler.")
@@ -50,7 +50,7 @@ func (s *Sidecar) query(c Call) (string, error) {
 	return string(reply), err
 }
 
-// chosen says whether a filter, whose fields have that prefix, chooses the instance.
+// chosen says whether a filter chooses the instance. The filter's fields begin with prefix.
 func (i *instance) chosen(c Call, prefix string) bool {
 	from, _ := time.Parse(time.RFC3339Nano, c.Fields[prefix+"createdTimeFrom"])
 	to, err := time.Parse(time.RFC3339Nano, c.Fields[prefix+"createdTimeTo"])
@@ -69,7 +69,7 @@ func (i *instance) chosen(c Call, prefix string) bool {
 	return !named
 }
 
-// purgeFiltered deletes what the filter chooses, running instances too if it does not say that they stay.
+// purgeFiltered deletes the instances that the filter chooses. Running ones are deleted too unless the filter excludes them.
 func (s *Sidecar) purgeFiltered(c Call) string {
 	n := 0
 	for id, i := range s.instances {
@@ -108,7 +108,7 @@ func (i *instance) rewind(id string) error {
 	return nil
 }
 
-// history is that of a first turn.
+// history returns the history of an instance after its first turn.
 func (i *instance) history(id string) (string, error) {
 	if i == nil {
 		return "", status.Errorf(codes.NotFound, "Orchestration instance with ID %s was not found.", id)
@@ -122,7 +122,7 @@ func (i *instance) history(id string) (string, error) {
 	return string(reply), err
 }
 
-// packEvents turns the events of a chunk of history from JSON into the bytes that they are on the wire.
+// packEvents encodes the events of a chunk of history, given in JSON, as the bytes that travel over gRPC.
 func packEvents(chunk string) (string, error) {
 	var c struct{ Events []json.RawMessage }
 	if err := json.Unmarshal([]byte(chunk), &c); err != nil {

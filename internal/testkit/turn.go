@@ -16,13 +16,13 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// Turn is what the host tells an orchestrator in one invocation.
+// Turn is what the host sends an orchestrator in one invocation.
 type Turn struct {
 	InstanceID string
 	Past, New  []*backend.HistoryEvent
 }
 
-// History is the whole history, the new events last.
+// History returns the whole history, with the new events at the end.
 func (t Turn) History() []*backend.HistoryEvent { return slices.Concat(t.Past, t.New) }
 
 // DecodeTurn reads the body of an orchestrator's invocation.
@@ -45,7 +45,7 @@ func DecodeTurn(body string) (Turn, error) {
 	return Turn{InstanceID: field("instanceId").String(), Past: events("pastEvents"), New: events("newEvents")}, nil
 }
 
-// Body is the turn as the body of an invocation.
+// Body returns the turn as the body of an invocation.
 func (t Turn) Body() string {
 	var request []byte
 	request = protowire.AppendTag(request, 1, protowire.BytesType)
@@ -53,7 +53,7 @@ func (t Turn) Body() string {
 	for i, e := range t.History() {
 		raw, err := proto.Marshal(e)
 		if err != nil {
-			panic(err) // it was made by Event, or decoded
+			panic(err) // cannot happen: Event made it, or it was decoded
 		}
 		field := protowire.Number(3) // pastEvents
 		if i >= len(t.Past) {
@@ -65,7 +65,7 @@ func (t Turn) Body() string {
 	return `{"Data":{"context":` + Twice(base64.StdEncoding.EncodeToString(request)) + `},"Metadata":{"sys":{"MethodName":"Orchestrator","UtcNow":"2026-11-23T01:02:03Z","RandGuid":"b0d9d43b-9160-4248-a208-c0c985db1be9"}}}`
 }
 
-// Event makes a history event of protobuf JSON.
+// Event makes a history event from protobuf JSON.
 func Event(t testing.TB, text string) *backend.HistoryEvent {
 	t.Helper()
 	e := &backend.HistoryEvent{}
@@ -75,7 +75,7 @@ func Event(t testing.TB, text string) *backend.HistoryEvent {
 	return e
 }
 
-// DecodeMessage reads base64 of a message that durabletask-go registers and does not export.
+// DecodeMessage reads the base64 text of a message whose type durabletask-go registers but does not export.
 func DecodeMessage(name protoreflect.FullName, text string) (protoreflect.Message, error) {
 	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
@@ -104,7 +104,7 @@ func DecodeResponse(returnValue json.RawMessage) (protoreflect.Message, error) {
 	return DecodeMessage("OrchestratorResponse", s)
 }
 
-// Actions reads an orchestrator's answer as durabletask-go's types have it.
+// Actions reads an orchestrator's answer into durabletask-go's types.
 func Actions(t testing.TB, a Answer) *backend.ExecutionResults {
 	t.Helper()
 	m, err := DecodeResponse(a.ReturnValue)
@@ -119,7 +119,7 @@ func Actions(t testing.TB, a Answer) *backend.ExecutionResults {
 // set assigns a message to a field whose type durabletask-go does not export.
 func set[T any](field *T, m any) { *field = m.(T) }
 
-// Conversation is an orchestration as the host keeps it: its history grows turn by turn.
+// Conversation is an orchestration as the host sees it: its history grows turn by turn.
 type Conversation struct {
 	Name  string // of the orchestrator
 	ID    string
@@ -129,8 +129,8 @@ type Conversation struct {
 	turns int
 }
 
-// Turn sends the new events, each in protobuf JSON without id and time, and returns what the orchestrator wants done.
-// What it schedules becomes part of the history.
+// Turn sends the new events, each as protobuf JSON without id and time, and returns the actions that the orchestrator answers.
+// What it schedules is added to the history.
 func (c *Conversation) Turn(t testing.TB, h Host, news ...string) (Answer, *backend.ExecutionResults) {
 	t.Helper()
 	event := c.nextTurn(t)
@@ -160,7 +160,7 @@ func (c *Conversation) Turn(t testing.TB, h Host, news ...string) (Answer, *back
 	return answer, results
 }
 
-// nextTurn returns what makes the events of the next turn.
+// nextTurn returns a function that makes the events of the next turn.
 func (c *Conversation) nextTurn(t testing.TB) func(id int32, format string, args ...any) *backend.HistoryEvent {
 	c.turns++
 	turn := c.turns
@@ -170,8 +170,8 @@ func (c *Conversation) nextTurn(t testing.TB) func(id int32, format string, args
 	}
 }
 
-// Lose is a turn that got no answer: the orchestration has failed, and a rewind made its failure a genericEvent. The
-// next turn is the rewound one, with the event Rewound.
+// Lose plays a turn that got no answer and a rewind after it: the orchestration has failed, and the rewind turned its failure
+// into a genericEvent. Send Rewound in the next turn.
 func (c *Conversation) Lose(t testing.TB, news ...string) {
 	t.Helper()
 	event := c.nextTurn(t)
@@ -185,7 +185,7 @@ func (c *Conversation) Lose(t testing.TB, news ...string) {
 // Rewound is the event of a rewound turn, for Conversation.Turn.
 const Rewound = `"genericEvent":{"data":"rewound"}`
 
-// RequiresHistory says that the answer to a turn asks the host to ask again.
+// RequiresHistory says whether the answer asks the host to send the turn again.
 func RequiresHistory(t testing.TB, a Answer) bool {
 	t.Helper()
 	m, err := DecodeResponse(a.ReturnValue)

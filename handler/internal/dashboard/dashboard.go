@@ -1,5 +1,5 @@
-// Package dashboard is the page that shows and steers orchestrations, and what keeps other pages away from it. It is plain HTML, CSS and
-// JavaScript without a build step, and speaks the Durable HTTP API of the port that it is served on.
+// Package dashboard serves a web page that shows and steers orchestrations, and guards the page's writes against other web pages.
+// The page is plain HTML, CSS and JavaScript without a build step. It uses the Durable HTTP API on the port that serves the page.
 //
 //	token := rand.Text()
 //	page := dashboard.Page(token, dashboard.App{Name: "local host", Local: true})
@@ -23,19 +23,19 @@ var files embed.FS
 
 var page = template.Must(template.ParseFS(files, "page.html"))
 
-// policy lets the page load its own files and call its own port, and nothing else; nobody may frame it.
+// policy allows the page to load its own files and to call its own port, and nothing else. No site may put it into a frame.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Files is the path below which the page's files are.
+// Files is the path of the page's files.
 const Files = "/local/page/"
 
-// App is what the page shows.
+// App is the app that the page shows.
 type App struct {
 	Name  string
-	Local bool // it is the local host, whose own endpoints the page uses too
+	Local bool // the page also uses the local host's own endpoints
 }
 
-// Page serves the page at / and its files below [Files]; the token opens [OwnPages] to it.
+// Page serves the page at / and its files below [Files]. The page gets the token, with which [OwnPages] lets it write.
 func Page(token string, app App) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
@@ -64,11 +64,11 @@ func Page(token string, app App) http.Handler {
 	}))
 }
 
-// TokenHeader is where the page shows that it is this host's own.
+// TokenHeader is the header in which the page sends the token.
 const TokenHeader = "X-Dashboard-Token"
 
-// OwnPages lets other programs of this machine in, and a browser to read; writing is for the page with the token only, since any page on
-// this machine has a loopback origin. Which sites come here at all is up to [loopback.Only].
+// OwnPages lets other programs of this machine do everything, and a browser only read. A browser may write only with the page's
+// token, because every page on this machine has a loopback origin. [loopback.Only] decides which origins get here at all.
 func OwnPages(token string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		browser := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestPage: the page comes with all that keeps others away, and loads nothing from elsewhere.
+// TestPage checks that the page has the headers that keep other sites away, and loads nothing from elsewhere.
 func TestPage(t *testing.T) {
 	t.Parallel()
 	h := Page("TOKEN", App{Name: `<app> "x"`, Local: true})

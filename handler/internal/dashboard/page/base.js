@@ -1,10 +1,10 @@
-// What all views share: making elements, calling the host, asking, and saying what was done. Whatever the host tells becomes text nodes,
-// never markup.
+// Shared by all views: making elements, calling the host, asking questions and reporting results. Whatever the host sends becomes
+// text nodes, never markup.
 
 const meta = (name) => document.querySelector("meta[name=" + name + "]").content;
 const token = meta("token");
 
-// isLocal: the page is the local host's own, which can do more than what the Durable HTTP API has.
+// isLocal: the page belongs to the local host, which can do more than the Durable HTTP API.
 export const isLocal = meta("local") === "true";
 export const api = "/runtime/webhooks/durabletask";
 export const statuses = ["Running", "Pending", "Suspended", "Failed", "Completed", "Terminated"];
@@ -22,14 +22,15 @@ export function el(tag, attributes, ...children) {
   return e;
 }
 
-// keepFocus lets f rebuild what is below root; what had the focus has it again if it is still there under its data-key.
+// keepFocus lets f rebuild the content of root. If the focused element is still there, found by its data-key, it gets the focus
+// again.
 export function keepFocus(root, f) {
   const active = document.activeElement, key = root.contains(active) ? active.dataset.key : undefined;
   f();
   if (key !== undefined && document.activeElement !== active) root.querySelector('[data-key="' + CSS.escape(key) + '"]')?.focus({ preventScroll: true });
 }
 
-// whenFree runs f when no button of the pointer is down: what is rebuilt during a press does not get the click.
+// whenFree runs f when no pointer button is pressed: an element that is rebuilt during a press would not get the click.
 let pressed = false, deferred = new Map();
 addEventListener("pointerdown", () => { pressed = true; }, true);
 for (const end of ["pointerup", "pointercancel"]) {
@@ -44,7 +45,7 @@ export function whenFree(who, f) { pressed ? deferred.set(who, f) : f(); }
 
 // ---- the host
 
-// parse keeps the numbers that JavaScript would change, such as 1.0 and 12345678901234567890, as they were written.
+// parse keeps numbers that JavaScript would change, such as 1.0 and 12345678901234567890, as they are written.
 export function parse(text) {
   if (!JSON.rawJSON) return JSON.parse(text);
   return JSON.parse(text, (_, v, context) => typeof v === "number" && context && String(v) !== context.source ? JSON.rawJSON(context.source) : v);
@@ -53,7 +54,7 @@ export const isExact = (v) => Boolean(JSON.isRawJSON && JSON.isRawJSON(v));
 
 const known = { 401: "The app refuses the key.", 403: "The host refuses this page: load it again.", 404: "There is no such thing here: it may be gone.", 410: "The instance has ended already.", 413: "That is too large for the host." };
 
-// call returns {value, text, headers}. Its error has the answer's status, 0 if there was none.
+// call returns {value, text, headers}. The status of its error is the answer's, or 0 if there was no answer.
 export async function call(method, path, body, headers = {}) {
   if (method !== "GET") headers["X-Dashboard-Token"] = token;
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -74,7 +75,7 @@ export const durable = (method, path, body, headers) => call(method, api + path,
 export const instancePath = (id) => "/instances/" + encodeURIComponent(id);
 export const instanceLink = (id) => "#/i/" + encodeURIComponent(id);
 
-// ---- saying and asking
+// ---- reporting and asking
 
 export function toast(text, bad) {
   const t = document.getElementById("toast");
@@ -85,7 +86,7 @@ export function toast(text, bad) {
   toast.timer = setTimeout(() => { t.hidden = true; }, bad ? 10000 : 5000);
 }
 
-// button makes a button whose action says in a toast what was done, or why not.
+// button makes a button. A toast says what its action did, or why it failed.
 export function button(label, action, attributes = {}) {
   return el("button", { type: "button", "data-key": label, ...attributes, onclick: async (event) => {
     try {
@@ -96,7 +97,7 @@ export function button(label, action, attributes = {}) {
   } }, label);
 }
 
-// field makes the control of {name, label, value, json, long, options, choices}.
+// field makes an input element from {name, label, value, json, long, options, choices}.
 function field(f) {
   const attributes = { id: "f-" + f.name, spellcheck: "false", autocomplete: "off", required: f.required, list: f.choices ? "f-" + f.name + "-list" : null };
   let control;
@@ -106,7 +107,8 @@ function field(f) {
   return { control, nodes: [el("label", { for: attributes.id }, f.label), control, f.choices ? el("datalist", { id: attributes.list }, ...f.choices.map((c) => el("option", { value: c }))) : null] };
 }
 
-// ask shows a question and resolves to the fields' values, null if it was cancelled. A field of JSON is checked while it is typed.
+// ask shows a question. It resolves to the values of the fields, or to null if it is cancelled. A JSON field is checked while the
+// user types.
 export function ask(title, text, fields, verb, harm) {
   const dialog = document.getElementById("dialog"), form = document.getElementById("form");
   const problem = el("p", { class: "problem", role: "alert" });
@@ -141,7 +143,7 @@ export function ask(title, text, fields, verb, harm) {
   });
 }
 
-// drawer shows something beside the view until it is closed.
+// drawer shows content beside the view until the user closes it.
 export function drawer(title, ...content) {
   const d = document.getElementById("drawer");
   d.replaceChildren(el("div", { class: "bar" }, el("h2", { id: "drawer-title", class: "grow" }, title), el("button", { type: "button", class: "plain", "aria-label": "Close", onclick: () => d.close() }, "✕")), ...content.flat(3).filter(Boolean));
@@ -170,7 +172,7 @@ export function ago(t) {
   return s < 86400 ? Math.floor(s / 3600) + " h ago" : new Date(t).toLocaleDateString();
 }
 export const when = (t) => el("time", { datetime: t, title: time(t) }, ago(t));
-// spanText is how long an instance took or has taken, which the API tells in whole seconds.
+// spanText is how long an instance ran or has been running. The API gives whole seconds.
 export function spanText(i) {
   const over = finished.has(i.runtimeStatus), ms = (over ? Date.parse(i.lastUpdatedTime) : Date.now()) - Date.parse(i.createdTime);
   return ms < 1000 ? "under 1 s" : over && ms < 60000 ? Math.round(ms / 1000) + " s" : short(ms);
@@ -184,7 +186,7 @@ export function beginning(value, n) {
   return text.length > n ? text.slice(0, n) + "…" : text;
 }
 
-// progressOf reads a custom status that is progress; null if it is something else.
+// progressOf reads a custom status that describes progress, and returns null for any other.
 export function progressOf(v) {
   const get = (name) => Number(v && typeof v === "object" ? v[name] ?? v[name.toLowerCase()] : undefined);
   const total = get("Total"), done = get("Completed"), failed = get("Failed") || 0;
@@ -207,7 +209,7 @@ export function progressBar(v) {
 let view = null;
 const live = document.getElementById("live");
 
-// begin makes a view the one that is shown, and returns it.
+// begin starts a new view, which ends the polling of the old one, and returns it.
 export function begin(title) {
   document.title = title + " · Durable Functions";
   live.textContent = "";
@@ -216,7 +218,7 @@ export function begin(title) {
 }
 export const shows = (v) => view === v;
 
-// poll loads again and again what a view shows, ever less often while nothing changes or while loading takes long.
+// poll calls load again and again while the view is shown. It slows down while nothing changes and while loading takes long.
 export async function poll(shown, load) {
   while (view === shown) {
     await new Promise((resolve) => { shown.wake = resolve; setTimeout(resolve, document.hidden ? 1000 : shown.pause); });
@@ -234,7 +236,7 @@ export async function poll(shown, load) {
   }
 }
 function say(kind, text) {
-  if (live.textContent !== text) live.textContent = text; // else it would be read out again and again
+  if (live.textContent !== text) live.textContent = text; // a screen reader would read the same text again
   live.className = kind;
 }
 export const soon = () => { if (view) { view.pause = 300; if (view.wake) view.wake(); } };

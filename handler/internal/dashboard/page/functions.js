@@ -22,7 +22,7 @@ async function runNow(f) {
   return "";
 }
 
-// callHTTP calls an HTTP function of this host, and no other address.
+// callHTTP calls an HTTP function of this host. It refuses any other address.
 async function callHTTP(f) {
   const a = await ask("Call " + f.name, f.path.includes("{") ? "Put values in place of what is in braces." : "", [{ name: "method", label: "Method", options: f.methods || ["GET", "POST", "PUT", "PATCH", "DELETE"] },
     { name: "path", label: "Path and query", value: f.path, required: true }, { name: "type", label: "Content type", value: "application/json" }, { name: "body", label: "Body", long: true }], "Call");

@@ -34,7 +34,7 @@ const purge = (i) => async () => {
   return "Purged.";
 };
 
-// changed starts it with its own input in the editor, as the app reads it.
+// changed starts the orchestration again with another input. The editor first shows the old input, decoded as the app reads it.
 const changed = (i) => async () => {
   const input = await unpack(i.input);
   return startDialog([i.name], i.name, input === null ? "" : JSON.stringify(input, null, 2));
@@ -51,7 +51,7 @@ function steer(i) {
     over ? act("Purge", true, purge(i), true) : act("Terminate", true, withReason(i, "Terminate", "terminate", "It ends at once; what it was doing is not undone.", true), true));
 }
 
-// ---- what is shown of it
+// ---- the parts of the view
 
 function facts(i) {
   const over = finished.has(i.runtimeStatus), fact = (name, ...value) => el("div", {}, el("dt", {}, name), el("dd", {}, ...value));
@@ -70,7 +70,7 @@ function failure(i) {
 
 const isEmpty = (v) => v === null || v === undefined || v === "";
 
-// pick shows one thing that an instance did, with its input, output and error.
+// pick shows one activity, child or other step of the instance, with its input, output and error.
 function pick(s) {
   const e = s.event, why = innermost(e.FailureDetails), queued = s.begun ? s.begun - s.from : 0;
   const input = decoded(e.Input), now = Date.now();
@@ -119,7 +119,8 @@ function historyView(id) {
     show: (list) => { events = list.map((e, n) => ({ ...e, n })); render(); } };
 }
 
-// childrenOf finds the children of an instance of a deployed app, which tells of a child that has ended neither its id nor where it is.
+// childrenOf finds the children of an instance of a deployed app. The host's history tells neither the id of an ended child nor
+// its place.
 async function childrenOf(i) {
   let found = [], next = null;
   for (let n = 0; n < 10; n++) {

@@ -6,7 +6,7 @@ const pageSize = 100, refreshSize = 1000, maxLoaded = 10000;
 const columns = [{ title: "", class: "tick" }, { title: "Status", class: "state" }, { title: "Name", class: "who" }, { title: "Instance", class: "id" },
   { title: "Created", class: "when" }, { title: "Duration", class: "took" }, { title: "Progress", class: "more" }];
 
-// The filter is what the page's address says, so that a view can be kept and gone back to.
+// The filter comes from the page's address, so that a view can be bookmarked and the Back button works.
 function readFilter(query) {
   const q = new URLSearchParams(query);
   return { status: new Set((q.get("status") || "").split(",").filter((s) => statuses.includes(s))), prefix: q.get("prefix") || "", search: q.get("search") || "", since: since[q.get("since")] ? q.get("since") : "Any time" };
@@ -19,7 +19,8 @@ function keepFilter(f) {
   history.replaceState(null, "", "#/" + (String(q) ? "?" + q : ""));
 }
 
-// query asks for a page. A deployed app does not know the last three parameters: it sorts by id, and neither searches nor counts.
+// query makes the parameters of a request. A deployed app does not know the last three: it sorts by id and cannot search or
+// count.
 function query(f, top, next) {
   const q = new URLSearchParams({ top, showInput: "false" });
   if (f.status.size) q.set("runtimeStatus", [...f.status].join(","));
@@ -59,7 +60,7 @@ export async function showList(search) {
     return list.filter((i) => !words || i.name.toLowerCase().includes(words) || i.instanceId.toLowerCase().includes(words))
       .sort((a, b) => a.createdTime < b.createdTime ? 1 : a.createdTime > b.createdTime ? -1 : a.instanceId < b.instanceId ? -1 : 1);
   };
-  // load asks anew for as much as is loaded.
+  // load reloads as many rows as are loaded already.
   const load = async () => {
     let found = [], token = null, text = "", counted = null;
     const want = Math.max(pageSize, list.length);
@@ -91,7 +92,7 @@ export async function showList(search) {
   };
   const reload = () => {
     keepFilter(filter);
-    list = []; // what is loaded is of another filter
+    list = []; // these rows belong to the old filter
     clearTimeout(reload.timer);
     reload.timer = setTimeout(() => load().catch((e) => toast(e.message, true)), 150);
   };

@@ -10,7 +10,7 @@ function count(n) {
   badge.setAttribute("aria-label", plural(n, "dead letter"));
 }
 
-// watchDead keeps the number of dead letters in sight.
+// watchDead keeps the number of dead letters in the navigation up to date.
 export async function watchDead() {
   if (!isLocal) return;
   try { count((await call("GET", "/local/messages")).value.deadTotal); } catch { /* the view says it */ }

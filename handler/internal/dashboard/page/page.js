@@ -1,5 +1,5 @@
-// The page shows what the Durable HTTP API tells, of the local host or, through `dashboard`, of a deployed app; of the local host also what
-// its own endpoints below /local tell.
+// The page shows what the Durable HTTP API tells: of the local host or, with `dashboard`, of a deployed app. For the local host
+// it also shows what the endpoints below /local tell.
 import { closeDrawer, isLocal } from "./base.js";
 import { showEntities } from "./entities.js";
 import { showFunctions } from "./functions.js";
@@ -28,7 +28,7 @@ function route(event) {
 }
 addEventListener("hashchange", route);
 
-// The key / goes to the search.
+// The key / moves the focus to the search.
 addEventListener("keydown", (event) => {
   const field = document.querySelector("[data-search]");
   if (event.key !== "/" || !field || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select, dialog")) return;
@@ -36,9 +36,9 @@ addEventListener("keydown", (event) => {
   field.focus();
 });
 
-document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); }); // # is for views
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); }); // the part after # names a view
 
-// Light, dark, or what the system says.
+// The theme is light, dark, or the one that the system uses.
 const theme = document.getElementById("theme"), themes = { auto: "◐ Auto", light: "☀ Light", dark: "☾ Dark" };
 function setTheme(name) {
   name === "auto" ? delete document.documentElement.dataset.theme : document.documentElement.dataset.theme = name;

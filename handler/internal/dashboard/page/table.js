@@ -1,10 +1,10 @@
 import { el, keepFocus, whenFree } from "./base.js";
 
-const margin = 12; // rows beyond what is in sight
+const margin = 12; // rows that are made beyond the visible ones
 
-// longTable is a table of which only the rows in sight exist, so that 10,000 rows cost what 50 do. Columns are {title, class}; row makes
-// the cells of an item, and key names it. All rows are as high as the style sheet's --row. With inside the table scrolls by itself, else
-// with the page. Ahead is called when the last rows come into sight.
+// longTable is a table that makes elements for the visible rows only, so that 10,000 rows cost no more than 50. columns are
+// {title, class}; row makes the cells of an item, and key names it. All rows have the height --row of the style sheet. If inside
+// is set, the table scrolls by itself, otherwise with the page. ahead is called when the last rows become visible.
 export function longTable({ label, columns, key, row, inside, ahead, open }) {
   const gap = () => el("tr", { class: "gap", "aria-hidden": "true" }, el("td"));
   const top = gap(), bottom = gap(), body = el("tbody");

@@ -1,6 +1,6 @@
 import { beginning, clock, el, finished, instanceLink, isLocal, keepFocus, short } from "./base.js";
 
-// innermost is the failure that the others come from, without the words that the host puts around an app's own.
+// innermost returns the failure that caused the others, without the words that the host puts around the app's own.
 export function innermost(f) {
   while (f && f.InnerFailure) f = f.InnerFailure;
   if (!f) return f;
@@ -11,8 +11,8 @@ export function innermost(f) {
 const ms = (t) => Date.parse(t);
 const ofChild = (e) => e.EventType.startsWith("SubOrchestration");
 
-// spanOf is what an event tells of: {name, kind, from, to, begun, …}. A span without an end goes on; kind is done, failed, open (it runs),
-// queued (it waits for a worker), wait (for a time, a child or to be resumed) or mark (a moment).
+// spanOf describes an event as {name, kind, from, to, begun, …}. A span without an end is still open. kind is done, failed, open
+// (running), queued (waiting for a worker), wait (for a time, for a child or until it is resumed) or mark (a single moment).
 function spanOf(e, ended) {
   const at = ms(e.Timestamp);
   switch (e.EventType) {
@@ -31,7 +31,7 @@ function spanOf(e, ended) {
   return null;
 }
 
-// spansOf are what an instance did, in the order in which it began.
+// spansOf lists the spans of an instance in the order in which they began.
 export function spansOf(i) {
   const list = [], timers = new Map(), ended = finished.has(i.runtimeStatus);
   let pause = null;
@@ -55,7 +55,7 @@ export function spansOf(i) {
 
 const many = 6, shownOfEach = 3, maxLines = 250, maxBars = 200;
 
-// fold makes one line of many spans with one name; the first of those that failed or run stand alone.
+// fold joins many spans with the same name into one line. The first ones that failed or are running stay separate.
 export function fold(list, open) {
   const count = new Map(), folded = new Map(), alone = new Map(), lines = [];
   for (const s of list) count.set(s.name, (count.get(s.name) || 0) + 1);
@@ -75,7 +75,7 @@ export function fold(list, open) {
   return lines;
 }
 
-// merged joins spans that lie so close that one could not see them apart.
+// merged joins spans that are too close to each other to be seen separately.
 function merged(spans, least) {
   const list = [];
   for (const s of spans) {
@@ -88,7 +88,7 @@ function merged(spans, least) {
 
 const words = { queued: "waits for a worker", open: "runs", wait: "waits", failed: "failed", done: "ran" };
 
-// timeline draws an instance and returns {element, tick}: tick moves what goes on to a time.
+// timeline draws an instance and returns {element, tick}: tick extends the open spans to a time.
 export function timeline(i, spans, open, pick, again) {
   const ended = finished.has(i.runtimeStatus);
   if (!spans.length) return { element: el("p", { class: "quiet" }, i.runtimeStatus === "Pending" ? "It has not begun yet." : ended ? "Nothing but its own turns." : "Nothing is under way: it waits for an event, or its turn runs."), tick: () => {} };

@@ -2,8 +2,8 @@ import { el, isExact, parse, toast } from "./base.js";
 
 const maxUnpacked = 32 << 20, maxText = 20000, maxChildren = 100, maxString = 400;
 
-// unpack shows what the app's codec has compressed: base64 of four bytes of length and gzip. What is no such thing, or larger than the
-// bound, stays as it is.
+// unpack decompresses a value of the app's codec: base64 of four bytes of length and gzip. Any other value, and one that is
+// larger than the limit, stays as it is.
 export async function unpack(value) {
   if (typeof value !== "string" || value.length < 20 || value.length > maxUnpacked || !/^[A-Za-z0-9+/]+=*$/.test(value)) return value;
   try {
@@ -24,7 +24,7 @@ export async function unpack(value) {
   } catch { return value; }
 }
 
-// decoded is the value of a text that is JSON, else the text.
+// decoded returns the value of a JSON text, or the text itself if it is not JSON.
 export function decoded(text) {
   if (typeof text !== "string") return text;
   try { return parse(text); } catch { return text; }
@@ -33,7 +33,7 @@ export function decoded(text) {
 const isEmpty = (v) => v === null || v === undefined || v === "";
 export const written = (v) => typeof v === "string" ? v : JSON.stringify(v, null, 2);
 
-// size is how many bytes a value is long in JSON.
+// size is the number of bytes of a value in JSON.
 function size(text) {
   const n = new Blob([text]).size;
   if (n < 1024) return n + " B";
@@ -54,7 +54,7 @@ function leaf(v) {
   return el("span", {}, text, " ", el("button", { type: "button", class: "small", onclick: (event) => { text.textContent = '"' + v.slice(0, maxText) + (v.length > maxText ? "…" : "") + '"'; event.target.remove(); } }, "more"));
 }
 
-// node shows a value under its name; what is below an object or an array is made when it is opened.
+// node shows a value under its name. The content of an object or an array is made when the user opens it.
 function node(name, v, open) {
   const label = name === null ? null : el("span", { class: "k" }, String(name) + ": ");
   const inner = v !== null && typeof v === "object" && !isExact(v);
@@ -77,7 +77,7 @@ function tree(v) {
   return el("div", { class: "tree" }, shown);
 }
 
-// payload shows a value as a tree, with its text to copy and to download; null if there is none.
+// payload shows a value as a tree, with buttons to copy and to download its text. It returns null if there is no value.
 export function payload(title, value, attributes = {}) {
   if (isEmpty(value)) return null;
   const content = el("div", { class: "content", tabindex: "0", role: "group", "aria-label": title }), tools = el("span", { class: "tools" });
