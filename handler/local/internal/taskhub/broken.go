@@ -115,7 +115,7 @@ func (f *failing) tellParent() error {
 			failed := historyevent.New("subOrchestrationInstanceFailed", time.Now())
 			failed.GetSubOrchestrationInstanceFailed().TaskScheduledId = e.GetEventId()
 			failed.GetSubOrchestrationInstanceFailed().FailureDetails = f.details
-			err = answer(f.tx, f.parent, execution, failed)
+			err = answer(f.tx, f.parent, execution, failed, 0)
 		}
 	}
 	return err

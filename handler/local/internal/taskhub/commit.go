@@ -85,12 +85,14 @@ func (c *commit) load(t tx) (Instance, error) {
 func (c *commit) storeTurn(t tx) error {
 	past := c.turn.past // must stay unchanged: storing the turn may fail and be tried again
 	for _, e := range append(c.state.NewEvents(), historyevent.New("orchestratorCompleted", time.Now())) {
+		input, started := keptInput(e), c.turn.started[endedTask(e)]
 		e = historyevent.AsStored(e)
 		payload, err := marshal(e)
 		if err != nil {
 			return err
 		}
-		if err := t.exec("INSERT INTO history (instance, seq, payload) VALUES (?, ?, ?)", c.id, past.events, payload); err != nil {
+		err = t.exec("INSERT INTO history (instance, seq, payload, input, started) VALUES (?, ?, ?, ?, ?)", c.id, past.events, payload, input, started)
+		if err != nil {
 			return err
 		}
 		past = past.append(e, payload)
@@ -137,7 +139,6 @@ func (c *commit) startGeneration(t tx) error {
 	next := nextGeneration(historyevent.Start(c.state.NewEvents(), c.state.OldEvents()), c.turn.next.Input)
 	err := errors.Join(
 		t.exec("DELETE FROM history WHERE instance = ?", c.id),
-		t.exec("DELETE FROM runs WHERE instance = ?", c.id),
 		t.exec("DELETE FROM events WHERE instance = ? AND execution <> ''", c.id),
 		t.exec("UPDATE instances SET execution = ?, input = ? WHERE id = ?", historyevent.Execution(next), next.GetExecutionStarted().GetInput().GetValue(), c.id),
 	)
@@ -174,7 +175,7 @@ func (c *commit) sendMessages(t tx) error {
 			err = c.startChild(t, e)
 		case e.GetSubOrchestrationInstanceCompleted() != nil, e.GetSubOrchestrationInstanceFailed() != nil:
 			parent := historyevent.Start(c.state.NewEvents(), c.state.OldEvents()).GetExecutionStarted().GetParentInstance()
-			err = answer(t, target, parent.GetOrchestrationInstance().GetExecutionId().GetValue(), e)
+			err = answer(t, target, parent.GetOrchestrationInstance().GetExecutionId().GetValue(), e, 0)
 		case e.GetEventSent() != nil && isEntity(target):
 			err = c.sendToEntity(t, target, e)
 		case e.GetEventSent() != nil:

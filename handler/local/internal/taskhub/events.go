@@ -39,14 +39,14 @@ var untilStart = fmt.Sprintf(`CASE status WHEN %d THEN COALESCE((SELECT MAX(visi
 	WHERE instance = id AND seq NOT IN (SELECT event FROM put_off)), 0) ELSE 0 END`, api.RUNTIME_STATUS_PENDING)
 
 // answer stores the result of something that an execution asked for. The result is dropped if the instance has finished or has
-// another execution by now.
-func answer(t tx, instance, execution string, e *backend.HistoryEvent) error {
+// another execution by now. started is when an activity began, in nanoseconds; 0 for anything else.
+func answer(t tx, instance, execution string, e *backend.HistoryEvent, started int64) error {
 	payload, err := marshal(e)
 	if err != nil {
 		return err
 	}
-	return t.exec("INSERT INTO events (instance, execution, visible, payload) SELECT id, execution, 0, ? FROM instances WHERE id = ? AND execution = ? AND "+unfinished,
-		payload, instance, execution)
+	return t.exec("INSERT INTO events (instance, execution, visible, payload, started) SELECT id, execution, 0, ?, ? FROM instances WHERE id = ? AND execution = ? AND "+unfinished,
+		payload, started, instance, execution)
 }
 
 // announce wakes the worker for an instance that has a new event.

@@ -311,31 +311,49 @@ func TestChildWithItsParentsID(t *testing.T) {
 	}
 }
 
-// TestOlderFile: a file of the first version is migrated with everything in it.
+// TestOlderFile: a file of an older version gets the columns of a new one, and keeps everything that is in it.
 func TestOlderFile(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	h, err := Open(t.Context(), Options{DataDir: dir})
-	if err != nil {
-		t.Fatal(err)
+	const (
+		to2 = `CREATE TABLE runs (instance TEXT, task INTEGER, started INTEGER, input TEXT); ALTER TABLE history DROP COLUMN input;
+			ALTER TABLE history DROP COLUMN started; ALTER TABLE events DROP COLUMN started; PRAGMA user_version = 2;`
+		to1 = "DROP TABLE runs; ALTER TABLE tasks DROP COLUMN deaths; ALTER TABLE tasks DROP COLUMN running; PRAGMA user_version = 1"
+	)
+	for name, changes := range map[string]string{"version 1": to2 + to1, "version 2": to2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			h, err := Open(t.Context(), Options{DataDir: dir})
+			mustBe(t, err, nil)
+			create(t, h, "a")
+			answerTurn(t, h, take(t, h), newActions().activity("Old"))
+			want := columns(t, h)
+			kill(t, h)
+			db, err := sql.Open("sqlite", dataSource(filepath.Join(dir, fileName)))
+			mustBe(t, err, nil)
+			_, err = db.Exec(changes)
+			mustBe(t, errors.Join(err, db.Close()), nil)
+			for range 2 {
+				h = openHub(t, dir)
+				if got := columns(t, h); got != want {
+					t.Errorf("the file has %s\nwant %s", got, want)
+				}
+				if _, names := taskNames(t, h); names != "Old" {
+					t.Errorf("given out are %s", names)
+				}
+				if events, err := h.History(t.Context(), "a"); err != nil || len(events) != 4 {
+					t.Errorf("the history is %v, %v", events, err)
+				}
+			}
+		})
 	}
-	create(t, h, "a")
-	answerTurn(t, h, take(t, h), newActions().activity("Old"))
-	kill(t, h)
-	db, err := sql.Open("sqlite", dataSource(filepath.Join(dir, fileName)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.Exec("ALTER TABLE tasks DROP COLUMN deaths; ALTER TABLE tasks DROP COLUMN running; PRAGMA user_version = 1"); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		h = openHub(t, dir)
-		if _, names := taskNames(t, h); names != "Old" {
-			t.Errorf("given out are %s", names)
-		}
-	}
+}
+
+// columns lists the columns of all tables.
+func columns(t testing.TB, h *TaskHub) string {
+	t.Helper()
+	list, err := h.strings(t.Context(), `SELECT m.name || '.' || c.name || ' ' || c.type || ' ' || c."notnull" || ' ' || COALESCE(c.dflt_value, '')
+		FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' ORDER BY 1`)
+	mustBe(t, err, nil)
+	return strings.Join(list, ", ")
 }

@@ -87,7 +87,6 @@ func deleteInstance(t tx, id string) error {
 		t.exec("DELETE FROM instances WHERE id = ?", id),
 		t.exec("DELETE FROM history WHERE instance = ?", id),
 		t.exec("DELETE FROM events WHERE instance = ?", id),
-		t.exec("DELETE FROM runs WHERE instance = ?", id),
 	)
 }
 

@@ -2,21 +2,12 @@ package taskhub
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/microsoft/durabletask-go/backend"
 )
-
-// runsSchema keeps what the history does not say about a finished activity: when it started and with what input.
-const runsSchema = `
-CREATE TABLE IF NOT EXISTS runs (
-	instance TEXT NOT NULL,
-	task     INTEGER NOT NULL, -- the event id with which it was scheduled
-	started  INTEGER NOT NULL, -- 0: not known
-	input    TEXT,             -- NULL: it had none, or one larger than maxKeptInput
-	PRIMARY KEY (instance, task)
-) WITHOUT ROWID;
-`
 
 // maxKeptInput is the largest input that is kept for those who look at an instance.
 const maxKeptInput = 64 << 10
@@ -30,77 +21,86 @@ type Run struct {
 // Runs returns the activities of an instance's current execution. The key is the event id of the event that scheduled the activity.
 func (h *TaskHub) Runs(ctx context.Context, id string) (map[int32]Run, error) {
 	runs := map[int32]Run{}
-	rows, err := h.read.QueryContext(ctx, "SELECT task, started, input FROM runs WHERE instance = ?", id)
+	rows, err := h.read.QueryContext(ctx, `SELECT seq, input, started, payload FROM history WHERE instance = ? AND (input IS NOT NULL OR started > 0)
+		UNION ALL SELECT seq, NULL, started, payload FROM events WHERE instance = ? AND started > 0`, id, id)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var task int32
+		var input *string
 		var started int64
-		var run Run
-		if err := rows.Scan(&task, &started, &run.Input); err != nil {
+		e, _, err := scanEvent(rows, "history", &input, &started)
+		if err != nil {
 			return nil, err
 		}
-		if started > 0 {
-			run.Started = fromNanos(started)
+		if e.GetTaskScheduled() != nil {
+			runs[e.GetEventId()] = Run{Input: input}
+		} else if task := endedTask(e); task >= 0 { // a rewind makes both events generic ones
+			runs[task] = Run{Started: fromNanos(started), Input: runs[task].Input}
 		}
-		runs[task] = run
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	return runs, h.addOpenRuns(ctx, id, runs)
+	return runs, h.addRunning(ctx, id, runs)
 }
 
-// addOpenRuns adds the activities that have not finished.
-func (h *TaskHub) addOpenRuns(ctx context.Context, id string, runs map[int32]Run) error {
-	rows, err := h.read.QueryContext(ctx, "SELECT seq, payload FROM tasks WHERE instance = ? AND execution = (SELECT execution FROM instances WHERE id = ?)", id, id)
-	if err != nil {
+// addRunning adds when the activities began that are running now.
+func (h *TaskHub) addRunning(ctx context.Context, id string, runs map[int32]Run) error {
+	var execution string
+	err := h.read.QueryRowContext(ctx, "SELECT execution FROM instances WHERE id = ?", id).Scan(&execution)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		e, seq, err := scanEvent(rows, "tasks")
-		if err != nil {
-			return err
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for item, started := range h.began {
+		if task := item.NewEvent.GetEventId(); string(item.InstanceID) == id && item.LockedBy == execution {
+			runs[task] = Run{Started: started, Input: runs[task].Input}
 		}
-		h.mu.Lock()
-		started := h.began[seq]
-		h.mu.Unlock()
-		runs[e.GetEventId()] = Run{Started: started, Input: keptInput(e)}
 	}
-	return rows.Err()
+	return nil
 }
 
-func keptInput(scheduled *backend.HistoryEvent) *string {
-	input := scheduled.GetTaskScheduled().GetInput()
+// keptInput returns the input that the history keeps of a scheduled activity; nil for any other event.
+func keptInput(e *backend.HistoryEvent) *string {
+	input := e.GetTaskScheduled().GetInput()
 	if input == nil || len(input.GetValue()) > maxKeptInput {
 		return nil
 	}
 	return &input.Value
 }
 
-// keepRun notes a finished run, if the instance still has the execution that scheduled it.
-func (h *TaskHub) keepRun(t tx, item *backend.ActivityWorkItem) error {
-	h.mu.Lock()
-	started := h.began[item.SequenceNumber]
-	h.mu.Unlock()
-	return t.exec("INSERT OR REPLACE INTO runs (instance, task, started, input) SELECT id, ?, ?, ? FROM instances WHERE id = ? AND execution = ?",
-		item.NewEvent.GetEventId(), toNanos(started), keptInput(item.NewEvent), string(item.InstanceID), item.LockedBy)
+// endedTask returns the event id of the activity whose end the event is; -1 for any other event.
+func endedTask(e *backend.HistoryEvent) int32 {
+	switch {
+	case e.GetTaskCompleted() != nil:
+		return e.GetTaskCompleted().GetTaskScheduledId()
+	case e.GetTaskFailed() != nil:
+		return e.GetTaskFailed().GetTaskScheduledId()
+	}
+	return -1
 }
 
 // begins notes when an activity is given to a worker.
 func (h *TaskHub) begins(item *backend.ActivityWorkItem) *backend.ActivityWorkItem {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.began[item.SequenceNumber] = time.Now()
+	h.began[item] = time.Now()
 	return item
 }
 
-// ends forgets that start time.
+// startedAt returns that time; 0 if the activity was not given to a worker.
+func (h *TaskHub) startedAt(item *backend.ActivityWorkItem) int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return toNanos(h.began[item])
+}
+
+// ends forgets that time.
 func (h *TaskHub) ends(item *backend.ActivityWorkItem) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.began, item.SequenceNumber)
+	delete(h.began, item)
 }

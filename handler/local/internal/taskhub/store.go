@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS history (
 	instance TEXT NOT NULL,
 	seq      INTEGER NOT NULL,
 	payload  BLOB NOT NULL, -- a protobuf HistoryEvent, as everywhere here
+	input    TEXT,          -- of an activity, at the event that scheduled it; NULL: it had none, or one larger than maxKeptInput
+	started  INTEGER NOT NULL DEFAULT 0, -- of an activity, at the event of its end; 0: not known
 	PRIMARY KEY (instance, seq)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events ( -- not yet seen by their orchestration
@@ -44,7 +46,8 @@ CREATE TABLE IF NOT EXISTS events ( -- not yet seen by their orchestration
 	instance  TEXT NOT NULL,
 	execution TEXT NOT NULL, -- the one that asked for it: results and timers; '' for what comes from outside
 	visible   INTEGER NOT NULL, -- due time, 0: at once
-	payload   BLOB NOT NULL
+	payload   BLOB NOT NULL,
+	started   INTEGER NOT NULL DEFAULT 0 -- as in history
 );
 CREATE INDEX IF NOT EXISTS events_instance ON events (instance, seq);
 CREATE INDEX IF NOT EXISTS events_visible ON events (visible) WHERE visible > 0;
@@ -156,11 +159,13 @@ func explain(path string, err error) error {
 }
 
 // schemaVersion is kept in the file, so that another version of the program never misreads it.
-const schemaVersion = 2
+const schemaVersion = 3
 
 // migrations hold, for each older version, what brings a file to the next version.
 var migrations = map[int]string{
 	1: "ALTER TABLE tasks ADD COLUMN running INTEGER NOT NULL DEFAULT 0; ALTER TABLE tasks ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0",
+	2: `ALTER TABLE history ADD COLUMN input TEXT; ALTER TABLE history ADD COLUMN started INTEGER NOT NULL DEFAULT 0;
+		ALTER TABLE events ADD COLUMN started INTEGER NOT NULL DEFAULT 0; DROP TABLE IF EXISTS runs`,
 }
 
 func createSchema(ctx context.Context, path string, db *sql.DB) error {
@@ -181,7 +186,7 @@ func createSchema(ctx context.Context, path string, db *sql.DB) error {
 			return err
 		}
 	}
-	if _, err := tx.ExecContext(ctx, schema+entitySchema+deathsSchema+runsSchema); err != nil {
+	if _, err := tx.ExecContext(ctx, schema+entitySchema+deathsSchema); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)); err != nil {

@@ -61,7 +61,7 @@ type TaskHub struct {
 	turns     map[api.InstanceID]*turn
 	attempts  map[api.InstanceID]int // number of turns abandoned in a row
 	retries   []*backend.ActivityWorkItem
-	began     map[int64]time.Time // start times of the running activities, by sequence number
+	began     map[*backend.ActivityWorkItem]time.Time // when the running activities began
 	watchers  map[string]*watcher
 	timer     *time.Timer
 	due       time.Time // when the timer fires
@@ -89,6 +89,7 @@ type turn struct {
 	next      *Generation // set when the orchestration continues as new
 	putOff    bool        // its events come again later
 	past      past
+	started   map[int32]int64             // when the activities began whose ends are among its events, by event id
 	tags      map[int32]map[string]string // of the children that it starts, by the ids of the actions
 }
 
@@ -154,7 +155,7 @@ func Open(ctx context.Context, o Options) (*TaskHub, error) {
 	h := &TaskHub{
 		open: open, shut: shut, putOffUnit: o.PutOffUnit, entityBatch: o.EntityBatch, defaultVersion: o.DefaultVersion, tracing: o.Tracing, held: make(chan struct{}, 2),
 		store: s, log: o.Log, onInstance: o.OnInstance, queue: newQueue(), entities: newQueue(), histories: newCache(), taskAdd: newSignal(),
-		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, began: map[int64]time.Time{}, watchers: map[string]*watcher{},
+		turns: map[api.InstanceID]*turn{}, attempts: map[api.InstanceID]int{}, began: map[*backend.ActivityWorkItem]time.Time{}, watchers: map[string]*watcher{},
 		deaths: deaths{turns: turnDeaths, marked: map[string]bool{}, first: map[string]bool{}},
 		left:   map[string]bool{},
 	}

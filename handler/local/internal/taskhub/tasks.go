@@ -137,7 +137,7 @@ func (h *TaskHub) CompleteActivityWorkItem(ctx context.Context, item *backend.Ac
 		if err != nil || n == 0 {
 			return err
 		}
-		return errors.Join(h.keepRun(t, item), answer(t, string(item.InstanceID), item.LockedBy, item.Result))
+		return answer(t, string(item.InstanceID), item.LockedBy, item.Result, h.startedAt(item))
 	})
 	switch {
 	case errors.Is(err, ErrNotStored):

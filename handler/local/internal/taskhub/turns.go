@@ -61,14 +61,14 @@ func (h *TaskHub) turnOf(ctx context.Context, id string) (item *backend.Orchestr
 }
 
 func (h *TaskHub) beginTurn(ctx context.Context, id api.InstanceID) (*backend.OrchestrationWorkItem, error) {
-	current := &turn{cutoff: time.Now().UnixNano()}
+	current := &turn{cutoff: time.Now().UnixNano(), started: map[int32]int64{}}
 	err := h.read.QueryRowContext(ctx, "SELECT execution FROM instances WHERE id = ?", string(id)).Scan(&current.execution)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
 	}
-	rows, err := h.read.QueryContext(ctx, "SELECT seq, payload FROM events WHERE instance = ? AND visible <= ? ORDER BY seq LIMIT ?",
+	rows, err := h.read.QueryContext(ctx, "SELECT seq, started, payload FROM events WHERE instance = ? AND visible <= ? ORDER BY seq LIMIT ?",
 		string(id), current.cutoff, maxEventsPerTurn)
 	if err != nil {
 		return nil, err
@@ -76,9 +76,13 @@ func (h *TaskHub) beginTurn(ctx context.Context, id api.InstanceID) (*backend.Or
 	defer rows.Close()
 	item := &backend.OrchestrationWorkItem{InstanceID: id}
 	for rows.Next() {
-		e, seq, err := scanEvent(rows, "events")
+		var started int64
+		e, seq, err := scanEvent(rows, "events", &started)
 		if err != nil {
 			return nil, err
+		}
+		if started > 0 {
+			current.started[endedTask(e)] = started
 		}
 		current.lastSeq = seq
 		item.NewEvents = append(item.NewEvents, e)
