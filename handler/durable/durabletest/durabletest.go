@@ -12,10 +12,9 @@
 //		}
 //	}
 //
-// Every turn is run twice, the second time as the replay that later turns make of it, and compared with the turns
-// before: id, kind, name, input and time of each thing that the orchestrator schedules. A difference fails the test; the
-// host would only see a part of it, and later. Once a history has more than 1,000 events, it is the next turn that replays
-// the one before, so that long runs take half the time.
+// Each turn goes on where the turn before has ended, and is then replayed from the start, as it is when another process has it. The
+// two must schedule the same: id, kind, name, input and time. A difference fails the test; the host would only see a part of it,
+// and later. In a history of more than 1,000 events, only one turn each time that it has doubled, and the last one, are replayed.
 //
 // Inputs, results and errors of activities are sent as they are through the host, which alters some values and wraps
 // every error (see package durable).
@@ -172,6 +171,11 @@ func (e *Env) Calls(name string) []string { return e.activity(name).calls }
 // Run runs the orchestrator until it has ended, or nothing can happen any more.
 func (e *Env) Run(o task.Orchestrator, input any) *Result {
 	e.t.Helper()
+	defer func() {
+		for _, i := range e.instances {
+			i.leave()
+		}
+	}()
 	const name = "\x00root"
 	e.orchestrators[name] = o
 	root := e.start(RootID, name, e.marshal(input), e.version, nil, 0)

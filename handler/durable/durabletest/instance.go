@@ -32,6 +32,9 @@ type instance struct {
 	parentRun    int // the parent's generation that waits for the result
 
 	past      []*backend.HistoryEvent
+	session   *replay.Session
+	taken     int            // how many events of the past the session has
+	replayed  int            // how many there were when a turn was replayed
 	scheduled map[int32]step // what was scheduled, in full: the history does not hold inputs and times
 
 	status  api.OrchestrationStatus
@@ -42,15 +45,25 @@ type instance struct {
 
 // start makes an instance and sends it its start.
 func (e *Env) start(id, name, input, version string, parent *instance, parentTask int32) *instance {
-	i := &instance{env: e, id: id, name: name, version: version, orchestrator: e.orchestrators[name], parent: parent, parentTask: parentTask, scheduled: map[int32]step{}}
+	i := &instance{env: e, id: id, name: name, version: version, orchestrator: e.orchestrators[name], parent: parent, parentTask: parentTask, scheduled: map[int32]step{}, session: &replay.Session{}}
 	if parent != nil {
 		i.parentRun = parent.generation
 	}
 	e.queue = slices.DeleteFunc(e.queue, func(m message) bool { return m.to == id && id != RootID }) // of an instance that is replaced
 	heap.Init(&e.queue)
+	if replaced := e.instances[id]; replaced != nil {
+		replaced.leave()
+	}
 	e.instances[id] = i
 	e.send(e.now, id, i.started(wrapperspb.String(input)))
 	return i
+}
+
+// leave ends an orchestrator that waits for a turn that does not come.
+func (i *instance) leave() {
+	if i.session.Waits() {
+		i.session.Leave()
+	}
 }
 
 func (i *instance) started(input *wrapperspb.StringValue) *backend.HistoryEvent {
@@ -68,22 +81,21 @@ func (i *instance) started(input *wrapperspb.StringValue) *backend.HistoryEvent 
 	return ev
 }
 
-// turn gives the orchestrator its new events, twice, and does what it wants done.
+// turn gives the orchestrator its new events and does what it wants done.
 func (i *instance) turn(events []*backend.HistoryEvent) {
 	e := i.env
 	e.t.Helper()
 	news := append([]*backend.HistoryEvent{newEvent("orchestratorStarted", e.now)}, events...)
 	logger := slog.New(slog.NewTextHandler(&e.logs, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
-	result, scheduled := i.replay(i.past, news, logger)
-	i.compare(scheduled)
+	result := i.run(news, logger)
 	i.past = append(i.past, news...)
-	if len(i.past) <= replayedTwice || completes(result) {
-		// Once more as the turns to come will see it: as part of the past.
-		again, scheduledAgain := i.replay(i.past, nil, slog.New(slog.DiscardHandler))
+	if i.replays(result) {
+		// As the turns to come may see it: as part of the past.
+		again, scheduled := i.replay()
 		if !proto.Equal(result.Response, again.Response) {
 			e.t.Fatalf("durabletest: %s is not deterministic: turn %d and a replay of it differ:\n%v\n%v", i.id, e.turns, result.Response, again.Response)
 		}
-		i.compare(scheduledAgain)
+		i.compare(scheduled)
 	}
 
 	if status := result.Response.CustomStatus; status != nil && (len(i.shown) == 0 || i.shown[len(i.shown)-1] != status.Value) {
@@ -98,9 +110,18 @@ func (i *instance) turn(events []*backend.HistoryEvent) {
 	}
 }
 
-// replayedTwice is how many events a history has at most of which each turn is run twice. In longer ones the next turn is the replay
-// of the one before, which finds the same differences a turn later in half the time; the last turn is run twice whatever its length.
-const replayedTwice = 1000
+// alwaysReplayed is how many events a history has at most of which each turn is replayed. In a longer one it is the last turn, and one
+// each time that the history has doubled.
+const alwaysReplayed = 1000
+
+// replays says whether the turn is to be replayed.
+func (i *instance) replays(r replay.Result) bool {
+	if len(i.past) > alwaysReplayed && len(i.past) < 2*i.replayed && !completes(r) {
+		return false
+	}
+	i.replayed = len(i.past)
+	return true
+}
 
 func completes(r replay.Result) bool {
 	for _, a := range r.Response.Actions {
@@ -118,25 +139,52 @@ func withoutTime(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// replay runs the orchestrator over the events and says what it scheduled in all turns: nil if it panicked, which leaves nothing to see.
-func (i *instance) replay(past, news []*backend.HistoryEvent, logger *slog.Logger) (result replay.Result, scheduled map[int32]step) {
-	turn := &wire.Turn{InstanceID: i.id, Past: past, New: news, DefaultVersion: i.env.version}
-	result = replay.Observe(turn, i.orchestrator, logger, func(all *backend.ExecutionResults) {
-		scheduled = make(map[int32]step, len(all.Response.Actions))
+// run gives the orchestrator its new events, in its session if that can go on with them.
+func (i *instance) run(news []*backend.HistoryEvent, logger *slog.Logger) replay.Result {
+	turn := &wire.Turn{InstanceID: i.id, Past: i.past[i.taken:], New: news, DefaultVersion: i.env.version}
+	if i.session.Waits() && !i.session.Follows(turn) {
+		i.session.Leave()
+	}
+	if !i.session.Waits() {
+		i.session, turn.Past = &replay.Session{}, i.past
+	}
+	i.taken = len(i.past) + len(news)
+	var scheduled map[int32]step
+	result := i.session.Run(turn, i.orchestrator, logger, seen(&scheduled))
+	for id, now := range scheduled {
+		if was, ok := i.scheduled[id]; ok && was != now {
+			i.differ(id, was, now)
+		}
+		i.scheduled[id] = now
+	}
+	return result
+}
+
+// replay runs the orchestrator over all events, once more, and says what it scheduled: nil if it panicked, which leaves nothing to see.
+func (i *instance) replay() (result replay.Result, scheduled map[int32]step) {
+	turn := &wire.Turn{InstanceID: i.id, Past: i.past, DefaultVersion: i.env.version}
+	result = replay.Observe(turn, i.orchestrator, slog.New(slog.DiscardHandler), seen(&scheduled))
+	return result, scheduled
+}
+
+// seen fills scheduled with what an orchestrator schedules.
+func seen(scheduled *map[int32]step) func(*backend.ExecutionResults) {
+	return func(all *backend.ExecutionResults) {
+		steps := make(map[int32]step, len(all.Response.Actions))
 		for _, a := range all.Response.Actions {
 			switch task, child := a.GetScheduleTask(), a.GetCreateSubOrchestration(); {
 			case task != nil:
-				scheduled[a.Id] = step{kind: "activity", name: task.Name, input: task.Input.GetValue()}
+				steps[a.Id] = step{kind: "activity", name: task.Name, input: task.Input.GetValue()}
 			case child != nil:
-				scheduled[a.Id] = step{kind: "sub-orchestration", name: child.Name, id: child.InstanceId, input: child.Input.GetValue()}
+				steps[a.Id] = step{kind: "sub-orchestration", name: child.Name, id: child.InstanceId, input: child.Input.GetValue()}
 			case a.GetCreateTimer() != nil:
-				scheduled[a.Id] = step{kind: "timer", at: a.GetCreateTimer().FireAt.AsTime()}
+				steps[a.Id] = step{kind: "timer", at: a.GetCreateTimer().FireAt.AsTime()}
 			case a.GetCompleteOrchestration() == nil:
-				scheduled[a.Id] = step{kind: fmt.Sprint(a)}
+				steps[a.Id] = step{kind: fmt.Sprint(a)}
 			}
 		}
-	})
-	return result, scheduled
+		*scheduled = steps
+	}
 }
 
 // step is something that an orchestrator scheduled.
@@ -155,7 +203,7 @@ func (s step) String() string {
 	return strings.TrimSpace(fmt.Sprintf("%s %s %s with %s", s.kind, s.name, s.id, s.input))
 }
 
-// compare holds what the orchestrator scheduled now against what it scheduled in earlier turns.
+// compare holds what the orchestrator scheduled in a replay against what it scheduled in the turns.
 func (i *instance) compare(scheduled map[int32]step) {
 	i.env.t.Helper()
 	if scheduled == nil {
@@ -163,12 +211,17 @@ func (i *instance) compare(scheduled map[int32]step) {
 	}
 	for id, was := range i.scheduled {
 		if now := scheduled[id]; now != was {
-			i.env.t.Fatalf("durabletest: %s is not deterministic: action %d was\n%s\nand is in turn %d\n%s", i.id, id, was, i.env.turns, now)
+			i.differ(id, was, now)
 		}
 	}
 	for id, now := range scheduled {
 		i.scheduled[id] = now
 	}
+}
+
+func (i *instance) differ(id int32, was, now step) {
+	i.env.t.Helper()
+	i.env.t.Fatalf("durabletest: %s is not deterministic: action %d was\n%s\nand is in turn %d\n%s", i.id, id, was, i.env.turns, now)
 }
 
 // act does what the orchestrator wants done, as the host does.
@@ -229,7 +282,7 @@ func (i *instance) remember(kind string, id int32) *backend.HistoryEvent {
 
 func (i *instance) continueAsNew(input *wrapperspb.StringValue, carryover []*backend.HistoryEvent) {
 	i.generation++
-	i.past, i.scheduled = nil, map[int32]step{}
+	i.past, i.scheduled, i.taken, i.replayed = nil, map[int32]step{}, 0, 0
 	e := i.env
 	// What the run before has scheduled does not reach the next one. Events that were raised do.
 	kept := queue{}

@@ -6,7 +6,6 @@ import (
 	"reflect"
 	"strings"
 	"time"
-	"unsafe"
 
 	"github.com/microsoft/durabletask-go/backend"
 	"google.golang.org/protobuf/proto"
@@ -79,7 +78,7 @@ func (t *Turn) sendEvent(target, name, data string) {
 
 // newAction makes an action. Its Go type cannot be named here.
 func (t *Turn) newAction() proto.Message {
-	return reflect.New(t.pending.Type().Elem().Elem()).Interface().(proto.Message)
+	return reflect.New(t.field(pendingActions).Type().Elem().Elem()).Interface().(proto.Message)
 }
 
 // schedule gives the action the next number and puts it to those that the SDK has scheduled.
@@ -87,15 +86,10 @@ func (t *Turn) schedule(action proto.Message) {
 	id := t.claimID()
 	m := action.ProtoReflect()
 	m.Set(m.Descriptor().Fields().ByName("id"), protoreflect.ValueOfInt32(id))
-	writable(t.pending).SetMapIndex(reflect.ValueOf(id), reflect.ValueOf(action))
-	writable(t.sequence).SetInt(int64(id) + 1)
+	t.field(pendingActions).SetMapIndex(reflect.ValueOf(id), reflect.ValueOf(action))
+	t.field(sequenceNumber).SetInt(int64(id) + 1)
 	t.add(id, message, nil)
 	t.ops[id] = nil
-}
-
-// writable lets a field be set that the SDK keeps to itself.
-func writable(v reflect.Value) reflect.Value {
-	return reflect.NewAt(v.Type(), unsafe.Pointer(v.UnsafeAddr())).Elem()
 }
 
 // Section is the lock on a set of entities that an orchestrator has asked for.

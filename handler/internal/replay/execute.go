@@ -41,12 +41,13 @@ func Of(ctx *task.OrchestrationContext) *Turn {
 
 // execute runs the SDK's executor. A panic that is not the SDK's own signal is contained here, and with it whatever
 // state the SDK was left in.
-func (t *Turn) execute(h *history, orchestrator task.Orchestrator) (results *backend.ExecutionResults, failed *failure) {
+func (t *Turn) execute(orchestrator task.Orchestrator) (results *backend.ExecutionResults, failed *failure) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // see isTurns
 	registry := task.NewTaskRegistry()
 	_ = registry.AddOrchestratorN("*", func(ctx *task.OrchestrationContext) (any, error) {
 		if t.Context != nil {
 			t.historyEnds()
+			return nil, nil
 		}
 		t.enter(ctx)
 		defer t.exit()
@@ -63,22 +64,25 @@ func (t *Turn) execute(h *history, orchestrator task.Orchestrator) (results *bac
 			failed = &failure{PanicType, strayMessage}
 		}
 	}()
-	if h.executionID != "" {
-		// A second start behind the last event: by it the SDK calls us when somebody waits for more.
-		again := historyevent.New("executionStarted", time.Time{})
-		again.GetExecutionStarted().Name = h.name
-		h.new = append(h.new, again)
-	}
+	h := t.history
+	h.endWithCall()
 	results, _ = task.NewTaskExecutor(registry).ExecuteOrchestrator(context.Background(), api.InstanceID(h.instanceID), h.past, h.new)
 	t.dropLate(results)
 	return results, nil
 }
 
+// endWithCall puts a second start behind the last event: by it the SDK calls us when somebody waits for more.
+func (h *history) endWithCall() {
+	if h.executionID != "" {
+		again := historyevent.New("executionStarted", time.Time{})
+		again.GetExecutionStarted().Name = h.name
+		h.new = append(h.new, again)
+	}
+}
+
 func (t *Turn) enter(ctx *task.OrchestrationContext) {
 	t.Context = ctx
-	state := reflect.ValueOf(ctx).Elem()
-	t.sequence, t.status, t.index = state.FieldByIndex(sequenceNumber), state.FieldByIndex(customStatus), state.FieldByIndex(historyIndex)
-	t.pending = state.FieldByIndex(pendingActions)
+	t.sdk = reflect.ValueOf(ctx).Elem()
 	turns.Store(weak.Make(ctx), t)
 }
 
@@ -107,11 +111,16 @@ func (t *Turn) end() {
 	runtime.AddCleanup(t.Context, func(key weak.Pointer[task.OrchestrationContext]) { turns.Delete(key) }, key)
 }
 
-// historyEnds leaves the orchestrator, which waits for more than there is in the history.
+// historyEnds leaves the orchestrator, which waits for more than there is in the history. It returns if the orchestrator has waited
+// in its session, and there is more now.
 func (t *Turn) historyEnds() {
 	// The SDK goes one event back, so that it calls us the next time, too.
-	reflect.NewAt(t.index.Type(), unsafe.Pointer(t.index.UnsafeAddr())).Elem().SetInt(t.index.Int() - 1)
+	index := t.field(historyIndex)
+	index.SetInt(index.Int() - 1)
 	t.mustOwn()
+	if t.session != nil && t.session.wait() {
+		return
+	}
 	if !t.returned && !t.blocked {
 		t.blocked, t.frozen = true, t.nextID()
 	}
@@ -173,7 +182,7 @@ func (t *Turn) nextID() int32 {
 	if t.Context == nil {
 		return 0
 	}
-	return int32(t.sequence.Int())
+	return int32(t.sdk.FieldByIndex(sequenceNumber).Int())
 }
 
 // customStatus is the status that the orchestrator has set, or empty.
@@ -184,7 +193,7 @@ func (t *Turn) customStatus() string {
 	case t.Context == nil:
 		return ""
 	}
-	return t.status.String()
+	return t.sdk.FieldByIndex(customStatus).String()
 }
 
 // What the SDK keeps to itself. Its number of what an orchestrator schedules is what lets the toolkit find an operation's
@@ -194,7 +203,16 @@ var (
 	customStatus   = fieldOfContext("customStatus")
 	historyIndex   = fieldOfContext("historyIndex")
 	pendingActions = fieldOfContext("pendingActions")
+	oldEvents      = fieldOfContext("oldEvents")
+	newEvents      = fieldOfContext("newEvents")
+	continuedAsNew = fieldOfContext("continuedAsNew")
 )
+
+// field is what the SDK keeps to itself under the name, to be set.
+func (t *Turn) field(index []int) reflect.Value {
+	v := t.sdk.FieldByIndex(index)
+	return reflect.NewAt(v.Type(), unsafe.Pointer(v.UnsafeAddr())).Elem()
+}
 
 func fieldOfContext(name string) []int {
 	f, ok := reflect.TypeFor[task.OrchestrationContext]().FieldByName(name)

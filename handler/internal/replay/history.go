@@ -52,40 +52,48 @@ type outcome struct {
 // sorter goes through the events of a history.
 type sorter struct {
 	*history
-	turn int
-	out  *[]*backend.HistoryEvent // the past or the new events
-	held []*backend.HistoryEvent  // what arrived while the orchestration was suspended
+	count int // of events
+	turn  int
+	out   *[]*backend.HistoryEvent // the past or the new events
+	held  []*backend.HistoryEvent  // what arrived while the orchestration was suspended
 }
 
 // sortHistory prepares a turn's events. It leaves out what carries nothing for a replay (the SDK would fail on some of
 // it), keeps what was scheduled for our own check of determinism, which also compares names, and holds back what
 // arrived while the orchestration was suspended until it is resumed. It ends at a termination: the SDK sees nothing of
 // that nor of what comes later.
-func sortHistory(turn *wire.Turn) *history {
+func sortHistory(turn *wire.Turn) *sorter {
 	n := len(turn.Past) + len(turn.New)
-	s := sorter{history: &history{
+	s := &sorter{history: &history{
 		instanceID: turn.InstanceID,
-		fallback:   turn.DefaultVersion,
-		past:       make([]*backend.HistoryEvent, 0, len(turn.Past)),
-		new:        make([]*backend.HistoryEvent, 0, len(turn.New)+1),
 		scheduled:  make([]scheduled, 0, n/2),
 		outcomes:   make([]outcome, 0, n/2),
 		rewind:     rewind{at: -1},
 	}}
-	for i, e := range append(turn.Past[:len(turn.Past):len(turn.Past)], turn.New...) {
-		s.out = &s.past
-		if i >= len(turn.Past) {
-			s.out = &s.new
-		}
-		s.sort(i, e)
-	}
+	s.add(turn)
 	if s.rewind.at >= 0 {
 		s.findLost(append(turn.Past[:len(turn.Past):len(turn.Past)], turn.New...))
 	}
-	return s.history
+	return s
 }
 
-func (s *sorter) sort(i int, e *backend.HistoryEvent) {
+// add sorts a turn's events behind those that were sorted before.
+func (s *sorter) add(turn *wire.Turn) {
+	s.fallback = turn.DefaultVersion
+	s.past, s.new = make([]*backend.HistoryEvent, 0, len(turn.Past)), make([]*backend.HistoryEvent, 0, len(turn.New)+2)
+	s.out = &s.past
+	for _, e := range turn.Past {
+		s.sort(e)
+	}
+	s.out = &s.new
+	for _, e := range turn.New {
+		s.sort(e)
+	}
+}
+
+func (s *sorter) sort(e *backend.HistoryEvent) {
+	i := s.count
+	s.count++
 	switch { // the commonest first
 	case isScheduled(e):
 		s.scheduled = append(s.scheduled, scheduled{e, i, s.turn})

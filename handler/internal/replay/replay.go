@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/microsoft/durabletask-go/api"
@@ -58,16 +59,21 @@ func Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger) R
 // Observe is Run for a test kit, which also wants to see what the orchestrator scheduled in this replay of the turns
 // before.
 func Observe(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger, all func(*backend.ExecutionResults)) Result {
-	h := sortHistory(turn)
-	t := newTurn(h, logger)
+	t := newTurn(sortHistory(turn).history, logger)
 	t.HTTPPause = turn.HTTPPause
 	if all == nil {
-		t.earlier = h.earlier()
+		t.earlier = t.history.earlier()
 	}
-	results, failed := t.execute(h, orchestrator)
+	results, failed := t.execute(orchestrator)
 	if all != nil && failed == nil {
 		all(results)
 	}
+	return t.answer(results, failed)
+}
+
+// answer makes the answer to the turn of what the orchestrator scheduled, or of its failure.
+func (t *Turn) answer(results *backend.ExecutionResults, failed *failure) Result {
+	h := t.history
 	r := Result{ExecutionResults: results}
 	completed := false
 	terminates := h.terminated && (h.suspended || failed != nil || !ends(results))
@@ -78,15 +84,15 @@ func Observe(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logge
 	case terminates, h.terminated && failed != nil:
 		r.ExecutionResults = h.terminate(t.nextID())
 	case failed != nil:
-		r.ExecutionResults = Fail(turn.InstanceID, failed.kind, failed.message)
+		r.ExecutionResults = Fail(h.instanceID, failed.kind, failed.message)
 		if failed.kind != PanicType { // which is in the log with its stack
-			logger.Error(failed.message)
+			t.Logger.Error(failed.message)
 		}
 	}
 	if terminates || failed != nil {
 		t.releaseAll(r.ExecutionResults)
 	}
-	setCustomStatus(r.ExecutionResults, t.customStatus(), logger)
+	setCustomStatus(r.ExecutionResults, t.customStatus(), t.Logger)
 	if completed {
 		r.Outputs = t.Outputs
 	}
@@ -126,7 +132,7 @@ func (h *history) checkDeterminism(results *backend.ExecutionResults, t *Turn) e
 	actions := byID(results.Response.Actions)
 	results.Response.Actions = slices.Clone(actions)
 	done := make([]bool, len(actions))
-	for _, e := range h.scheduled {
+	for _, e := range h.scheduled[t.checked:] {
 		was, now := ofEvent(e.HistoryEvent), step{}
 		known := int(e.EventId) < len(actions) && e.EventId >= 0
 		if known && (!done[e.EventId] || h.rewind.at >= 0) {
@@ -177,7 +183,7 @@ func (s step) String() string {
 	return fmt.Sprintf("%s %q", s.kind, s.name)
 }
 
-// ofAction is the step that action number i of the answer is.
+// ofAction is the step that the answer's action at index i is.
 func ofAction(results *backend.ExecutionResults, i int32) step {
 	switch a := results.Response.Actions[i]; {
 	case a.GetScheduleTask() != nil:
@@ -226,10 +232,13 @@ func (h *history) tidy(results *backend.ExecutionResults) (completed bool, err e
 			break
 		}
 	}
-	open := map[string]bool{}
-	for _, id := range h.openChildren(h.rewind.at) {
-		open[id] = true
-	}
+	open := sync.OnceValue(func() map[string]bool {
+		open := map[string]bool{}
+		for _, id := range h.openChildren(h.rewind.at) {
+			open[id] = true
+		}
+		return open
+	})
 	for i := range resp.Actions {
 		if err := h.prepare(results, i, open); err != nil {
 			return false, err
@@ -239,7 +248,7 @@ func (h *history) tidy(results *backend.ExecutionResults) (completed bool, err e
 }
 
 // prepare makes an action fit for the host. The ids in open are those of children that have not ended.
-func (h *history) prepare(results *backend.ExecutionResults, i int, open map[string]bool) (err error) {
+func (h *history) prepare(results *backend.ExecutionResults, i int, open func() map[string]bool) (err error) {
 	a := results.Response.Actions[i]
 	if d := a.GetCompleteOrchestration().GetFailureDetails(); d != nil {
 		d.ErrorMessage = strings.ToValidUTF8(d.ErrorMessage, "\uFFFD") // protobuf refuses anything else
@@ -268,7 +277,7 @@ func (h *history) prepare(results *backend.ExecutionResults, i int, open map[str
 	} else if c.InstanceId == "" {
 		c.InstanceId = h.childID(a.Id)
 	} else {
-		return h.checkChild(c.Name, c.InstanceId, open)
+		return h.checkChild(c.Name, c.InstanceId, open())
 	}
 	return nil
 }

@@ -35,10 +35,7 @@ type Turn struct {
 	history  *history
 	outcomes []outcome           // of the history
 	next     int                 // index into outcomes
-	sequence reflect.Value       // the SDK's number of what is scheduled next
-	status   reflect.Value       // the custom status that the SDK has
-	index    reflect.Value       // of the SDK's next event
-	pending  reflect.Value       // what the SDK has scheduled, by number
+	sdk      reflect.Value       // the SDK's context
 	ops      []*Op               // by the number of what was scheduled; nil: the SDK's own, or done
 	made     []int               // by that number: in which turn it was scheduled
 	earlier  []bool              // by that number: what an earlier turn scheduled
@@ -53,6 +50,11 @@ type Turn struct {
 	blocked  bool        // the history ended before what the orchestrator waits for
 	frozen   int32       // the number that was next when it was
 	strayed  atomic.Bool // another goroutine than the turn's has used it
+
+	session  *Session // nil: the orchestrator is left at the end of the turn
+	waiting  bool     // for the event never
+	checked  int      // how much of what earlier turns scheduled is known to be as it was
+	answered int32    // what has a lower number is in the answers to the session's earlier turns
 }
 
 func newTurn(h *history, logger *slog.Logger) *Turn {
@@ -179,13 +181,18 @@ func (op *Op) Cancel() { op.canceled = true }
 // take consumes the oldest event of that name in the SDK too, which moves the SDK up to it.
 func (t *Turn) take(name string) { _ = t.Context.WaitForSingleEvent(name, -1).Await(nil) }
 
+// never is the name of an event that does not come. Only a session brings it, to go on where the orchestrator waits for it.
+const never = "\x00"
+
 // Until steps through the history until done says so. If the history ends before, the turn ends here: the SDK's
 // task.ErrTaskBlocked goes up through the orchestrator as a panic, which nothing may recover.
 func (t *Turn) Until(done func() bool) {
 	t.mustOwn()
 	for !done() {
 		if !t.step() {
-			t.take("\x00") // an event that never comes: the SDK takes up the rest of the history, and the turn ends
+			t.waiting = true
+			t.take(never) // the SDK takes up the rest of the history, and the turn ends
+			t.waiting = false
 		}
 	}
 }

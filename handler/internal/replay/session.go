@@ -1,0 +1,234 @@
+package replay
+
+import (
+	"context"
+	"log/slog"
+	"reflect"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/microsoft/durabletask-go/backend"
+	"github.com/microsoft/durabletask-go/task"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
+	"example.com/durablefunctions/handler/internal/wire"
+)
+
+// Session keeps an orchestrator between two turns. It waits in a goroutine for the next turn's events and goes on there, where a
+// replay would run all turns before once more: with replays alone, the time of an orchestration grows with the square of its length.
+// The zero value is ready for Run.
+//
+// A session only saves time, and a turn that does not fit (see Follows) is replayed. So is one turn each time that the history has
+// doubled, which finds an orchestrator that is not deterministic.
+type Session struct {
+	turn     *Turn
+	events   *sorter
+	replayed int            // how many events the replay had from which the session has gone on
+	steps    map[int32]step // what the last turn scheduled, by number
+	log      atomic.Pointer[slog.Logger]
+	waits    bool // the orchestrator waits for the next turn
+
+	turns   chan struct{} // the next turn's events are in place; closed: no turn comes
+	answers chan sessionAnswer
+}
+
+// sessionAnswer is what the orchestrator did in a turn.
+type sessionAnswer struct {
+	results *backend.ExecutionResults
+	failed  *failure
+	waits   bool // it waits for the next turn; otherwise its goroutine has ended
+	exited  bool // it has ended its goroutine itself
+}
+
+// Run runs a turn as Observe does: the first one by a replay, any other, which the session must follow, from where the one before
+// has ended.
+func (s *Session) Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger, all func(*backend.ExecutionResults)) Result {
+	s.log.Store(logger)
+	if s.turn == nil {
+		s.begin(turn, orchestrator, all == nil)
+	} else {
+		s.goOn(turn)
+	}
+	a := <-s.answers
+	s.waits = a.waits
+	if a.exited {
+		runtime.Goexit()
+	}
+	if all != nil && a.failed == nil {
+		all(a.results)
+	}
+	r := s.turn.answer(a.results, a.failed)
+	if s.waits && !s.remember(r) {
+		s.Leave()
+		<-s.answers
+	}
+	return r
+}
+
+func (s *Session) begin(turn *wire.Turn, orchestrator task.Orchestrator, sparing bool) {
+	s.turns, s.answers = make(chan struct{}), make(chan sessionAnswer, 1)
+	s.events = sortHistory(turn)
+	s.replayed = s.events.count
+	t := newTurn(s.events.history, slog.New(relay{now: &s.log}))
+	t.HTTPPause, t.session = turn.HTTPPause, s
+	if sparing {
+		t.earlier = t.history.earlier()
+	}
+	s.turn = t
+	go func() {
+		a := sessionAnswer{exited: true}
+		defer func() { s.answers <- a }()
+		results, failed := t.execute(orchestrator)
+		if failed == nil {
+			t.dropAnswered(results)
+		}
+		a = sessionAnswer{results: results, failed: failed}
+	}()
+}
+
+// goOn gives the orchestrator the events of its next turn.
+func (s *Session) goOn(turn *wire.Turn) {
+	s.events.add(turn)
+	s.events.endWithCall()
+	s.turn.HTTPPause = turn.HTTPPause
+	s.turn.checked = len(s.events.scheduled)
+	s.turns <- struct{}{}
+}
+
+// remember keeps what a turn scheduled, for Follows. It says whether the orchestration goes on as usual.
+func (s *Session) remember(r Result) bool {
+	h := s.events
+	if h.suspended || h.terminated || h.rewind.at >= 0 {
+		return false
+	}
+	s.steps = map[int32]step{}
+	for i, a := range r.Response.Actions {
+		if a.GetCompleteOrchestration() != nil {
+			return false
+		}
+		s.steps[a.Id] = ofAction(r.ExecutionResults, int32(i))
+	}
+	return true
+}
+
+// Waits says whether the orchestrator waits for another turn. If so, the session must be run again or left.
+func (s *Session) Waits() bool { return s.waits }
+
+// Follows says whether the session can go on with a turn, of which it gets only the events behind those that it has seen: what its
+// last turn scheduled, and news of the usual kinds. If not, the session is to be left, and the turn to be replayed.
+func (s *Session) Follows(turn *wire.Turn) bool {
+	if s.turn.strayed.Load() || s.events.count+len(turn.Past)+len(turn.New) > 2*s.replayed {
+		return false
+	}
+	for _, e := range turn.Past {
+		switch {
+		case isScheduled(e):
+			if was, ok := s.steps[e.EventId]; !ok || was != ofEvent(e) {
+				return false
+			}
+			delete(s.steps, e.EventId)
+		case e.GetOrchestratorCompleted() == nil:
+			return false
+		}
+	}
+	unusual := func(e *backend.HistoryEvent) bool { return !matters(e) || isTermination(e) }
+	return len(s.steps) == 0 && len(turn.New) > 0 && !slices.ContainsFunc(turn.New, unusual)
+}
+
+// Leave ends the wait: the orchestrator is left, as at the end of a turn that is replayed.
+func (s *Session) Leave() {
+	s.waits = false
+	close(s.turns)
+}
+
+// wait is called by the orchestrator's goroutine at the end of the history. It answers the turn and waits for the next one; false
+// says that the orchestrator is to be left instead.
+func (s *Session) wait() bool {
+	t := s.turn
+	if t.returned || t.blocked || t.strayed.Load() || t.field(continuedAsNew).Bool() {
+		return false
+	}
+	s.answers <- sessionAnswer{results: t.scheduledNow(), waits: true}
+	if _, ok := <-s.turns; !ok {
+		return false
+	}
+	t.resume()
+	return true
+}
+
+// resume puts the next turn's events in place of those that the SDK has taken up.
+func (t *Turn) resume() {
+	events := t.history.new
+	if t.waiting {
+		news := historyevent.New("eventRaised", time.Time{})
+		news.GetEventRaised().Name = never
+		events = append([]*backend.HistoryEvent{news}, events...)
+	}
+	t.field(oldEvents).SetZero()
+	t.field(newEvents).Set(reflect.ValueOf(events))
+	t.field(historyIndex).SetInt(0)
+	t.outcomes = t.history.outcomes
+	// The SDK takes the return from its call for the orchestrator's end and schedules that. It gets a number that is answered.
+	t.answered = t.nextID()
+	t.field(pendingActions).Clear()
+	t.field(sequenceNumber).SetInt(int64(t.answered) - 1)
+}
+
+// scheduledNow returns what the orchestrator has scheduled since its last answer.
+func (t *Turn) scheduledNow() *backend.ExecutionResults {
+	results := Fail(t.history.instanceID, "", "")
+	actions := reflect.ValueOf(&results.Response.Actions).Elem()
+	actions.SetZero()
+	for all := t.field(pendingActions).MapRange(); all.Next(); {
+		actions.Set(reflect.Append(actions, all.Value()))
+	}
+	t.dropAnswered(results)
+	return results
+}
+
+// dropAnswered drops the actions that the answers to earlier turns of the session had.
+func (t *Turn) dropAnswered(results *backend.ExecutionResults) {
+	kept := results.Response.Actions[:0]
+	for _, a := range results.Response.Actions {
+		if a.Id >= t.answered {
+			kept = append(kept, a)
+		}
+	}
+	results.Response.Actions = kept
+}
+
+// relay is the handler of a session's log: that of the turn which is running, also for who got the log in an earlier one.
+type relay struct {
+	now  *atomic.Pointer[slog.Logger]
+	with []func(slog.Handler) slog.Handler // attributes and groups that were added
+}
+
+func (r relay) handler() slog.Handler {
+	h := r.now.Load().Handler()
+	for _, add := range r.with {
+		h = add(h)
+	}
+	return h
+}
+
+func (r relay) Enabled(ctx context.Context, level slog.Level) bool {
+	return r.now.Load().Enabled(ctx, level)
+}
+
+func (r relay) Handle(ctx context.Context, record slog.Record) error {
+	return r.handler().Handle(ctx, record)
+}
+
+func (r relay) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return r.and(func(h slog.Handler) slog.Handler { return h.WithAttrs(attrs) })
+}
+
+func (r relay) WithGroup(name string) slog.Handler {
+	return r.and(func(h slog.Handler) slog.Handler { return h.WithGroup(name) })
+}
+
+func (r relay) and(add func(slog.Handler) slog.Handler) slog.Handler {
+	return relay{r.now, append(slices.Clip(r.with), add)}
+}
