@@ -9,6 +9,7 @@ import (
 	"github.com/microsoft/durabletask-go/api"
 
 	"example.com/durablefunctions/handler/internal/entity"
+	"example.com/durablefunctions/handler/internal/historyevent"
 	"example.com/durablefunctions/handler/internal/replay"
 	"example.com/durablefunctions/handler/internal/telemetry"
 	"example.com/durablefunctions/handler/internal/wire"
@@ -42,7 +43,7 @@ func (s *server) observe(c *call) {
 	}
 	switch {
 	case c.turn != nil:
-		c.seen.Turn(c.turn.InstanceID, c.turn.Past, c.turn.New, c.size)
+		c.seen.Turn(c.observedTurn())
 	case c.batch != nil:
 		c.seen.Instance(c.batch.ID)
 	case c.activity != nil:
@@ -53,6 +54,16 @@ func (s *server) observe(c *call) {
 			c.seen.Waited(enqueued)
 		}
 	}
+}
+
+func (c *call) observedTurn() telemetry.Turn {
+	t := telemetry.Turn{Instance: c.turn.InstanceID, Past: c.turn.Past, New: c.turn.New, Size: c.size}
+	if c.session != nil {
+		t.Start, t.Length = c.session.start, c.session.length
+	} else {
+		t.Start, t.Length = historyevent.Start(t.New, t.Past), len(t.Past)+len(t.New)
+	}
+	return t
 }
 
 // enqueued is when a message was sent, to the second; zero if that is not sure: the properties of a message that comes as text

@@ -45,7 +45,7 @@ func (s *server) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 	case c.isDurable() && s.stopping.Load():
 		return c.putOff(b.Bytes(), errStopping)
 	case errors.Is(err, io.EOF):
-		return c.decode(b.Bytes(), true)
+		return s.decode(c, b.Bytes(), true)
 	case err != nil:
 		return c.putOff(b.Bytes(), fmt.Errorf("the body broke off: %w", err))
 	case int64(b.Len()) > s.settings.maxBody:
@@ -55,7 +55,7 @@ func (s *server) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 	if err != nil {
 		return err
 	}
-	if err := c.decode(body, false); err != nil {
+	if err := s.decode(c, body, false); err != nil {
 		c.leave()
 		return err
 	}
@@ -115,7 +115,7 @@ func (c *call) putOff(start []byte, reason error) error {
 }
 
 // decode reads the request from its body. If the buffer of the body will be reused, the request keeps no part of it.
-func (c *call) decode(body []byte, reused bool) error {
+func (s *server) decode(c *call, body []byte, reused bool) error {
 	c.size = len(body)
 	if c.orchestrator == nil && reused {
 		body = bytes.Clone(body)
@@ -132,7 +132,10 @@ func (c *call) decode(body []byte, reused bool) error {
 		c.request = request
 		return nil
 	}
-	c.turn, err = request.Turn(c.binding)
+	err = request.ReadTurn(c.binding, func(raw []byte) (err error) {
+		c.turn, c.session, err = s.sessions.read(raw)
+		return err
+	})
 	if errors.Is(err, wire.ErrWithheld) {
 		return &putOff{instance: c.turn.InstanceID, reason: err}
 	}

@@ -30,6 +30,7 @@ type server struct {
 	errors    slog.Handler
 	room      *room
 	stopping  *atomic.Bool     // turns are put off
+	sessions  sessions
 	versions  durable.Versions // that the app takes
 	telemetry *telemetry.Telemetry
 }
@@ -40,6 +41,7 @@ type call struct {
 	id      string
 	request wire.Request
 	turn    *wire.Turn    // of an orchestrator
+	session *session      // of the orchestrator; nil: it is left at the end of the turn
 	batch   *entity.Batch // of an entity
 	running *entity.Run   // of the batch
 	logs    *logs
@@ -263,7 +265,7 @@ func (s *server) giveUp(c *call, kind wire.Kind, message string) outcome {
 
 func (s *server) execute(ctx context.Context, c *call) outcome {
 	if c.turn != nil {
-		return s.actions(c, replay.Run(c.turn, c.orchestrator, s.logger(c, slog.String("instance", c.turn.InstanceID))))
+		return s.actions(c, s.turn(c))
 	}
 	in := &Invocation{Function: c.name, ID: c.id, function: c.Function, request: c.request, maxPayload: s.maxPayload(), versions: s.versions}
 	inv := &invocation.Invocation{Logger: c.logger, Client: in.client()}
@@ -296,6 +298,17 @@ func (s *server) execute(ctx context.Context, c *call) outcome {
 		delete(o.outputs, "$return")
 	}
 	return o
+}
+
+// turn runs an orchestrator's turn, in its session if it has one.
+func (s *server) turn(c *call) replay.Result {
+	logger := s.logger(c, slog.String("instance", c.turn.InstanceID))
+	if c.session == nil {
+		return replay.Run(c.turn, c.orchestrator, logger)
+	}
+	r := c.session.Run(c.turn, c.orchestrator, logger, nil)
+	s.sessions.keep(c.turn.InstanceID, c.session)
+	return r
 }
 
 // actions is the outcome of a turn. If an action cannot be sent, the orchestration fails and says why.

@@ -59,7 +59,7 @@ func (c recordedCall) replay(t *testing.T, o task.Orchestrator) replay.Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	turn, err := request.Turn("context")
+	turn, err := wire.DecodeTurn(wire.Text(request.Data["context"]))
 	if err != nil {
 		t.Fatal(err)
 	}

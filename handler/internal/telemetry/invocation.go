@@ -123,18 +123,27 @@ func (i *Invocation) Instance(id string) {
 	}
 }
 
-// Turn records an orchestrator's turn: the history, and the size of its request in bytes.
-func (i *Invocation) Turn(instance string, past, added []*backend.HistoryEvent, size int) {
+// Turn is an orchestrator's turn.
+type Turn struct {
+	Instance string
+	Start    *backend.HistoryEvent   // of the execution
+	Past     []*backend.HistoryEvent // may be without events that an earlier Turn had, as long as nothing was rewound
+	New      []*backend.HistoryEvent
+	Length   int // of the whole history, in events
+	Size     int // of the request, in bytes
+}
+
+// Turn records an orchestrator's turn.
+func (i *Invocation) Turn(t Turn) {
 	if i == nil {
 		return
 	}
-	i.t.meters.turnSize.Record(i.ctx, int64(size), i.metrics)
-	i.t.meters.history.Record(i.ctx, int64(len(past)+len(added)), i.metrics)
-	if oldest := oldestNews(added); !oldest.IsZero() {
+	i.t.meters.turnSize.Record(i.ctx, int64(t.Size), i.metrics)
+	i.t.meters.history.Record(i.ctx, int64(t.Length), i.metrics)
+	if oldest := oldestNews(t.New); !oldest.IsZero() {
 		i.Waited(oldest)
 	}
-	start := historyevent.Start(added, past)
-	i.turn = &turn{start: start, instance: instance, parent: parentOf(start), span: historyevent.SpanID(start, past, added)}
+	i.turn = &turn{start: t.Start, instance: t.Instance, parent: parentOf(t.Start), span: historyevent.SpanID(t.Start, t.Past, t.New)}
 }
 
 // oldestNews returns when the oldest of the new events was made, or when its timer was due.

@@ -78,7 +78,7 @@ func TestPeekTurnAsRecorded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		turn, err := request.Turn("context")
+		turn, err := DecodeTurn(Text(request.Data["context"]))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -51,39 +51,48 @@ func mustFind(name protoreflect.FullName) protoreflect.MessageType {
 	return t
 }
 
-// Turn reads the orchestration trigger's value. The turn keeps no part of the body. Beside the error ErrWithheld there is a turn
-// as well, which names the instance.
-func (r *Request) Turn(binding string) (*Turn, error) {
+// ReadTurn decodes the orchestration trigger's value, base64 of a protobuf OrchestratorRequest, and calls read with that request. It
+// is read's only for the time of the call.
+func (r *Request) ReadTurn(binding string, read func(request []byte) error) error {
 	if text, ok := plainTwice(r.Data[binding]); ok {
-		return decodeTurn(text)
+		return readTurn(text, read)
 	}
-	return DecodeTurn(Text(r.Data[binding]))
+	return readTurn(Unwrap(r.Data[binding]), read)
 }
 
-// DecodeTurn reads the text of the orchestration trigger's value: base64 of a protobuf OrchestratorRequest.
-func DecodeTurn(text string) (*Turn, error) { return decodeTurn([]byte(text)) }
+// DecodeTurn reads the text of the orchestration trigger's value.
+func DecodeTurn(text string) (turn *Turn, err error) {
+	err = readTurn([]byte(text), func(request []byte) error {
+		turn, err = UnmarshalTurn(request)
+		return err
+	})
+	return turn, err
+}
 
-func decodeTurn(text []byte) (*Turn, error) {
+func readTurn(text []byte, read func(request []byte) error) error {
 	buffer := turnBuffers.Get().(*[]byte)
-	defer turnBuffers.Put(buffer) // what is decoded is copied
+	defer turnBuffers.Put(buffer)
 	raw, err := base64.StdEncoding.AppendDecode((*buffer)[:0], text)
 	if err != nil {
-		return nil, fmt.Errorf("the orchestration trigger's value is not base64: %w", err)
+		return fmt.Errorf("the orchestration trigger's value is not base64: %w", err)
 	}
 	if cap(raw) <= 1<<20 {
 		*buffer = raw
 	}
-	m := turnRequest.New()
-	if err := proto.Unmarshal(raw, m.Interface()); err != nil {
-		return nil, fmt.Errorf("the orchestration trigger's value is no OrchestratorRequest: %w", err)
-	}
-	request := m.Interface().(orchestratorRequest)
-	turn := &Turn{InstanceID: request.GetInstanceId(), Past: request.GetPastEvents(), New: request.GetNewEvents()}
-	turn.readProperties(m.GetUnknown())
-	if turn.InstanceID == "" {
-		return nil, errors.New("the turn names no instance")
-	}
+	return read(raw)
+}
+
+var turnBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// UnmarshalTurn reads an OrchestratorRequest, of which the turn keeps no part. Beside the error ErrWithheld there is a turn as well,
+// which names the instance.
+func UnmarshalTurn(request []byte) (*Turn, error) {
+	turn, err := UnmarshalRest(request)
 	switch {
+	case err != nil:
+		return nil, err
+	case turn.InstanceID == "":
+		return nil, errors.New("the turn names no instance")
 	case hasStart(turn.New), hasStart(turn.Past):
 		return turn, nil
 	case len(turn.Past) == 0:
@@ -92,7 +101,47 @@ func decodeTurn(text []byte) (*Turn, error) {
 	return nil, errors.New("the turn's history has no executionStarted")
 }
 
-var turnBuffers = sync.Pool{New: func() any { return new([]byte) }}
+// UnmarshalRest reads what is left of an OrchestratorRequest behind some of its fields.
+func UnmarshalRest(rest []byte) (*Turn, error) {
+	m := turnRequest.New()
+	if err := proto.Unmarshal(rest, m.Interface()); err != nil {
+		return nil, fmt.Errorf("the orchestration trigger's value is not an OrchestratorRequest: %w", err)
+	}
+	request := m.Interface().(orchestratorRequest)
+	turn := &Turn{InstanceID: request.GetInstanceId(), Past: request.GetPastEvents(), New: request.GetNewEvents()}
+	turn.readProperties(m.GetUnknown())
+	return turn, nil
+}
+
+// InstanceOf reads the instance id from the start of an OrchestratorRequest; empty if it is not there.
+func InstanceOf(request []byte) string {
+	number, kind, n := protowire.ConsumeTag(request)
+	if n < 0 || number != requestInstanceID || kind != protowire.BytesType {
+		return ""
+	}
+	id, _ := protowire.ConsumeString(request[n:])
+	return id
+}
+
+// AppendSeen appends the part of an OrchestratorRequest, or of its rest, that the request of the next turn begins with: its new events
+// are past ones there.
+func AppendSeen(seen, request []byte) []byte {
+	for rest := request; len(rest) > 0; {
+		number, _, n := protowire.ConsumeField(rest)
+		if n < 0 {
+			break // which UnmarshalRest has refused
+		}
+		switch field := rest[:n]; number {
+		case requestNewEvents:
+			event, _ := protowire.ConsumeBytes(field[protowire.SizeTag(number):])
+			seen = historyevent.AppendPast(seen, event)
+		case requestInstanceID, requestExecutionID, requestPastEvents:
+			seen = append(seen, field...)
+		}
+		rest = rest[n:]
+	}
+	return seen
+}
 
 func hasStart(events []*backend.HistoryEvent) bool {
 	for _, e := range events {
@@ -115,14 +164,14 @@ type HostTurn struct {
 
 // Append appends the text of the orchestration trigger's value: the reverse of DecodeTurn. It copies the past once, into that text.
 func (t *HostTurn) Append(text []byte) ([]byte, error) {
-	head := protowire.AppendString(protowire.AppendTag(nil, instanceField, protowire.BytesType), t.InstanceID)
+	head := protowire.AppendString(protowire.AppendTag(nil, requestInstanceID, protowire.BytesType), t.InstanceID)
 	var tail []byte
 	for _, e := range t.New {
 		event, err := proto.Marshal(e)
 		if err != nil {
 			return nil, err
 		}
-		tail = protowire.AppendBytes(protowire.AppendTag(tail, newEventsField, protowire.BytesType), event)
+		tail = protowire.AppendBytes(protowire.AppendTag(tail, requestNewEvents, protowire.BytesType), event)
 	}
 	tail, err := t.appendProperties(tail)
 	if err != nil {
@@ -139,12 +188,6 @@ func (t *HostTurn) Append(text []byte) ([]byte, error) {
 	err = encoder.Close()
 	return w.Bytes(), err
 }
-
-// The numbers of OrchestratorRequest's fields.
-const (
-	instanceField  = 1
-	newEventsField = 4
-)
 
 // EncodeTurn is HostTurn.Append for a turn as it was decoded.
 func EncodeTurn(t *Turn) (string, error) {

@@ -1,0 +1,138 @@
+package handler
+
+import (
+	"bytes"
+	"sync"
+	"time"
+
+	"github.com/microsoft/durabletask-go/backend"
+
+	"example.com/durablefunctions/handler/internal/historyevent"
+	"example.com/durablefunctions/handler/internal/replay"
+	"example.com/durablefunctions/handler/internal/wire"
+)
+
+const (
+	// longHistory is how many events a history has at least for which a session is worth its memory: a turn of fewer is replayed in
+	// less than a millisecond.
+	longHistory = 500
+
+	sessionMemory = 4 << 20     // for the histories of all sessions, encoded
+	sessionIdle   = time.Minute // for which a session is kept that has no turn
+)
+
+// sessions keeps the orchestrators of long orchestrations between their turns, by instance id. The zero value is empty.
+type sessions struct {
+	mu   sync.Mutex
+	kept map[string]*session
+	size int // of their histories
+}
+
+// session is an orchestrator that waits for its next turn, or is in one.
+type session struct {
+	replay.Session
+	seen   []byte // what the request of the next turn begins with
+	start  *backend.HistoryEvent
+	length int // of the history, in events
+	since  time.Time
+	idle   *time.Timer
+}
+
+// read reads a turn's request. If a session has seen all that the request begins with, the turn holds only what is behind it. Otherwise
+// it is whole, and the session, if there is one, is new.
+func (s *sessions) read(request []byte) (*wire.Turn, *session, error) {
+	id := wire.InstanceOf(request)
+	if kept := s.take(id); kept != nil {
+		if turn := kept.goOn(id, request); turn != nil {
+			return turn, kept, nil
+		}
+		kept.Leave()
+	}
+	turn, err := wire.UnmarshalTurn(request)
+	if err != nil || len(turn.Past)+len(turn.New) < longHistory || len(request) > sessionMemory {
+		return turn, nil, err
+	}
+	return turn, &session{
+		seen:   wire.AppendSeen(nil, request),
+		start:  historyevent.Start(turn.New, turn.Past),
+		length: len(turn.Past) + len(turn.New),
+	}, nil
+}
+
+// goOn returns the turn that the session goes on with; nil if it cannot.
+func (s *session) goOn(id string, request []byte) *wire.Turn {
+	rest, ok := bytes.CutPrefix(request, s.seen)
+	if !ok {
+		return nil
+	}
+	turn, err := wire.UnmarshalRest(rest)
+	if err != nil || !s.Follows(turn) {
+		return nil
+	}
+	turn.InstanceID = id
+	s.seen = wire.AppendSeen(s.seen, rest)
+	s.length += len(turn.Past) + len(turn.New)
+	return turn
+}
+
+// take returns the instance's session, for the caller alone; nil if there is none.
+func (s *sessions) take(id string) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := s.kept[id]
+	if kept != nil {
+		s.drop(id)
+	}
+	return kept
+}
+
+func (s *sessions) drop(id string) {
+	kept := s.kept[id]
+	kept.idle.Stop()
+	s.size -= len(kept.seen)
+	delete(s.kept, id)
+}
+
+// keep keeps a session whose orchestrator waits, and leaves those that have waited longest if all together are too large.
+func (s *sessions) keep(id string, k *session) {
+	if !k.Waits() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept == nil {
+		s.kept = map[string]*session{}
+	}
+	if s.kept[id] != nil { // of a turn that the host has asked for twice at the same time
+		s.leave(id)
+	}
+	k.since = time.Now()
+	k.idle = time.AfterFunc(sessionIdle, func() { s.expire(id, k) })
+	s.kept[id] = k
+	for s.size += len(k.seen); s.size > sessionMemory; {
+		s.leave(s.oldest())
+	}
+}
+
+// leave leaves the instance's session.
+func (s *sessions) leave(id string) {
+	s.kept[id].Leave()
+	s.drop(id)
+}
+
+func (s *sessions) expire(id string, k *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept[id] == k {
+		s.leave(id)
+	}
+}
+
+func (s *sessions) oldest() (oldest string) {
+	for id, k := range s.kept {
+		if first := s.kept[oldest]; first == nil || k.since.Before(first.since) {
+			oldest = id
+		}
+	}
+	return oldest
+}
