@@ -46,7 +46,7 @@ func (s *sessions) read(request []byte) (*wire.Turn, *session, error) {
 		if turn := kept.goOn(id, request); turn != nil {
 			return turn, kept, nil
 		}
-		kept.Leave()
+		go kept.Leave() // which takes as long as the orchestrator's deferred functions
 	}
 	turn, err := wire.UnmarshalTurn(request)
 	if err != nil || len(turn.Past)+len(turn.New) < longHistory || len(request) > sessionMemory {
@@ -116,7 +116,7 @@ func (s *sessions) keep(id string, k *session) {
 
 // leave leaves the instance's session.
 func (s *sessions) leave(id string) {
-	s.kept[id].Leave()
+	go s.kept[id].Leave()
 	s.drop(id)
 }
 

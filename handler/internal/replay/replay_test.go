@@ -18,6 +18,7 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 	"github.com/microsoft/durabletask-go/task"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"example.com/durablefunctions/handler/internal/wire"
 )
@@ -55,11 +56,29 @@ type answer struct {
 
 func (a answer) String() string { return strings.Join(a.lines, "; ") }
 
+// turn runs a turn by a replay, and in a session, which must answer the same.
 func turn(t testing.TB, o task.Orchestrator, past, news string) answer {
+	t.Helper()
+	a := replayed(t, o, past, news)
+	s := inSession(o, events(t, past), events(t, news), slog.New(slog.DiscardHandler))
+	if !proto.Equal(a.Response, s.Response) || fmt.Sprint(a.Outputs) != fmt.Sprint(s.Outputs) {
+		t.Errorf("the answer is in a session\n%v %v\nand by a replay\n%v %v", s.Response, s.Outputs, a.Response, a.Outputs)
+	}
+	return a
+}
+
+// replayed runs a turn by a replay.
+func replayed(t testing.TB, o task.Orchestrator, past, news string) answer {
 	t.Helper()
 	var log bytes.Buffer
 	a := answer{Result: Run(&wire.Turn{InstanceID: "i", Past: events(t, past), New: events(t, news)}, o, slog.New(slog.NewTextHandler(&log, nil)))}
-	for _, action := range a.Response.Actions {
+	a.lines, a.log = lines(a.Result), log.String()
+	return a
+}
+
+// lines describes what an answer wants done, a line for each action.
+func lines(r Result) (lines []string) {
+	for _, action := range r.Response.Actions {
 		line := fmt.Sprintf("%d ", action.Id)
 		switch {
 		case action.GetScheduleTask() != nil:
@@ -79,10 +98,9 @@ func turn(t testing.TB, o task.Orchestrator, past, news string) answer {
 				line += d.ErrorType + ": " + d.ErrorMessage
 			}
 		}
-		a.lines = append(a.lines, line)
+		lines = append(lines, line)
 	}
-	a.log = log.String()
-	return a
+	return lines
 }
 
 func (a answer) want(t *testing.T, text string) {
@@ -319,7 +337,7 @@ func TestSecondStart(t *testing.T) {
 	t.Parallel()
 	entered := 0
 	o := func(ctx *task.OrchestrationContext) (any, error) { entered++; return oneActivity(ctx) }
-	turn(t, o, "", first+"\n"+started).want(t, "0 activity Work 1")
+	replayed(t, o, "", first+"\n"+started).want(t, "0 activity Work 1")
 	if entered != 1 {
 		t.Errorf("entered %d times", entered)
 	}
@@ -342,12 +360,12 @@ func TestLogs(t *testing.T) {
 		say("done")
 		return nil, err
 	}
-	turn(t, o, "", first)
+	replayed(t, o, "", first)
 	suspended := scheduledWork + "\n" + begin + "\n" + `"executionSuspended":{}` + "\n" + end
-	turn(t, o, scheduledWork, begin+"\n"+`"executionSuspended":{}`)
-	turn(t, o, suspended, begin+"\n"+`"taskCompleted":{"taskScheduledId":0}`).want(t, "")
+	replayed(t, o, scheduledWork, begin+"\n"+`"executionSuspended":{}`)
+	replayed(t, o, suspended, begin+"\n"+`"taskCompleted":{"taskScheduledId":0}`).want(t, "")
 	suspended += "\n" + begin + "\n" + `"taskCompleted":{"taskScheduledId":0}` + "\n" + end
-	turn(t, o, suspended, begin+"\n"+`"executionResumed":{}`).contains(t, "COMPLETED")
+	replayed(t, o, suspended, begin+"\n"+`"executionResumed":{}`).contains(t, "COMPLETED")
 	if got := strings.Join(said, " "); got != "start done" {
 		t.Errorf("said %s", got)
 	}
@@ -477,7 +495,7 @@ func TestDuplicateCompletions(t *testing.T) {
 		return "\n" + `"taskCompleted":{"taskScheduledId":0,"result":"` + result + `"}`
 	}
 	past := first + "\n" + `"eventId":0,"taskScheduled":{"name":"Work"}` + "\n" + `"eventId":1,"timerCreated":{}` + "\n" + end
-	turn(t, o, past, begin+done("5")+done("6")+"\n"+`"taskFailed":{"taskScheduledId":0}`+"\n"+`"timerFired":{"timerId":1}`).want(t, "2 COMPLETED 5")
+	replayed(t, o, past, begin+done("5")+done("6")+"\n"+`"taskFailed":{"taskScheduledId":0}`+"\n"+`"timerFired":{"timerId":1}`).want(t, "2 COMPLETED 5")
 	if ends != 1 {
 		t.Errorf("ended %d times", ends)
 	}

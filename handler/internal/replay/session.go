@@ -62,7 +62,6 @@ func (s *Session) Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *s
 	r := s.turn.answer(a.results, a.failed)
 	if s.waits && !s.remember(r) {
 		s.Leave()
-		<-s.answers
 	}
 	return r
 }
@@ -137,10 +136,12 @@ func (s *Session) Follows(turn *wire.Turn) bool {
 	return len(s.steps) == 0 && len(turn.New) > 0 && !slices.ContainsFunc(turn.New, unusual)
 }
 
-// Leave ends the wait: the orchestrator is left, as at the end of a turn that is replayed.
+// Leave ends the wait: the orchestrator is left, as at the end of a turn that is replayed. Leave returns when its deferred functions
+// have.
 func (s *Session) Leave() {
 	s.waits = false
 	close(s.turns)
+	<-s.answers
 }
 
 // wait is called by the orchestrator's goroutine at the end of the history. It answers the turn and waits for the next one; false
