@@ -29,7 +29,7 @@ type server struct {
 	stdout    io.Writer
 	errors    slog.Handler
 	room      *room
-	stopping  *atomic.Bool     // turns are put off
+	stopping  *atomic.Bool // turns are put off
 	sessions  sessions
 	versions  durable.Versions // that the app takes
 	telemetry *telemetry.Telemetry
