@@ -20,10 +20,9 @@ const againID = -100
 
 // Numbers of fields in protobuf.
 const (
-	requestInstanceID  = 1 // OrchestratorRequest
-	requestExecutionID = 2
-	requestPastEvents  = 3
-	requestNewEvents   = 4
+	requestInstanceID = 1 // OrchestratorRequest
+	requestPastEvents = 3
+	requestNewEvents  = 4
 
 	responseRequiresHistory = 7 // OrchestratorResponse, which durabletask-go v0.6.0 does not know
 )

@@ -127,18 +127,21 @@ func InstanceOf(request []byte) string {
 // are past ones there.
 func AppendSeen(seen, request []byte) []byte {
 	for rest := request; len(rest) > 0; {
-		number, _, n := protowire.ConsumeField(rest)
-		if n < 0 {
+		number, kind, tag := protowire.ConsumeTag(rest)
+		size := protowire.ConsumeFieldValue(number, kind, rest[max(tag, 0):])
+		if tag < 0 || size < 0 {
 			break // which UnmarshalRest has refused
 		}
-		switch field := rest[:n]; number {
-		case requestNewEvents:
-			event, _ := protowire.ConsumeBytes(field[protowire.SizeTag(number):])
+		field := rest[:tag+size]
+		switch {
+		case kind != protowire.BytesType:
+		case number == requestNewEvents:
+			event, _ := protowire.ConsumeBytes(field[tag:])
 			seen = historyevent.AppendPast(seen, event)
-		case requestInstanceID, requestExecutionID, requestPastEvents:
+		case number <= requestPastEvents:
 			seen = append(seen, field...)
 		}
-		rest = rest[n:]
+		rest = rest[len(field):]
 	}
 	return seen
 }
