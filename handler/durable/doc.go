@@ -24,8 +24,8 @@
 //
 // # What an orchestrator may do
 //
-// It is run again from its beginning at every turn, over the history of what happened. So it must take the same course
-// every time: no clock (ctx.CurrentTimeUtc is the time), no random numbers (NewGUID), no environment, no I/O, no
+// It is run again from its beginning, over the history of what happened: at every turn while the history is short, and at any
+// turn of a long one. So it must take the same course every time: no clock (ctx.CurrentTimeUtc is the time), no random numbers (NewGUID), no environment, no I/O, no
 // goroutines, no iteration over maps that schedules anything. What shapes its course comes in its input. A turn that
 // schedules something else than the one before is answered with a failed orchestration that says what differs. A panic
 // of the value task.ErrTaskBlocked is how the SDK leaves an orchestrator that has to wait: a deferred function runs
