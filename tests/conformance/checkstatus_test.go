@@ -12,8 +12,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// TestCheckStatusAsRecorded: a function that has started an instance answers as the host's HTTP API answers a start, to the
-// byte.
+// TestCheckStatusAsRecorded checks that durable.CheckStatusResponse answers, byte for byte, as the host's HTTP API answers a
+// start.
 func TestCheckStatusAsRecorded(t *testing.T) {
 	t.Parallel()
 	compared := 0
@@ -43,8 +43,8 @@ func TestCheckStatusAsRecorded(t *testing.T) {
 			if err := durable.CheckStatusResponse(w, r, client, id); err != nil || w.Code != l.Response.Status || w.Body.String() != l.Response.Body {
 				t.Errorf("%s:%d: got %d %s, %v, recorded is %s", file.name, i+1, w.Code, w.Body, err, l.Response.Body)
 			}
-			delete(l.Response.Headers, "Connection")     // of the connection, not of the answer
-			delete(l.Response.Headers, "Content-Length") // with the key, which is not in the recording
+			delete(l.Response.Headers, "Connection")     // belongs to the connection, not to the answer
+			delete(l.Response.Headers, "Content-Length") // it counts the real key, which the recording does not show
 			for name, want := range l.Response.Headers {
 				if got := w.Header().Get(name); got != want {
 					t.Errorf("%s:%d: %s is %q, recorded is %q", file.name, i+1, name, got, want)

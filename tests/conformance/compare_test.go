@@ -17,13 +17,13 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// envelope is the body of a good answer.
+// envelope is the body of a good answer of a function.
 type envelope struct {
 	Outputs     map[string]json.RawMessage
 	ReturnValue json.RawMessage
 }
 
-// compare says how an answer differs in meaning from the recorded one.
+// compare returns the differences in meaning between an answer and the recorded one.
 func compare(r record, a answer) []string {
 	if a.Status != r.Status {
 		return []string{fmt.Sprintf("status %d (%s), recorded is %d", a.Status, a.Phrase, r.Status)}
@@ -55,8 +55,7 @@ func compare(r record, a answer) []string {
 	return append(differences, compareFields("", result(unmark(string(got.ReturnValue))), result(string(want.ReturnValue)))...)
 }
 
-// compareBare compares what is not a good answer of a function: a failure, or the answer to the question whether we are
-// ready.
+// compareBare compares answers that are not a function's good answer: failures, and the answer to the host's readiness probe.
 func compareBare(r record, a answer) (differences []string) {
 	if a.Body != r.Response {
 		differences = append(differences, fmt.Sprintf("body %s, recorded is %s", short(a.Body), short(r.Response)))
@@ -93,7 +92,7 @@ func outputs(e envelope) map[string]string {
 	return out
 }
 
-// result lists a ReturnValue; null and none are the same.
+// result returns the fields of a ReturnValue. null means the same as no value.
 func result(value string) map[string]string {
 	if value == "" {
 		value = "null"
@@ -101,7 +100,7 @@ func result(value string) map[string]string {
 	return map[string]string{"ReturnValue": jsonText(value, nil)}
 }
 
-// jsonText makes a JSON text canonical. Text that is not JSON stays as it is, and is told apart.
+// jsonText returns a JSON text in its canonical form. A text that is not JSON is returned with the mark "text: ".
 func jsonText(s string, change func(string) string) string {
 	c, err := canonical(s, change)
 	if err != nil {
@@ -110,7 +109,7 @@ func jsonText(s string, change func(string) string) string {
 	return c
 }
 
-// marker starts a string in which the handler puts a JSON text that the host would alter.
+// marker is the start of a string with which the handler protects a JSON text that the host would alter.
 const marker = "durable-json:"
 
 func unmark(value string) string {
@@ -126,7 +125,7 @@ var (
 	phraseEscape = regexp.MustCompile(`\\(\\|n|r|x[0-9a-f]{2})`)
 )
 
-// decodePhrase takes the handler's mark and its escapes off a reason phrase.
+// decodePhrase removes the handler's mark and its escapes from a reason phrase.
 func decodePhrase(phrase string) string {
 	mark := phraseMark.FindString(phrase)
 	if mark == "" {
@@ -139,22 +138,22 @@ func decodePhrase(phrase string) string {
 		case 'r':
 			return "\r"
 		case 'x':
-			c, _ := strconv.ParseUint(e[2:], 16, 8) // two digits
+			c, _ := strconv.ParseUint(e[2:], 16, 8) // the two digits are valid
 			return string(rune(c))
 		}
 		return `\`
 	})
 }
 
-const longPhrase = 30_000 // bytes that the handler sends uncut at least
+const longPhrase = 30_000 // the handler cuts no phrase that has fewer bytes
 
-// isCut says that got is as much of want as fits into a phrase, and says so.
+// isCut says whether got is the beginning of want, as much as fits into a phrase, followed by a note that it was cut.
 func isCut(got, want string) bool {
 	begin, ok := strings.CutSuffix(got, fmt.Sprintf("… [cut: the message has %d bytes]", len(want)))
 	return ok && len(begin) > longPhrase && strings.HasPrefix(want, begin)
 }
 
-// compareTurns compares the answers to an orchestrator turn.
+// compareTurns compares two answers to an orchestrator's turn.
 func compareTurns(r record, got, want json.RawMessage) []string {
 	t, err := testkit.DecodeTurn(r.Request)
 	if err != nil {
@@ -175,7 +174,7 @@ func compareTurns(r record, got, want json.RawMessage) []string {
 	return append(differences, compareFailures(t, turnFields(ours, nil), turnFields(recorded, nil))...)
 }
 
-// checkDecoded makes sure that a recording does not contradict itself.
+// checkDecoded checks that a recording's decoded response is the same message as its response.
 func checkDecoded(r record, recorded protoreflect.Message) error {
 	if len(r.Decoded.Response) == 0 {
 		return nil
@@ -190,11 +189,11 @@ func checkDecoded(r record, recorded protoreflect.Message) error {
 	return nil
 }
 
-// jsonFields are the fields of actions that hold JSON texts.
+// jsonFields matches the paths of actions' fields that hold JSON texts.
 var jsonFields = regexp.MustCompile(`^action \d+(#\d+)?: ([a-zA-Z]+\.(input|data)|completeOrchestration\.carryoverEvents\[\d+\]\.[a-zA-Z]+\.input)$`)
 
-// turnFields lists what the answer to a turn says, by path, the actions by their ids. change is applied to the strings
-// of a result.
+// turnFields returns the fields of an answer to a turn by their paths; the actions are named by their ids. change is applied to
+// the strings of a result.
 func turnFields(m protoreflect.Message, change func(string) string) map[string]string {
 	out := map[string]string{}
 	for path, v := range testkit.Fields(m) {
@@ -242,7 +241,8 @@ func has(fields map[string]string, prefix string) bool {
 	return false
 }
 
-// upToError cuts off what follows in a string that hands on an error: the recorded error is the host's wrapping.
+// upToError removes what follows the prefix of a string that reports an error: in the recording it is text that the host puts
+// around errors. compareFailures compares what follows.
 func upToError(s string) string {
 	for _, prefix := range []string{"await: ", "ERROR "} {
 		if strings.HasPrefix(s, prefix) {
@@ -261,8 +261,8 @@ func completions(fields map[string]string) (n int) {
 	return n
 }
 
-// withoutSeams takes out of a recorded answer what only durabletask-go v0.6.0 used plainly says: a custom status that
-// is empty where none was set, one that is not JSON, and the second completion of a rewound orchestration.
+// withoutSeams changes a recorded answer where only durabletask-go v0.6.0 without our handler answers so: an empty custom status
+// that nobody set, a custom status that is not JSON, and the second completion of a rewound orchestration.
 func withoutSeams(t testkit.Turn, recorded map[string]string) map[string]string {
 	if status, ok := recorded["customStatus"]; ok {
 		if status == "" {
@@ -291,8 +291,8 @@ func withoutSeams(t testkit.Turn, recorded map[string]string) map[string]string 
 
 var statusPhrase = regexp.MustCompile(`(?s)^Response status code does not indicate success: \d+ \((.*)\)\.$`)
 
-// compareFailures makes sure that an error that the orchestrator hands on is better than the recorded one: a failure
-// without details names the activity or orchestrator, any other one says what the function said.
+// compareFailures checks that an error that the orchestrator returns says more than the recorded one: a failure without details
+// names the activity or the orchestrator, and any other failure has the function's own words.
 func compareFailures(t testkit.Turn, ours, recorded map[string]string) (differences []string) {
 	for path, v := range recorded {
 		if !strings.HasSuffix(path, "completeOrchestration.result") || !strings.Contains(v, `"await: `) && !strings.Contains(v, `"ERROR `) {
@@ -308,7 +308,7 @@ func compareFailures(t testkit.Turn, ours, recorded map[string]string) (differen
 	return differences
 }
 
-// ownWords are what the errors of a turn's history must say.
+// ownWords returns the texts that the errors of a turn's history must contain.
 func ownWords(t testkit.Turn) (words []string) {
 	names := map[int32]string{}
 	for _, e := range t.History() {
@@ -335,7 +335,7 @@ func ownWords(t testkit.Turn) (words []string) {
 	return words
 }
 
-// fromLatin1 reads as UTF-8 what the host read as Latin-1.
+// fromLatin1 decodes as UTF-8 a text that the host decoded as Latin-1.
 func fromLatin1(s string) string {
 	var b []byte
 	for _, r := range s {

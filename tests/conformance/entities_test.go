@@ -25,7 +25,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// The recorded handler's entity in Go: a sum.
+// The entity of the recorded handler, written in Go: it adds numbers.
 const (
 	entities  = durable.EntityName[int]("Entity")
 	retrieds  = durable.EntityName[int]("EntityRetry")
@@ -62,8 +62,8 @@ var (
 	unknownAdd = durable.NewOperation(unknowns, "add", sum)
 )
 
-// entityCallers are orchestrators that do with durable's calls what the recorded handler did with actions of its own, by
-// instance id.
+// entityCallers are orchestrators, by instance id. They make the same calls with package durable that the recorded handler made
+// by answering with actions.
 var entityCallers = map[string]func(*task.OrchestrationContext) (any, error){
 	"ec3": func(ctx *task.OrchestrationContext) (any, error) {
 		first := entityAdd.Call(ctx, "k3", raw("4"))
@@ -139,7 +139,7 @@ func startEntities(t *testing.T) testkit.Host {
 }
 
 // TestRecordedEntities plays the recorded batches of entities, and the turns of orchestrations that call, signal and lock
-// entities: what ours answer is what the real host took.
+// entities. The answers of our handler must be answers that the real host accepted.
 func TestRecordedEntities(t *testing.T) {
 	t.Parallel()
 	h := startEntities(t)
@@ -174,7 +174,7 @@ func TestRecordedEntities(t *testing.T) {
 	}
 }
 
-// isEntities says that the file shows the calls of entities, whose orchestrations entityCallers knows.
+// isEntities says whether the file shows calls of entities by orchestrations that entityCallers knows.
 func (f recording) isEntities() bool {
 	return slices.ContainsFunc(f.lines, func(line []byte) bool {
 		var l struct{ RPC string }
@@ -182,7 +182,7 @@ func (f recording) isEntities() bool {
 	})
 }
 
-// batchResult is what two answers to a batch have in common.
+// batchResult has the fields of an answer to a batch that are compared.
 type batchResult struct {
 	Results []struct {
 		Success *struct{ Result string }
@@ -210,7 +210,7 @@ func decodeBatchResult(value json.RawMessage) (string, error) {
 	var r batchResult
 	err = json.Unmarshal(out, &r)
 	for _, result := range r.Results {
-		if result.Success != nil { // an absent result is null
+		if result.Success != nil { // a missing result means null
 			result.Success.Result = jsonText(cmp.Or(result.Success.Result, "null"), nil)
 		}
 	}
@@ -218,7 +218,8 @@ func decodeBatchResult(value json.RawMessage) (string, error) {
 	return string(canonical), err
 }
 
-// compareBatch posts the batch. Answers that follow a script in the input cannot be ours: such a batch must be taken.
+// compareBatch posts the batch. Our entity cannot give answers that follow a script in the input; then it need only accept the
+// batch.
 func compareBatch(t *testing.T, h testkit.Host, r record) (string, []string) {
 	var request struct {
 		Data struct{ Context json.RawMessage }
@@ -257,7 +258,8 @@ func compareBatch(t *testing.T, h testkit.Host, r record) (string, []string) {
 
 var guid = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 
-// compareEntityTurn posts the turn, with our GUIDs in place of the recorded ones: the host answers under the caller's.
+// compareEntityTurn posts the turn. It first replaces the recorded GUIDs by ours, because the host answers a request under the
+// GUID that the caller gave it.
 func compareEntityTurn(t *testing.T, h testkit.Host, r record, id string, ours, theirs map[string][]string) []string {
 	t.Helper()
 	var request struct {
@@ -288,7 +290,7 @@ func compareEntityTurn(t *testing.T, h testkit.Host, r record, id string, ours, 
 	gotActions, gotIDs := entityActions(testkit.Fields(got))
 	wantActions, wantIDs := entityActions(testkit.Fields(want))
 	ours[id], theirs[id] = append(ours[id], gotIDs...), append(theirs[id], wantIDs...)
-	if id == "lock1" || id == "e4d" { // the ids of a lock's release are those of its request; a signal may name no parent
+	if id == "lock1" || id == "e4d" { // a lock and its release have the same ids; a signal may leave out its parent
 		gotActions, wantActions = withoutParent(gotActions), withoutParent(wantActions)
 	}
 	if !slices.Equal(gotActions, wantActions) {
@@ -297,7 +299,7 @@ func compareEntityTurn(t *testing.T, h testkit.Host, r record, id string, ours, 
 	return differences
 }
 
-// entityActions are the actions of an answer, and the GUIDs of the requests among them, in order.
+// entityActions returns the actions of an answer and, in order, the GUIDs of the requests in them.
 func entityActions(fields map[string]string) (actions, guids []string) {
 	for n := 0; ; n++ {
 		prefix := fmt.Sprintf("actions[%d].", n)
@@ -324,7 +326,7 @@ func entityActions(fields map[string]string) (actions, guids []string) {
 	}
 }
 
-// entityMessage is a message without its GUIDs and times.
+// entityMessage returns a message without its GUIDs and times, and the GUIDs.
 func entityMessage(fields map[string]string) (action string, guids []string) {
 	var data map[string]any
 	text := fields["sendEvent.data"]

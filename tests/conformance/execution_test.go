@@ -19,16 +19,16 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// execution is one run of an instance, from a start or a continue-as-new on, as its turns show it.
+// execution is one execution of an instance, from its start or its continue-as-new, as its turns show it.
 type execution struct {
 	id     string
-	first  []string          // kinds of the events of the first turn
-	events []string          // of the last turn's whole history, the ends of turns left out
-	answer map[string]string // to the last turn
-	shapes []string          // of the requests
+	first  []string          // the kinds of the events of the first turn
+	events []string          // of the whole history in the last turn, without the ends of turns
+	answer map[string]string // the answer to the last turn
+	shapes []string          // the shapes of the requests
 }
 
-// executions sorts a conversation's turns by instance and execution. Ids that ids has are written as it says.
+// executions groups a conversation's turns by instance and execution. Ids that are keys of ids are replaced by their values.
 func executions(t *testing.T, conversation []record, ids map[string]string) map[string][]execution {
 	t.Helper()
 	byInstance := map[string][]execution{}
@@ -55,7 +55,7 @@ func executions(t *testing.T, conversation []record, ids map[string]string) map[
 	return byInstance
 }
 
-// checkTurn checks how turns are divided: each starts with orchestratorStarted, and a past one ends with
+// checkTurn checks the borders of turns: each turn starts with orchestratorStarted, and a past one ends with
 // orchestratorCompleted.
 func checkTurn(t *testing.T, turn testkit.Turn) {
 	t.Helper()
@@ -99,15 +99,15 @@ func kind(e *backend.HistoryEvent) string {
 	return string(m.WhichOneof(m.Descriptor().Oneofs().ByName("eventType")).Name())
 }
 
-// completes are the kinds of events whose order depends on who is faster.
+// completes matches the kinds of events whose order depends on which of several tasks ends first.
 var completes = regexp.MustCompile(`^(task|subOrchestrationInstance)(Completed|Failed)`)
 
-// ownPlaces are the parts of messages that quote an answer's headers and text, or a place in it.
+// ownPlaces matches the parts of messages that quote an answer's headers or text, or a position in it.
 var ownPlaces = regexp.MustCompile(`(?s)(^Invalid HttpResponseMessage:).*| Path '[^']*', line \d+, position \d+\.$`)
 
-// describe writes events without times and execution ids. Results that came one after the other are sorted.
+// describe writes events without times and execution ids, and sorts results that follow one another.
 func describe(events []*backend.HistoryEvent, ids map[string]string) (out []string) {
-	run := 0 // where the results at the end begin
+	run := 0 // index of the first of the results at the end
 	for _, e := range events {
 		if e.GetOrchestratorStarted() != nil || e.GetOrchestratorCompleted() != nil {
 			continue
@@ -165,7 +165,7 @@ func answerFields(t *testing.T, r record) map[string]string {
 	return answer
 }
 
-// completion is the path of the answer's completion, empty if there is none.
+// completion is the path of the action that completes the orchestration, empty if the answer has none.
 func (e execution) completion() string {
 	for path := range e.answer {
 		if strings.HasSuffix(path, ": completeOrchestration") {
@@ -175,7 +175,8 @@ func (e execution) completion() string {
 	return ""
 }
 
-// compareExecutions compares each instance's executions: the requests, the history, the last answer, and the end.
+// compareExecutions compares the executions of each instance: their requests, their histories and their last answers. It also
+// compares how the instance ends.
 func (h *localHost) compareExecutions(t *testing.T, recorded []record) {
 	t.Helper()
 	ours, want := executions(t, h.conversation(), nil), executions(t, recorded, h.ids)
@@ -216,7 +217,7 @@ func (e execution) compare(recorded execution, id, here string) (differences []s
 	return append(differences, compareFields("", e.answer, recorded.answer)...)
 }
 
-// unmarkInputs takes the marker off the activities' inputs in the answer to a turn.
+// unmarkInputs removes the marker from the activities' inputs in an answer to a turn.
 func unmarkInputs(body []byte) []byte {
 	var e map[string]json.RawMessage
 	if json.Unmarshal(body, &e) != nil {

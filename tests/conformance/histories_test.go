@@ -21,8 +21,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// TestRecordedHistories plays turns that were recorded with a scripted handler: every history that our orchestrators
-// could have is accepted, and the answer is that of the recorded handler.
+// TestRecordedHistories plays turns that were recorded with a scripted handler. Our handler must accept every history that an
+// orchestrator of ours could have, and must give the recorded answer.
 func TestRecordedHistories(t *testing.T) {
 	t.Parallel()
 	h := startScripted(t)
@@ -55,7 +55,7 @@ func TestRecordedHistories(t *testing.T) {
 	}
 }
 
-// The kinds of lines.
+// What check did with a line.
 const (
 	compared = "turns compared"
 	accepted = "turns accepted whose recorded answer cannot be ours"
@@ -68,7 +68,7 @@ type scripted struct {
 	steps atomic.Pointer[[]step]
 }
 
-// orchestrators are the recorded handler's.
+// orchestrators are the names of the recorded handler's orchestrators.
 var orchestrators = []string{"Orch", "OrchRetry", "OrchTwo", "OrchRetry0", "OrchRetryInf"}
 
 func startScripted(t *testing.T) *scripted {
@@ -90,16 +90,16 @@ func startScripted(t *testing.T) *scripted {
 	return h
 }
 
-// step is what an orchestrator does next: it schedules, or it awaits what it has scheduled before, or it ends.
+// step is one step of an orchestrator: it schedules something, awaits what it has scheduled, or ends.
 type step struct {
 	kind string // activity, child, timer, event; await; fail, again, complete
 	name string // of an activity, child or event; the text of a failure
 	id   string // of a child
-	task int    // to await, by its place among the scheduled ones
-	text string // JSON: the input of the next generation, or the result
+	task int    // which task to await: the index among those scheduled so far
+	text string // JSON: the result, or the input of the next execution
 }
 
-// orchestrate follows the script, and waits at its end.
+// orchestrate follows the script. At the end of the script it waits for ever.
 func (h *scripted) orchestrate(ctx *task.OrchestrationContext) (any, error) {
 	var scheduled []task.Task
 	for _, s := range *h.steps.Load() {
@@ -126,7 +126,7 @@ func (h *scripted) orchestrate(ctx *task.OrchestrationContext) (any, error) {
 	return nil, ctx.WaitForSingleEvent("never", -1).Await(nil)
 }
 
-// check plays a line. It returns what kind of line that is, and how the answer differs from the recorded one.
+// check plays a line. It returns what it did with the line, and the differences between the answer and the recorded one.
 func (h *scripted) check(t *testing.T, r record) (string, []string) {
 	s, reason := scriptOf(r)
 	if reason != "" {
@@ -146,7 +146,8 @@ func (h *scripted) play(t *testing.T, r record, s script) testkit.Answer {
 	return h.Post(t, r.Function, r.Request)
 }
 
-// scriptOf says what an orchestrator must do to have the turn's history and to answer it as recorded, or why ours cannot.
+// scriptOf returns the script of an orchestrator that has the turn's history and gives the recorded answer, or the reason why an
+// orchestrator of ours cannot do so.
 func scriptOf(r record) (s script, reason string) {
 	if !slices.Contains(orchestrators, r.Function) {
 		return s, "no orchestrator's"
@@ -175,7 +176,8 @@ func recordedResponse(r record) (protoreflect.Message, error) {
 	return testkit.DecodeResponse(recorded.ReturnValue)
 }
 
-// compare says how an answer differs from what it must be: the recorded one, if ours can be like that.
+// compare returns the differences between an answer and what it must be: the recorded one if an orchestrator of ours can give it,
+// otherwise any answer that accepts the history.
 func (s script) compare(answer testkit.Answer, r record) []string {
 	ours, err := testkit.DecodeResponse(answer.ReturnValue)
 	switch {
@@ -193,7 +195,7 @@ func (s script) compare(answer testkit.Answer, r record) []string {
 	return compareFields("", scriptedFields(turnFields(ours, nil)), scriptedFields(turnFields(want, nil)))
 }
 
-// action is what a turn answers with.
+// action is one of the actions in the answer to a turn.
 type action struct {
 	ID                     int32
 	ScheduleTask           *struct{ Name string }
@@ -213,12 +215,12 @@ func actionsOf(response protoreflect.Message) []action {
 		err = json.Unmarshal(text, &r)
 	}
 	if err != nil {
-		panic(err) // it was decoded from protobuf
+		panic(err) // cannot happen: it was decoded from protobuf
 	}
 	return r.Actions
 }
 
-// refusals are the failures that tell that a history was not understood.
+// refusals returns the failures that say that the handler did not understand a history.
 func refusals(actions []action) (differences []string) {
 	for _, a := range actions {
 		if c := a.CompleteOrchestration; c != nil && strings.HasSuffix(c.OrchestrationStatus, "FAILED") {
@@ -228,8 +230,8 @@ func refusals(actions []action) (differences []string) {
 	return differences
 }
 
-// compareTermination wants an end, without which a parent would never be told, and the events that the recorded handler
-// sent to its children.
+// compareTermination checks that the answer ends the orchestration, without which its parent would never learn of the end, and
+// that it sends its children the events that the recorded handler sent.
 func compareTermination(r record, actions []action) (differences []string) {
 	told, ended := map[string]bool{}, false
 	for _, a := range actions {
@@ -243,7 +245,7 @@ func compareTermination(r record, actions []action) (differences []string) {
 	}
 	want, err := recordedResponse(r)
 	if err != nil {
-		return differences // it got no answer
+		return differences // the recorded turn got no answer
 	}
 	for _, a := range actionsOf(want) {
 		if a.SendEvent != nil && !told[a.SendEvent.Instance.InstanceID] {
@@ -253,7 +255,8 @@ func compareTermination(r record, actions []action) (differences []string) {
 	return differences
 }
 
-// scriptedFields leaves what both answers have to have in common: what is done, under which id, and the end.
+// scriptedFields returns the fields that must be the same in both answers: the actions, their ids, and how the orchestration
+// ends.
 func scriptedFields(fields map[string]string) map[string]string {
 	out := map[string]string{}
 	for path, v := range fields {
@@ -262,7 +265,7 @@ func scriptedFields(fields map[string]string) map[string]string {
 			strings.HasSuffix(path, ".details"), strings.HasSuffix(path, ".version"), strings.HasSuffix(path, ".newVersion"), strings.Contains(path, ".tags"),
 			strings.Contains(path, "unknown fields"), strings.Contains(path, ".carryoverEvents"):
 			continue
-		case strings.Contains(path, ": completeOrchestration"): // whose id is anything
+		case strings.Contains(path, ": completeOrchestration"): // its id has no meaning
 			_, path, _ = strings.Cut(path, ": ")
 			if path == "completeOrchestration.result" && fields[path] == "" && v == "null" {
 				continue
@@ -276,20 +279,20 @@ func scriptedFields(fields map[string]string) map[string]string {
 	return out
 }
 
-// script is what an orchestrator must have done to come to a history.
+// script is what an orchestrator must do so that a history is the result.
 type script struct {
 	id         string
 	steps      []step
 	scheduled  int
-	foreign    string // why no orchestrator of ours comes to it
-	steered    bool   // from outside: what is answered is not the orchestrator's doing
+	foreign    string // why no orchestrator of ours can have this history
+	steered    bool   // somebody suspended it: the answer does not depend on the orchestrator
 	terminated bool
-	comparable bool // the recorded answer is one of ours
+	comparable bool // an orchestrator of ours can give the recorded answer
 	rewound    bool
 }
 
-// schedule notes what was scheduled under an id: ours are numbered from 0. After a rewind one comes again, without the
-// orchestrator's doing.
+// schedule adds a task that was scheduled under an id. Our ids are numbered from 0. After a rewind an id comes a second time,
+// without the orchestrator scheduling it again.
 func (s *script) schedule(id int32, next step) {
 	switch {
 	case int(id) == s.scheduled:
@@ -308,7 +311,7 @@ func (s *script) await(id int32) {
 	}
 }
 
-// follow takes an event of the history.
+// follow adds an event of the history.
 func (s *script) follow(e *backend.HistoryEvent) {
 	switch {
 	case e.GetTaskScheduled() != nil:
@@ -351,7 +354,8 @@ func (s *script) child(id int32, name, instance string) {
 	s.schedule(id, step{kind: "child", name: name, id: instance})
 }
 
-// answer takes what the recorded handler answered. It says whether an orchestrator of ours can answer the same.
+// answer adds the actions with which the recorded handler answered. It returns whether an orchestrator of ours can give the same
+// answer.
 func (s *script) answer(actions []action) bool {
 	for i, a := range actions {
 		switch c := a.CompleteOrchestration; {
@@ -362,7 +366,7 @@ func (s *script) answer(actions []action) bool {
 		case a.CreateTimer != nil:
 			s.schedule(a.ID, step{kind: "timer"})
 		case c == nil || i < len(actions)-1:
-			return false // an action of another kind, or one after the end
+			return false // an action of another kind, or one after the completion
 		default:
 			end, ok := map[string]step{
 				"ORCHESTRATION_STATUS_COMPLETED":        {kind: "complete", text: c.Result},

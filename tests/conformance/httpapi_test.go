@@ -17,7 +17,7 @@ import (
 	"example.com/durablefunctions/handler/local"
 )
 
-// apiLine is a call of the Durable HTTP API or of the admin endpoint, and the real host's answer.
+// apiLine is a call of the Durable HTTP API or of the admin endpoint, with the real host's answer.
 type apiLine struct {
 	Request  struct{ Method, Path, Body string }
 	Response apiAnswer
@@ -30,8 +30,8 @@ type apiAnswer struct {
 	Body    string
 }
 
-// TestHTTPAPI makes the recorded calls of the Durable HTTP API to the local host, in their order: the answers are the recorded ones,
-// status, headers and body.
+// TestHTTPAPI makes the recorded calls of the Durable HTTP API to the local host, in their order. The answers must be the
+// recorded ones: status, headers and body.
 func TestHTTPAPI(t *testing.T) {
 	t.Parallel()
 	played := 0
@@ -65,11 +65,11 @@ func apiLines(f recording) (lines []apiLine) {
 	return lines
 }
 
-// apiPlayer knows what the recorded names are here.
+// apiPlayer makes the recorded calls. It knows which names here stand for the recorded ones.
 type apiPlayer struct {
 	server   *httptest.Server
-	ids      map[string]string // recorded random instance ids
-	started  map[string]bool   // what was started here
+	ids      map[string]string // our random instance ids, by the recorded ones
+	started  map[string]bool   // the ids of the instances that were started here
 	hub      string            // the recorded task hub
 	rewound  map[string]bool
 	compared int
@@ -79,8 +79,8 @@ const apiHub = "LabHubA"
 
 var hubParam = regexp.MustCompile(`taskHub=(\w+)`)
 
-// openAPI opens the host of the recorded app: the lab app, or the scripted handler where the recording finds an instance that it has
-// not started.
+// openAPI opens a local host on the recorded app: the lab app, or the scripted handler if the recording begins with an instance
+// that was started before.
 func openAPI(t *testing.T, lines []apiLine) *apiPlayer {
 	t.Helper()
 	p := &apiPlayer{ids: map[string]string{}, started: map[string]bool{}, rewound: map[string]bool{}, hub: apiHub}
@@ -110,7 +110,7 @@ func openAPI(t *testing.T, lines []apiLine) *apiPlayer {
 	return p
 }
 
-// call makes a call as the recording's client did.
+// call makes a call in the way in which the recorded client made it.
 func (p *apiPlayer) call(method, path, body, contentType string) (a apiAnswer, err error) {
 	request, err := http.NewRequest(method, p.server.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -134,7 +134,7 @@ func (p *apiPlayer) call(method, path, body, contentType string) (a apiAnswer, e
 	return a, err
 }
 
-// here is a recorded path with what things are called here.
+// here returns a recorded path with the names that are used here.
 func (p *apiPlayer) here(path string) string {
 	if at := strings.Index(path, "//"); at >= 0 && strings.HasPrefix(path, "http") {
 		path = path[at+2+strings.Index(path[at+2:], "/"):]
@@ -149,11 +149,11 @@ func (p *apiPlayer) here(path string) string {
 	return strings.ReplaceAll(path, "taskHub="+p.hub, "taskHub="+hub)
 }
 
-// play makes a call and compares the answers; a read is repeated until the instance is where it was.
+// play makes a call and compares the answers. It repeats a read until the instance is in the recorded state.
 func (p *apiPlayer) play(t *testing.T, where string, l apiLine) {
 	t.Helper()
 	if !strings.Contains(l.Request.Path, "code=") {
-		return // the local host asks for no key
+		return // this call is about a missing key, and the local host needs no key
 	}
 	p.compared++
 	contentType := ""
@@ -182,7 +182,7 @@ func (p *apiPlayer) play(t *testing.T, where string, l apiLine) {
 	}
 }
 
-// untilItRuns waits for a new instance's first turn, as whoever recorded it did.
+// untilItRuns waits for a new instance's first turn, as the recorded client did.
 func (p *apiPlayer) untilItRuns(t *testing.T, a apiAnswer) {
 	t.Helper()
 	var started struct{ ID string }
@@ -225,7 +225,7 @@ func (p *apiPlayer) compare(l apiLine, got apiAnswer) (differences []string) {
 		if g, w := p.listed(got.Body), p.listed(want.Body); g != w && !strings.Contains(l.Request.Path, "top=") {
 			differ("the list is", g, w)
 		}
-	case strings.HasPrefix(want.Body, `{"instancesDeleted":`) && !strings.Contains(want.Body, ":1}"): // of other recordings, too
+	case strings.HasPrefix(want.Body, `{"instancesDeleted":`) && !strings.Contains(want.Body, ":1}"): // it counts instances of other recordings too
 	default:
 		if g, w := p.plain(got.Body), p.plain(want.Body); g != w {
 			differ("the body is", g, w)
@@ -234,7 +234,7 @@ func (p *apiPlayer) compare(l apiLine, got apiAnswer) (differences []string) {
 	return differences
 }
 
-// learn notes what a new instance's id is here.
+// learn remembers the id that a new instance has here.
 func (p *apiPlayer) learn(got, want string) {
 	var g, w struct{ ID string }
 	if json.Unmarshal([]byte(got), &g) == nil && json.Unmarshal([]byte(want), &w) == nil && w.ID != "" {
@@ -245,7 +245,7 @@ func (p *apiPlayer) learn(got, want string) {
 	}
 }
 
-// listed are the instances of a list that this recording has started and named, by id.
+// listed returns, ordered by id, those instances of a list that this recording has started under an id of its own.
 func (p *apiPlayer) listed(body string) string {
 	var list []json.RawMessage
 	_ = json.Unmarshal([]byte(body), &list)
@@ -273,7 +273,7 @@ var apiNoise = []struct {
 	{regexp.MustCompile(`"Generation":\d`), `"Generation":N`},
 }
 
-// plain is a text without times, ports and whatever else is different each time. The two activities of the recorded fan-out ended in
+// plain removes times, ports and everything else that differs each time. The two activities of the recorded fan-out may end in
 // either order.
 func (p *apiPlayer) plain(text string) string {
 	for recorded, ours := range p.ids {
@@ -322,7 +322,7 @@ func TestHTTPAPIComparison(t *testing.T) {
 	}
 }
 
-// hasBodyDifference leaves out the headers that a recording has and call does not take.
+// hasBodyDifference ignores the headers that a recording has and that call does not read.
 func hasBodyDifference(differences []string) bool {
 	return slices.ContainsFunc(differences, func(d string) bool { return !strings.HasPrefix(d, "the headers") })
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestStandsAlone makes sure that an app on package handler gets no database and no mail client with it.
+// TestStandsAlone checks that an app on package handler does not get a database or a mail client with it.
 func TestStandsAlone(t *testing.T) {
 	t.Parallel()
 	out, err := exec.Command("go", "list", "-deps", "./labapp").CombinedOutput()

@@ -23,7 +23,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// entityGaps are the instances and entities with which the local host differs, and why.
+// entityGaps are the instances and entities for which the local host differs on purpose, each with the reason.
 var entityGaps = map[string]string{
 	"lock2":      "an action that the real host loses: here it fails the orchestration",
 	"@entity@s1": "the start of an orchestration without an id, which stalls the real host",
@@ -48,8 +48,8 @@ func (l entityLine) target() string {
 	return request.InstanceID
 }
 
-// TestLocalHostEntities makes the recorded calls that concern entities to the local host, with the recorded handler's entity
-// behind it: the entities get the operations that they got on the real host, and come to the same states.
+// TestLocalHostEntities makes the recorded calls about entities to the local host, with the entity of the recorded handler. The
+// entities must get the operations that they got on the real host, and must end in the same states.
 func TestLocalHostEntities(t *testing.T) {
 	t.Parallel()
 	played := 0
@@ -100,7 +100,7 @@ func (h *scriptedHost) playEntities(t *testing.T, file recording) {
 	h.compareOperations(t, want)
 }
 
-// signalledOverHTTP is the entity whose signal was posted to the Durable HTTP API, a call that is not in the recording.
+// signalledOverHTTP is the entity that was signalled through the Durable HTTP API, in a call that is not in the recording.
 const signalledOverHTTP = "@entity@k9"
 
 func (h *scriptedHost) playHTTPSignal(t *testing.T, operations []string) {
@@ -137,7 +137,7 @@ func (h *scriptedHost) playHTTPSignal(t *testing.T, operations []string) {
 func (h *scriptedHost) callEntity(t *testing.T, l entityLine) {
 	t.Helper()
 	request := string(l.Request)
-	if l.RPC != "StartInstance" { // whose script has such times, too
+	if l.RPC != "StartInstance" { // the script in its input has such times too
 		request = inSeconds.ReplaceAllStringFunc(request, soon)
 	}
 	_, err := rpc(t.Context(), t, h.endpoint, l.RPC, json.RawMessage(request))
@@ -146,8 +146,9 @@ func (h *scriptedHost) callEntity(t *testing.T, l entityLine) {
 	}
 }
 
-// settleOperations waits until each entity has had as many operations as in the recording so far: a signal that comes before the
-// entity is locked is not held up by the lock. Some operations come later than the real host's; playEntities compares them at its end.
+// settleOperations waits until each entity has had as many operations as in the recording so far: a lock does not hold up a
+// signal that comes before it. Some operations come later than on the real host, so the wait is short; compareOperations compares
+// them at the end.
 func (h *scriptedHost) settleOperations(want map[string][]string) {
 	deadline := time.Now().Add(5 * time.Second)
 	for id, operations := range want {
@@ -166,7 +167,7 @@ func (h *scriptedHost) countOperations(id string) int {
 	return len(slices.Compact(slices.Clone(h.operations[id])))
 }
 
-// compareOperations waits until each entity has had its operations.
+// compareOperations waits until each entity has had its operations, and compares them.
 func (h *scriptedHost) compareOperations(t *testing.T, want map[string][]string) {
 	t.Helper()
 	for id, operations := range want {
@@ -189,7 +190,7 @@ func (h *scriptedHost) compareOperations(t *testing.T, want map[string][]string)
 	}
 }
 
-// awaitReply makes the call until the reply is the recorded one, but for times.
+// awaitReply repeats the call until the reply is the recorded one, except for times.
 func (h *scriptedHost) awaitReply(t *testing.T, l entityLine) {
 	t.Helper()
 	var got string
@@ -231,7 +232,7 @@ func canonicalReply(text []byte) string {
 	return string(canonical)
 }
 
-// batch is a request of an entity.
+// batch is the request for a batch of an entity's operations.
 type batch struct {
 	InstanceID  string
 	EntityState *string
@@ -281,7 +282,7 @@ func recordedOperations(t *testing.T, l entityLine) (string, []string) {
 	return b.InstanceID, b.lines()
 }
 
-// entityScript is what the input of an operation says of its answer.
+// entityScript is the part of an operation's input that says how to answer.
 type entityScript struct {
 	N      int
 	Result *struct {
@@ -295,7 +296,7 @@ type entityScript struct {
 	}
 }
 
-// answerBatch is the recorded handler's entity.
+// answerBatch plays the entity of the recorded handler.
 func (h *scriptedHost) answerBatch(w http.ResponseWriter, invocation testkit.Invocation) {
 	b, err := decodeBatch(invocation)
 	if err != nil {
@@ -373,7 +374,7 @@ func writeBatch(w http.ResponseWriter, code int, value *string, answer map[strin
 	_, _ = io.WriteString(w, `{"Outputs":null,"ReturnValue":"`+*value+`"}`)
 }
 
-// executionOf is the execution that the turn belongs to.
+// executionOf returns the id of the execution that the turn belongs to.
 func executionOf(turn testkit.Turn) string {
 	for _, e := range turn.History() {
 		if start := e.GetExecutionStarted(); start != nil {
@@ -383,7 +384,7 @@ func executionOf(turn testkit.Turn) string {
 	return ""
 }
 
-// addEntityMessages adds to actions what they send entities, which durabletask-go's messages do not have.
+// addEntityMessages adds the messages to entities to the actions: durabletask-go's types do not have these fields.
 func addEntityMessages(response protoreflect.Message, actions []json.RawMessage) {
 	list := response.Get(response.Descriptor().Fields().ByName("actions")).List()
 	for i, text := range actions {

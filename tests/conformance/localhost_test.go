@@ -27,8 +27,8 @@ import (
 	"example.com/durablefunctions/tests/conformance/labapp/functions"
 )
 
-// TestLocalHost gives the local host the recorded commands, in the recorded order, each when the instances are where
-// they were when it was recorded. The conversation must mean the same as the recorded one.
+// TestLocalHost delivers the recorded messages to the local host in the recorded order. Before each it waits until the instances
+// are in the state in which they were recorded. The conversation must have the same meaning as the recorded one.
 func TestLocalHost(t *testing.T) {
 	played := 0
 	for _, file := range readRecordings(t) {
@@ -60,8 +60,8 @@ func TestLocalHost(t *testing.T) {
 	}
 }
 
-// isConversation says that the file is a whole conversation with the lab app, of extension 3.19: each of its orchestrations was
-// started by a message. What an older extension answers is different in places.
+// isConversation says whether the file is a whole conversation of extension 3.19 with the lab app, in which each orchestration
+// was started by a message. An older extension answers differently in places.
 func (f recording) isConversation() bool {
 	if f.isScripted() {
 		return false
@@ -87,7 +87,7 @@ func (f recording) isConversation() bool {
 	return newest
 }
 
-// TestLocalHostValues runs the lab app as it is: values that the host alters arrive as they were sent.
+// TestLocalHostValues runs the lab app without changes to its answers: values that the host alters must arrive as they were sent.
 func TestLocalHostValues(t *testing.T) {
 	t.Parallel()
 	h := openLocalHost(t, func(next http.Handler) http.Handler { return next })
@@ -120,7 +120,7 @@ func TestLocalHostValues(t *testing.T) {
 	}
 }
 
-// readConversation reads one of our own recordings.
+// readConversation reads one of the recordings in testdata.
 func readConversation(t *testing.T, file string) []record {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(ownRecordings, file+".jsonl"))
@@ -130,7 +130,7 @@ func readConversation(t *testing.T, file string) []record {
 	return recording{file, bytes.Split(bytes.TrimSpace(content), []byte("\n"))}.conversation(t)
 }
 
-// conversation are the lines that the local host can play.
+// conversation returns the lines that the local host can play.
 func (f recording) conversation(t *testing.T) (records []record) {
 	t.Helper()
 	for _, line := range f.lines {
@@ -145,7 +145,7 @@ func (f recording) conversation(t *testing.T) (records []record) {
 	return records
 }
 
-// isRewound says that the turn is of a rewound orchestration; the local host cannot rewind.
+// isRewound says whether the turn belongs to a rewound orchestration. TestLocalHost does not play these.
 func isRewound(t *testing.T, r record) bool {
 	turn, err := testkit.DecodeTurn(r.Request)
 	if err != nil {
@@ -161,16 +161,16 @@ func isRewound(t *testing.T, r record) bool {
 
 func afterRewind(r record) bool { return strings.Contains(r.Note, "genericEvent") }
 
-// localHost is a local host with the lab app, and their conversation.
+// localHost is a local host with the lab app. It keeps their conversation.
 type localHost struct {
 	host *local.Host
-	ids  map[string]string // recorded random ids, and what they are here
+	ids  map[string]string // our random ids, by the recorded ones
 
 	mu    sync.Mutex
 	talks []record
 }
 
-// openLocalHost opens a host on the lab app, whose answers wrap may change.
+// openLocalHost opens a local host on the lab app. wrap may change the app's answers.
 func openLocalHost(t *testing.T, wrap func(http.Handler) http.Handler) *localHost {
 	t.Helper()
 	root := t.TempDir()
@@ -207,10 +207,10 @@ func openLocalHost(t *testing.T, wrap func(http.Handler) http.Handler) *localHos
 	return h
 }
 
-// listen records the conversation.
+// listen keeps the conversation.
 func (h *localHost) listen(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body) // a request that broke off cannot be decoded either
+		body, _ := io.ReadAll(r.Body) // a request that broke off shows when it is decoded
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		header := r.Header.Clone()
 		header["Transfer-Encoding"] = r.TransferEncoding
@@ -222,20 +222,20 @@ func (h *localHost) listen(next http.Handler) http.Handler {
 			Request: string(body), Response: answer.body.String(),
 		})
 		h.mu.Unlock()
-		if answer.body.Len() > 0 { // else the answer may have gone out on a connection that was taken over
+		if answer.body.Len() > 0 { // otherwise the app may have answered on a connection that it took over
 			_, _ = w.Write(answer.body.Bytes())
 		}
 	})
 }
 
-// conversation returns what was said so far.
+// conversation returns the conversation so far.
 func (h *localHost) conversation() []record {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.talks)
 }
 
-// plain lets the app answer as the recorded one did: without markers around values and phrases.
+// plain makes the app answer as the recorded one did, without markers around values and phrases.
 func plain(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -266,7 +266,7 @@ func plain(next http.Handler) http.Handler {
 	})
 }
 
-// held keeps an answer's body back.
+// held keeps the body of an answer and does not send it.
 type held struct {
 	http.ResponseWriter
 	body bytes.Buffer
@@ -274,12 +274,12 @@ type held struct {
 
 func (h *held) Write(p []byte) (int, error) { return h.body.Write(p) }
 
-// Unwrap lets http.ResponseController through.
+// Unwrap gives http.ResponseController the connection.
 func (h *held) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 
 var note = regexp.MustCompile(`msg=outcome note=(".*")$`)
 
-// command delivers the record's message, and compares the request and what the client saw.
+// command delivers the record's message, and compares the request that the app gets and the outcome that it logs.
 func (h *localHost) command(t *testing.T, r record) {
 	t.Helper()
 	var request struct{ Data map[string]json.RawMessage }
@@ -310,7 +310,7 @@ func (h *localHost) command(t *testing.T, r record) {
 	h.compareNotes(t, r, seen)
 }
 
-// compareNotes compares what the client saw: results exactly up to times, of errors the host's part.
+// compareNotes compares the outcome that the app saw: results exactly except for times, and of errors the host's part.
 func (h *localHost) compareNotes(t *testing.T, r record, seen string) {
 	t.Helper()
 	p, err := planOf(r)
@@ -331,7 +331,7 @@ func (h *localHost) compareNotes(t *testing.T, r record, seen string) {
 		if ourErr != wantErr {
 			t.Errorf("the client saw the error %s, recorded is none: %s", ourErr, r.Note)
 		}
-	case strings.Contains(wanted, "code = Unknown"): // the client has looked why
+	case strings.Contains(wanted, "code = Unknown"): // our client asks for the state to say why
 		if ourErr == "<nil>" {
 			t.Errorf("the client saw no error, recorded is %s", wantErr)
 		}
@@ -350,14 +350,14 @@ var (
 	base64Text   = regexp.MustCompile(`"context":"\\"[A-Za-z0-9+/]+=*\\""`)
 )
 
-// shape is a request without what is different each time.
+// shape is a request without the values that differ each time.
 func shape(request string) string {
 	request = sysValues.ReplaceAllString(request, "TIME AND GUID")
 	return base64Text.ReplaceAllString(request, "TURN")
 }
 
-// compareTriggers compares two QueueStart requests: Data byte for byte, and what the message put over the queue's own
-// Metadata.
+// compareTriggers compares two requests for QueueStart: Data byte for byte, and in Metadata what the message put in place of the
+// queue's own values.
 func compareTriggers(ours, recorded record) (differences []string) {
 	var got, want struct {
 		Data     json.RawMessage
@@ -405,8 +405,8 @@ func compareHeaders(ours, recorded record) (differences []string) {
 	return differences
 }
 
-// compareActivities compares the requests to activities byte for byte: those of one instance in their order, those
-// whose instance is forged in any.
+// compareActivities compares the requests for activities byte for byte: those of one instance in order, those with a forged
+// instance id in any order.
 func (h *localHost) compareActivities(t *testing.T, recorded []record) {
 	t.Helper()
 	ours, want := activities(h.conversation()), activities(recorded)
@@ -440,7 +440,7 @@ func activities(conversation []record) map[string][]string {
 	return byInstance
 }
 
-// settle waits until every instance is where it is at the end of the recorded conversation.
+// settle waits until every instance is in the state in which the recorded conversation leaves it.
 func (h *localHost) settle(t *testing.T, recorded []record) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -476,7 +476,7 @@ func (h *localHost) missing(ctx context.Context, ours, want map[string][]executi
 	return ""
 }
 
-// compareEnds compares what the host says of each instance with what its last answer was.
+// compareEnds compares what the host says about each instance with the instance's last answer.
 func (h *localHost) compareEnds(t *testing.T, recorded []record) {
 	t.Helper()
 	for id, all := range executions(t, recorded, nil) {
@@ -510,7 +510,7 @@ func isPurged(recorded []record, id string) bool {
 	})
 }
 
-// compareUnknown makes sure that an orchestration that no function runs has failed in the host's words.
+// compareUnknown checks that an orchestration without a function has failed with the host's message.
 func (h *localHost) compareUnknown(t *testing.T, r record) {
 	t.Helper()
 	if r.Function != "QueueStart" {

@@ -24,7 +24,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// TestLocalHTTP makes the recorded clients' requests to the local host: the handler gets what the real host sent it.
+// TestLocalHTTP makes the recorded clients' requests to the local host. The handler must get what the real host sent it.
 func TestLocalHTTP(t *testing.T) {
 	t.Parallel()
 	for _, r := range readTriggers(t, func(r triggerRecord) bool {
@@ -51,7 +51,7 @@ func TestLocalHTTP(t *testing.T) {
 	}
 }
 
-// requestOfLocalHost makes the client's request and returns what reached the handler.
+// requestOfLocalHost makes the client's request and returns the invocation that the handler got.
 func requestOfLocalHost(t *testing.T, r triggerRecord, sent recordedHTTP, bindings string) (got testkit.Invocation) {
 	t.Helper()
 	root := t.TempDir()
@@ -81,7 +81,7 @@ func requestOfLocalHost(t *testing.T, r triggerRecord, sent recordedHTTP, bindin
 	}
 	delete(request.Header, "Host")
 	func() {
-		defer func() { _ = recover() }() // a connection that breaks
+		defer func() { _ = recover() }() // the connection may break
 		host.Handler().ServeHTTP(httptest.NewRecorder(), request)
 	}()
 	return got
@@ -93,7 +93,7 @@ func compareEnvelopes(t *testing.T, got, recorded testkit.Invocation, want recor
 	if err := json.Unmarshal(got.Data["req"], &have); err != nil {
 		t.Fatalf("the handler got %s: %v", got.Data["req"], err)
 	}
-	delete(have.Headers, "Content-Length") // of an empty body, which the client said
+	delete(have.Headers, "Content-Length") // the client sent it for an empty body
 	delete(want.Headers, "Content-Length")
 	if !reflect.DeepEqual(have, want) {
 		t.Errorf("the handler got %+v, recorded is %+v", have, want)
@@ -107,7 +107,7 @@ func compareEnvelopes(t *testing.T, got, recorded testkit.Invocation, want recor
 	}
 }
 
-// TestLocalForwarding makes the recorded clients' requests to the local host where it forwards them.
+// TestLocalForwarding makes the recorded clients' requests to the local host for functions to which it forwards requests.
 func TestLocalForwarding(t *testing.T) {
 	t.Parallel()
 	for _, r := range readTriggers(t, func(r triggerRecord) bool {
@@ -141,12 +141,13 @@ func TestLocalForwarding(t *testing.T) {
 	}
 }
 
-// TestLocalTriggers has the local host's queues, timers and blobs trigger the recorded functions: the handler gets what the real host
-// sent it, but for times, receipts and what this host's queues and blobs do not have.
+// TestLocalTriggers makes the local host's queues, timers and blobs trigger the recorded functions. The handler must get what the
+// real host sent it, except for times, receipts and what only Azure's queues and blobs have.
 func TestLocalTriggers(t *testing.T) {
 	t.Parallel()
 	for _, r := range readTriggers(t, func(r triggerRecord) bool {
-		// What the admin endpoint's caller said stands under the trigger's name: a blob's path, for which this host takes the content.
+		// In a call of the admin endpoint, the caller's value is in Metadata under the trigger's name: a blob's path, where the
+		// local host expects the content.
 		return r.triggerType() != "" && r.invocation.Metadata[r.triggerName()] == nil
 	}) {
 		t.Run(r.where, func(t *testing.T) {
@@ -172,7 +173,7 @@ func TestLocalTriggers(t *testing.T) {
 	}
 }
 
-// triggered opens a local host on an app with the recorded function, and returns it with the first invocation that comes.
+// triggered opens a local host on an app with the recorded function. It returns the host and the first invocation.
 func (r triggerRecord) triggered(t *testing.T, dataDir, trigger string) (*local.Host, <-chan testkit.Invocation) {
 	t.Helper()
 	root, invocations := t.TempDir(), make(chan testkit.Invocation, 100)
@@ -236,14 +237,14 @@ type recordedTimer struct {
 
 type recordedStatus struct{ Last, Next, LastUpdated string }
 
-// timerOfLocalHost has a timer fire whose status is the recorded one, some whole hours later, so that it is due.
+// timerOfLocalHost lets a timer fire that has the recorded status, moved by some whole hours so that it is due.
 func (r triggerRecord) timerOfLocalHost(t *testing.T) testkit.Invocation {
 	t.Helper()
 	var want, have recordedTimer
 	if err := json.Unmarshal(r.invocation.Data[r.triggerName()], &want); err != nil {
 		t.Fatal(err)
 	}
-	schedule := "* * * * * *" // of which the host keeps no status
+	schedule := "* * * * * *" // the host keeps no status for it
 	if want.ScheduleStatus != nil {
 		schedule = "0 0 0 1 1 *"
 	}
@@ -268,7 +269,7 @@ func (r triggerRecord) timerOfLocalHost(t *testing.T) testkit.Invocation {
 	return got
 }
 
-// shift moves the times by whole hours, so that the next one is in the last hour. One that was never stays.
+// shift moves the times by whole hours so that the next one is within the last hour. A time that means "never" stays.
 func (s *recordedStatus) shift(t *testing.T) {
 	t.Helper()
 	if s == nil {
@@ -313,7 +314,7 @@ func (r triggerRecord) blobOfLocalHost(t *testing.T) testkit.Invocation {
 	return first(t, invocations)
 }
 
-// compareMetadata compares what both sides say, and in the same names.
+// compareMetadata compares the names in Metadata, and the values except those of the names in unless.
 func compareMetadata(t *testing.T, got, recorded testkit.Invocation, unless ...string) {
 	t.Helper()
 	names := maps.Clone(recorded.Metadata)
@@ -328,7 +329,8 @@ func compareMetadata(t *testing.T, got, recorded testkit.Invocation, unless ...s
 	}
 }
 
-// compareProperties compares a blob's properties: this host has some of them, and knows no types and no metadata.
+// compareProperties compares the properties of a blob that the local host has. It knows no times, content types or metadata of
+// Azure, so of these only the kind of JSON value must be the same.
 func compareProperties(t *testing.T, got, recorded testkit.Invocation) {
 	t.Helper()
 	var have, want map[string]json.RawMessage

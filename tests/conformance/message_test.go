@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// compareFields says which fields differ.
+// compareFields returns the fields that differ.
 func compareFields(what string, got, want map[string]string) (differences []string) {
 	all := maps.Clone(got)
 	maps.Copy(all, want)

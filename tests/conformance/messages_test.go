@@ -22,7 +22,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// recordedMessage is a line about Service Bus: what was sent, and the request that reached the handler.
+// recordedMessage is a line about Service Bus: the message that was sent, and the request that reached the handler.
 type recordedMessage struct {
 	Case, DataType string
 	Sent           struct {
@@ -35,7 +35,7 @@ type recordedMessage struct {
 	Request  string
 }
 
-// body is what was sent.
+// body is the body of the message that was sent.
 func (m recordedMessage) body(t *testing.T) []byte {
 	t.Helper()
 	if m.Sent.BodyBase64 == "" {
@@ -48,7 +48,7 @@ func (m recordedMessage) body(t *testing.T) []byte {
 	return body
 }
 
-// readMessages reads the lines about Service Bus, and counts the others.
+// readMessages reads the lines about Service Bus and counts the others.
 func readMessages(t *testing.T) (messages []recordedMessage) {
 	t.Helper()
 	others := 0
@@ -73,7 +73,7 @@ func readMessages(t *testing.T) (messages []recordedMessage) {
 	return messages
 }
 
-// messageApp has one function on a Service Bus queue, which gets each invocation.
+// messageApp has one function with a Service Bus trigger. Each invocation is passed to a callback.
 func messageApp(t *testing.T, dataType string, function handler.TriggerFunc) (http.Handler, string) {
 	t.Helper()
 	root := t.TempDir()
@@ -89,8 +89,8 @@ func messageApp(t *testing.T, dataType string, function handler.TriggerFunc) (ht
 	return functions, root
 }
 
-// TestRecordedMessages sends the handler what the host sent it: the function sees the message as it was sent, as bytes or
-// as the text that the host made of it, and the properties that nothing in the message overrides.
+// TestRecordedMessages sends the handler what the host sent it. The function must see the message as it was sent, as bytes or as
+// the text that the host made of it, and the properties that nothing in the message overrides.
 func TestRecordedMessages(t *testing.T) {
 	t.Parallel()
 	for _, m := range readMessages(t) {
@@ -102,7 +102,7 @@ func TestRecordedMessages(t *testing.T) {
 	}
 }
 
-// invoked is what a function sees of the recorded request.
+// invoked returns what a function sees of the recorded request.
 func invoked(t *testing.T, m recordedMessage) (seen *handler.Invocation) {
 	t.Helper()
 	functions, _ := messageApp(t, m.DataType, func(_ context.Context, in *handler.Invocation) error { seen = in; return nil })
@@ -114,7 +114,7 @@ func invoked(t *testing.T, m recordedMessage) (seen *handler.Invocation) {
 	return seen
 }
 
-// textOfHost is the text that the host makes of a body that is none: see the recordings.
+// textOfHost is the text that the host makes of a body that is not UTF-8 text.
 var textOfHost = map[string]string{"binary non UTF-8": "Ā䆀⣃", "DataContract-serialized string": "café", "UTF-16LE with BOM": "wide"}
 
 func compareMessage(t *testing.T, m recordedMessage, seen *handler.Invocation) (differences []string) {
@@ -131,7 +131,7 @@ func compareMessage(t *testing.T, m recordedMessage, seen *handler.Invocation) (
 	}
 	for name, want := range map[string]string{"MessageId": m.Sent.MessageID, "Subject": m.Sent.Subject, "CorrelationId": m.Sent.CorrelationID, "ReplyTo": m.Sent.ReplyTo, "To": m.Sent.To, "ContentType": m.Sent.ContentType} {
 		if m.DataType == "string" && strings.Contains(strings.ToLower(m.Sent.Body), `"`+strings.ToLower(name)+`"`) {
-			continue // the message's own property is copied over it
+			continue // the body has a property of this name, which the host puts in its place
 		}
 		if got, ok := seen.Metadata(name); got != want || ok != (want != "") {
 			differences = append(differences, fmt.Sprintf("the function sees the %s %q (%t), sent was %q", name, got, ok, want))
@@ -140,8 +140,8 @@ func compareMessage(t *testing.T, m recordedMessage, seen *handler.Invocation) (
 	return differences
 }
 
-// TestLocalHostMessages sends the local host what was sent to Service Bus: the request that it makes of it is the
-// recorded one, but for what its messages do not have.
+// TestLocalHostMessages sends the local host the messages that were sent to Service Bus. Its request must be the recorded one,
+// except for what its messages do not have.
 func TestLocalHostMessages(t *testing.T) {
 	t.Parallel()
 	for _, m := range readMessages(t) {
@@ -181,13 +181,13 @@ func TestLocalHostMessages(t *testing.T) {
 	}
 }
 
-// isGap says that the local host is known to differ here: a message always has an id, and strings that .NET's
-// DataContractSerializer wrote stay as they are.
+// isGap says whether the local host differs here on purpose: its messages always have an id, and it does not decode strings that
+// .NET's DataContractSerializer wrote.
 func (m recordedMessage) isGap(difference string) bool {
 	return m.Sent.MessageID == "" && strings.HasPrefix(difference, "Metadata: MessageId") || m.Case == "DataContract-serialized string"
 }
 
-// local is the message as the local host has it.
+// local returns the message as the local host gets it.
 func (m recordedMessage) local(t *testing.T, recorded testkit.Invocation) local.Message {
 	t.Helper()
 	enqueued, err := time.Parse("2006-01-02T15:04:05-07:00", testkit.Text(recorded.Metadata["EnqueuedTime"]))
@@ -201,8 +201,8 @@ func (m recordedMessage) local(t *testing.T, recorded testkit.Invocation) local.
 	return local.Message{ID: m.Sent.MessageID, Body: m.body(t), DeliveryCount: 1, EnqueuedAt: enqueued, SequenceNumber: number}
 }
 
-// unknownHere is what a message of the local host does not have: Service Bus' own objects, and what only a sender through
-// Service Bus can set.
+// unknownHere are the metadata that a message of the local host does not have: objects of the Service Bus client, and what only a
+// sender through Service Bus can set.
 var unknownHere = []string{"MessageReceiver", "MessageSession", "MessageActions", "SessionActions", "ReceiveActions", "Client", "LockToken",
 	"ContentType", "ReplyTo", "To", "Subject", "Label", "CorrelationId", "ExpiresAt", "ExpiresAtUtc", "ApplicationProperties", "UserProperties"}
 

@@ -21,8 +21,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// TestChangedRecordings changes one thing in a recorded answer at a time: the comparison that finds the unchanged
-// one the same must find each.
+// TestChangedRecordings changes one thing at a time in a recorded answer. The comparison accepts the unchanged answer and must
+// find each change.
 func TestChangedRecordings(t *testing.T) {
 	t.Parallel()
 	p := startPlayer(t)
@@ -182,7 +182,7 @@ func body(old, new string, more ...string) func(*testing.T, record) record {
 	}
 }
 
-// actions changes the protobuf JSON of a turn's answer, one replacement after the other, each once.
+// actions changes the protobuf JSON of an answer to a turn: each replacement once, in order.
 func actions(oldNew ...string) func(*testing.T, record) record {
 	return func(t *testing.T, r record) record {
 		var e struct {
@@ -225,7 +225,7 @@ func actions(oldNew ...string) func(*testing.T, record) record {
 	}
 }
 
-// TestSameMeaning changes what means the same: no difference may be found.
+// TestSameMeaning makes changes that do not change the meaning: no difference may be found.
 func TestSameMeaning(t *testing.T) {
 	p := startPlayer(t)
 	const first = `{"scheduleTask":{"name":"Echo","input":"{\"RecordId\":\"0\",\"instanceId\":\"forged\",\"sys\":\"forged\"}"}}`
@@ -260,7 +260,7 @@ func TestSameMeaning(t *testing.T) {
 	}
 }
 
-// TestBadLines plays lines that cannot be compared: each is a difference.
+// TestBadLines plays lines that cannot be compared: each must be reported as a difference.
 func TestBadLines(t *testing.T) {
 	p := startPlayer(t)
 	for name, line := range map[string]string{
@@ -304,8 +304,8 @@ func TestDecodePhrase(t *testing.T) {
 	}
 }
 
-// TestChangedHistories changes one thing in each turn that TestRecordedHistories compares, in the recorded answer or in
-// the history: each change must be found.
+// TestChangedHistories changes one thing in each turn that TestRecordedHistories compares, in the recorded answer or in the
+// history. Each change must be found.
 func TestChangedHistories(t *testing.T) {
 	t.Parallel()
 	h := startScripted(t)
@@ -337,7 +337,7 @@ func TestChangedHistories(t *testing.T) {
 			for name, change := range historyChanges {
 				changed := r
 				if s.terminated {
-					continue // a termination ends any orchestration, also one whose history is not understood
+					continue // a termination ends any orchestration, even if the handler does not understand its history
 				}
 				if changed.Request, ok = changeTurn(t, r.Request, change); !ok {
 					continue
@@ -417,7 +417,7 @@ func changedBattery(t *testing.T, r record) map[string]record {
 	return all
 }
 
-// TestChangedMessages changes one thing in what was sent to Service Bus, and in the request that was made of it.
+// TestChangedMessages changes one thing in the message that was sent to Service Bus, or in the recorded request.
 func TestChangedMessages(t *testing.T) {
 	t.Parallel()
 	for _, m := range readMessages(t) {
@@ -455,7 +455,7 @@ func TestChangedMessages(t *testing.T) {
 	}
 }
 
-// answerChanges change the protobuf JSON of a turn's answer.
+// answerChanges change the protobuf JSON of an answer to a turn.
 var answerChanges = map[string]func(string) string{
 	"an activity's name": replaced(`"scheduleTask":{"name":"`, `"scheduleTask":{"name":"x`),
 	"a child's id":       replaced(`"createSubOrchestration":{"instanceId":"`, `"createSubOrchestration":{"instanceId":"x`),
@@ -471,7 +471,7 @@ func replaced(old, by string) func(string) string {
 	return func(text string) string { return strings.Replace(text, old, by, 1) }
 }
 
-// changeMessage changes a message in a body, by its protobuf JSON. ok is false if there is nothing to change.
+// changeMessage changes a message in a body through its protobuf JSON. ok is false if there is nothing to change.
 func changeMessage(t *testing.T, body, property string, kind protoreflect.FullName, change func(string) string) (changed string, ok bool) {
 	t.Helper()
 	var object map[string]json.RawMessage
@@ -486,7 +486,7 @@ func changeMessage(t *testing.T, body, property string, kind protoreflect.FullNa
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := strings.ReplaceAll(strings.ReplaceAll(string(text), `": `, `":`), `, "`, `,"`) // protojson puts blanks in at random
+	plain := strings.ReplaceAll(strings.ReplaceAll(string(text), `": `, `":`), `, "`, `,"`) // protojson adds blanks at random
 	now := change(plain)
 	if now == plain {
 		return body, false
@@ -504,7 +504,7 @@ func changeMessage(t *testing.T, body, property string, kind protoreflect.FullNa
 	return string(out), true
 }
 
-// historyChanges change the events of a past; they return false if there is nothing to change.
+// historyChanges change the past events of a turn. They return false if there is nothing to change.
 var historyChanges = map[string]func(*backend.HistoryEvent) bool{
 	"another activity was scheduled": func(e *backend.HistoryEvent) bool {
 		s := e.GetTaskScheduled()

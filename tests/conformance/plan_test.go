@@ -16,11 +16,11 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// plan is what a QueueStart record says of the durable client: the call that the message asks for, and the host's
-// answer to it.
+// plan is the call that a message asks QueueStart to make to the durable client, and the host's answer to it, both taken from a
+// record.
 type plan struct {
-	method string // empty: no call
-	id     string // empty: any
+	method string // empty: no call is made
+	id     string // empty: any id
 	want   map[string]string
 	hub    string
 
@@ -28,14 +28,14 @@ type plan struct {
 	err   error
 }
 
-// command is a message to QueueStart. It is the lab app's shape, read a second time.
+// command is a message to QueueStart, in the format of the lab app, which has a type of its own for it.
 type command struct {
 	ID, Orchestrator, Event                  string
 	Input                                    json.RawMessage
 	Terminate, Suspend, Resume, Purge, Query string
 }
 
-// planOf reads the message and the note. A note that does not fit the message is an error.
+// planOf reads the message and the note. It returns an error if they do not fit together.
 func planOf(r record) (plan, error) {
 	var request struct{ Data map[string]json.RawMessage }
 	if err := json.Unmarshal([]byte(r.Request), &request); err != nil {
@@ -46,7 +46,7 @@ func planOf(r record) (plan, error) {
 		return plan{}, fmt.Errorf("the recorded durable client is not JSON: %w", err)
 	}
 	seen, failure, ok := strings.Cut(r.Note, " err=")
-	if strings.HasSuffix(r.Note, " err=<nil>") { // what a query saw may hold the same words
+	if strings.HasSuffix(r.Note, " err=<nil>") { // the result of a query may hold the same words
 		seen, failure, ok = strings.TrimSuffix(r.Note, " err=<nil>"), "<nil>", true
 	}
 	if !ok {
@@ -71,12 +71,12 @@ func planOf(r record) (plan, error) {
 	return p, p.answer(failure)
 }
 
-// incomplete says that the message is an object, but no command.
+// incomplete says whether the message is an object that is not a command.
 func (c command) incomplete() bool {
 	return c.Input == nil && c.Terminate+c.Suspend+c.Resume+c.Purge+c.Query == ""
 }
 
-// plan says which call the command asks for. seen is what the recorded app said of it.
+// plan returns the call that the command asks for. seen is what the recorded app noted about the result.
 func (c command) plan(seen string) (plan, error) {
 	p := plan{reply: `{}`, want: map[string]string{}}
 	said := seen
@@ -122,7 +122,7 @@ func (c command) plan(seen string) (plan, error) {
 	}
 	anyID := p.method == "StartInstance" && p.id == ""
 	if !anyID && !validID(p.id) {
-		return plan{}, nil // the host would take it and choke on it: the client must refuse
+		return plan{}, nil // the client must refuse this id, because the host would accept it and then stall
 	}
 	if !anyID {
 		p.want["instanceId"] = p.id
@@ -130,7 +130,7 @@ func (c command) plan(seen string) (plan, error) {
 	return p, nil
 }
 
-// failed is how each call's error begins in a note.
+// failed is the beginning of each call's error in a note.
 var failed = map[string]string{
 	"StartInstance":     "failed to start orchestrator: ",
 	"RaiseEvent":        "failed to raise event: ",
@@ -143,7 +143,7 @@ var failed = map[string]string{
 
 var rpcError = regexp.MustCompile(`(?s)^rpc error: code = (\w+) desc = (.*)$`)
 
-// answer takes over from the note how the call failed.
+// answer makes the call fail as the note says.
 func (p *plan) answer(failure string) error {
 	switch {
 	case p.method == "", failure == "<nil>":
@@ -168,7 +168,7 @@ func (p *plan) answer(failure string) error {
 var state = regexp.MustCompile(`(?s)^&\{InstanceID:(.*) Name:(.*) RuntimeStatus:(\w+) CreatedAt:(.*) LastUpdatedAt:(.*)` +
 	` SerializedInput:(.*) SerializedOutput:(.*) SerializedCustomStatus:(.*) FailureDetails:<nil>\}$`)
 
-// stateOf is the answer to a query that showed itself as seen.
+// stateOf makes the answer to a query from the state that the note shows.
 func stateOf(id, seen string) (string, error) {
 	m := state.FindStringSubmatch(seen)
 	if m == nil || m[1] != id {
@@ -186,13 +186,13 @@ func stateOf(id, seen string) (string, error) {
 	return string(reply), err
 }
 
-// validID is which ids a client sends; the host does not check.
+// validID says whether a client may send this id. The host does not check it.
 func validID(id string) bool {
 	n := utf8.RuneCountInString(id)
 	return n >= 1 && n <= 100 && !strings.ContainsAny(id, `/\#?`) && !strings.HasPrefix(id, "@") && !strings.ContainsFunc(id, unicode.IsControl)
 }
 
-// compareCalls says how the calls differ from the plan.
+// compareCalls returns the differences between the calls and the plan.
 func (p plan) compareCalls(calls []testkit.Call) []string {
 	if p.method == "" {
 		if len(calls) > 0 {
@@ -205,8 +205,7 @@ func (p plan) compareCalls(calls []testkit.Call) []string {
 	}
 	differences := p.compareCall(calls[0])
 	for _, more := range calls[1:] {
-		// The host says no more than "Unknown" to a suspend or a resume that cannot be: a client may look what state it
-		// is in.
+		// The host answers only "Unknown" to a suspend or a resume that is impossible, so a client may then ask for the state.
 		if status.Code(p.err) != codes.Unknown || more.Method != "GetInstance" || more.Fields["instanceId"] != p.id {
 			differences = append(differences, fmt.Sprintf("a call too many: %s %v", more.Method, more.Fields))
 		}
@@ -234,7 +233,7 @@ func (p plan) compareCall(c testkit.Call) (differences []string) {
 	return append(differences, compareFields(p.method+" ", asJSON(got), asJSON(p.want))...)
 }
 
-// asJSON makes what a request holds of JSON texts canonical.
+// asJSON makes the JSON texts in a request canonical.
 func asJSON(fields map[string]string) map[string]string {
 	out := map[string]string{}
 	for name, v := range fields {

@@ -19,19 +19,19 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// player plays the host's part against the lab app's binary: its requests, and its durable endpoint.
+// player plays the host for the lab app's binary: it sends the requests and serves the durable endpoint.
 type player struct {
 	testkit.Host
 	sidecar *testkit.Sidecar
 
 	mu   sync.Mutex
-	plan plan // of the call that the app is to make
+	plan plan // for the next call of the app
 }
 
 // answer is the lab app's answer to a request.
 type answer struct {
 	testkit.Answer
-	Calls []testkit.Call // that the app made to the sidecar meanwhile
+	Calls []testkit.Call // the calls that the app made to the sidecar before it answered
 }
 
 var buildDir string
@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// startPlayer starts the lab app as the host does, and waits until its port answers.
+// startPlayer starts the lab app as the host does, and waits until its port accepts connections.
 func startPlayer(t *testing.T) *player {
 	t.Helper()
 	binary, err := build()
@@ -91,7 +91,7 @@ func startPlayer(t *testing.T) *player {
 	}
 }
 
-// answerCall answers the durable client as the plan says.
+// answerCall answers the durable client according to the plan.
 func (p *player) answerCall(_ context.Context, c testkit.Call) (string, bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -151,8 +151,8 @@ func (p *player) send(method, path string, headers map[string][]string, body str
 
 var rpcBaseURL = regexp.MustCompile(`(rpcBaseUrl[\\":]+http://)[^/"\\]+`)
 
-// redirect puts our sidecar's address in place of the recorded one, in the client binding only: a message can hold the
-// same words.
+// redirect replaces the recorded address of the durable endpoint by ours. It does so in the client binding only, because a
+// message can hold the same words.
 func redirect(request, address string) (string, error) {
 	var envelope struct{ Data map[string]json.RawMessage }
 	if err := json.Unmarshal([]byte(request), &envelope); err != nil {

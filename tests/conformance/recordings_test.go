@@ -1,16 +1,16 @@
-// Package conformance plays recordings of the real Functions host against package handler, and compares the answers with
-// the recorded ones:
+// Package conformance plays recordings of the real Functions host to package handler, and compares its answers with the recorded
+// ones:
 //
 //	go test ./tests/conformance -count=1 -v -recordings DIR
 //
-// DIR is an absolute path, or relative to this package; every *.jsonl below it is played, whatever its name: what is in it tells
-// its format. TestRecordings plays to the handler what was recorded with the lab app, TestRecordedHistories the turns of the scripted
-// handler, TestRecordedMessages, TestRecordedHTTP, TestRecordedTriggers and TestRecordedEntities the rest. The formats, the apps and
-// what counts as the same are described in testdata/recordings/README.md. What cannot be compared is counted, and the count is
-// printed; TestRecordingFormats names a file in another format.
+// DIR is an absolute path, or relative to this package. Every *.jsonl file below it is played; its content tells its format, not
+// its name. TestRecordings plays what was recorded with the lab app. TestRecordedHistories plays the turns of the scripted
+// handler. TestRecordedMessages, TestRecordedHTTP, TestRecordedTriggers and TestRecordedEntities play the rest.
+// testdata/recordings/README.md describes the formats, the apps, and which answers count as the same. The tests print how many
+// lines they could not compare; TestRecordingFormats names the files that have another format.
 //
-// TestLocalHost, TestLocalHostScripted, TestLocalHostEntities and TestHTTPAPI go the other way: the local host plays the real one's
-// part, and its conversations are compared with the recorded ones.
+// TestLocalHost, TestLocalHostScripted, TestLocalHostEntities and TestHTTPAPI test the other side: the local host plays the real
+// one's part, and its conversations are compared with the recorded ones.
 package conformance
 
 import (
@@ -34,24 +34,24 @@ const ownRecordings = "testdata/recordings"
 
 var recordings = flag.String("recordings", ownRecordings, "directory of the *.jsonl files to play")
 
-// record is one line of a recording: a request of the host and what the recorded app answered.
+// record is one line of a recording: a request of the host, and the recorded app's answer.
 type record struct {
 	Function string
 	Headers  map[string][]string
 	Request  string
 	Status   int
 	Response string
-	Note     string // what the recorded app saw of the durable client
+	Note     string // the result of the client call that the recorded app made
 	Decoded  struct{ Response json.RawMessage }
 }
 
-// recording is a file.
+// recording is a file of recorded lines.
 type recording struct {
 	name  string // relative to the directory
 	lines [][]byte
 }
 
-// readRecordings reads every *.jsonl below the directory that the flag names.
+// readRecordings reads every *.jsonl file below the directory that the flag names.
 func readRecordings(t *testing.T) (files []recording) {
 	t.Helper()
 	err := filepath.WalkDir(*recordings, func(path string, _ os.DirEntry, err error) error {
@@ -72,20 +72,20 @@ func readRecordings(t *testing.T) (files []recording) {
 	return files
 }
 
-// isScripted says that a file was made with the scripted handler: it shows the calls of a client, the script's place in
-// the turns, or functions that the lab app does not have.
+// isScripted says whether a file was recorded with the scripted handler: it shows calls of a client, positions in the script, or
+// functions that the lab app does not have.
 func (f recording) isScripted() bool {
 	return slices.ContainsFunc(f.lines, func(line []byte) bool {
 		var l struct {
 			RPC, Function string
 			Decoded       struct{ Turn *int }
-			Sent          json.RawMessage // of a message
+			Sent          json.RawMessage // in a line about a message
 		}
 		return json.Unmarshal(line, &l) == nil && l.Sent == nil && (l.RPC != "" || l.Decoded.Turn != nil || !slices.Contains(labFunctions, l.Function))
 	})
 }
 
-// labFunctions are the lab app's; the empty one is the host's question whether we are ready.
+// labFunctions are the functions of the lab app. The empty name stands for the host's readiness probe.
 var labFunctions = []string{"", "QueueStart", "Echo", "Fail", "Orch"}
 
 // tally counts what was done with the lines.
@@ -99,7 +99,7 @@ func (c tally) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// formats are the kinds of lines that there are, by what tells them apart.
+// formats are the kinds of lines, each with a test that recognizes it.
 var formats = []struct {
 	name string
 	is   func(map[string]json.RawMessage) bool
@@ -113,7 +113,7 @@ var formats = []struct {
 	{"compressed texts", func(l map[string]json.RawMessage) bool { return l["text"] != nil && l["compressed"] != nil }},
 }
 
-// formatOf names the format of a line, "" if it is in another.
+// formatOf returns the name of a line's format, or "" if it is unknown.
 func formatOf(line []byte) string {
 	var l map[string]json.RawMessage
 	if json.Unmarshal(line, &l) == nil {
@@ -126,7 +126,7 @@ func formatOf(line []byte) string {
 	return ""
 }
 
-// TestRecordingFormats says what each file holds, and which it is that holds something else.
+// TestRecordingFormats prints what each file holds. A line of an unknown format fails the test only in our own recordings.
 func TestRecordingFormats(t *testing.T) {
 	t.Parallel()
 	for _, file := range readRecordings(t) {
@@ -156,7 +156,7 @@ func TestRecordingFormats(t *testing.T) {
 	}
 }
 
-// TestRecordedTexts: the payload codec reads what .NET compressed.
+// TestRecordedTexts checks that the payload codec reads what .NET compressed.
 func TestRecordedTexts(t *testing.T) {
 	t.Parallel()
 	for _, file := range readRecordings(t) {
@@ -214,7 +214,7 @@ func TestRecordings(t *testing.T) {
 	}
 }
 
-// readRecord reads a line. ok is false if it is of another format: one without a function, or a message's.
+// readRecord reads a line. ok is false if the line has another format: it names no function, or is about a message.
 func readRecord(line []byte) (r record, ok bool, err error) {
 	var properties map[string]json.RawMessage
 	if err := json.Unmarshal(line, &properties); err != nil {
@@ -226,7 +226,7 @@ func readRecord(line []byte) (r record, ok bool, err error) {
 	return r, true, json.Unmarshal(line, &r)
 }
 
-// check plays the record and says how the answer differs from the recorded one.
+// check plays the record and returns the differences between the answer and the recorded one.
 func (p *player) check(r record) []string {
 	a, err := p.play(r)
 	if err != nil {
@@ -235,7 +235,7 @@ func (p *player) check(r record) []string {
 	return compare(r, a)
 }
 
-// instance names the orchestration that the record belongs to, as far as that can be told.
+// instance returns the id of the orchestration that the record belongs to, if it shows one.
 func (r record) instance() string {
 	var request struct {
 		Data     map[string]json.RawMessage

@@ -31,8 +31,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// unplayable are recordings of the scripted handler that the local host cannot play as a whole, by an instance that is in them.
-// Their turns are played to the handler all the same.
+// unplayable are recordings of the scripted handler that the local host cannot play as a whole. Each is named by an instance in
+// it. TestRecordedHistories plays their turns all the same.
 var unplayable = map[string]string{
 	"can1":   "an event that comes before or after a first turn",
 	"k1":     "a handler that is killed",
@@ -45,8 +45,8 @@ var unplayable = map[string]string{
 	"bind1":  "client bindings, without an orchestration",
 }
 
-// scriptedCalls reads the calls and turns of a recording of the scripted handler. The reason says why the local host cannot play
-// them, empty if it can.
+// scriptedCalls reads the calls and turns of a recording of the scripted handler. reason says why the local host cannot play
+// them; it is empty if it can.
 func (f recording) scriptedCalls(t *testing.T) (lines []scriptedLine, reason string) {
 	t.Helper()
 	starts := false
@@ -69,7 +69,7 @@ func (f recording) scriptedCalls(t *testing.T) (lines []scriptedLine, reason str
 	return lines, reason
 }
 
-// gaps are the orchestrations, by their root's id, for which the local host is known to differ, and in what.
+// gaps are the orchestrations, by the id of their root, for which the local host is known to differ, each with the reason.
 var gaps = map[string]string{
 	"cs6":          "a custom status that is the empty string shows as none",
 	"rew":          "an action that durabletask-go cannot write",
@@ -111,8 +111,8 @@ var gaps = map[string]string{
 	"noname":       "its input is not a script",
 }
 
-// retries are the retry policies of the scripted orchestrators; in the recording they were changed between the experiments, so
-// that some instances have a function of their own here.
+// retries are the retry policies of the scripted orchestrators. While the recording was made the policies changed, so some
+// instances have a function with another name here.
 var (
 	retries = map[string]string{
 		"OrchRetry":    `{"strategy":"fixedDelay","maxRetryCount":3,"delayInterval":"00:00:01"}`,
@@ -130,8 +130,8 @@ func isGap(instance string) bool {
 	return gaps[root] != ""
 }
 
-// TestLocalHostScripted makes the recorded calls to the local host's durable endpoint, with the scripted handler behind
-// it: each instance gets the turns that it got on the real host, and ends as it did there.
+// TestLocalHostScripted makes the recorded calls to the local host's durable endpoint, with the scripted handler. Each instance
+// must get the turns that it got on the real host, and must end as it did there.
 func TestLocalHostScripted(t *testing.T) {
 	t.Parallel()
 	played := 0
@@ -183,13 +183,13 @@ type scriptedLine struct {
 	Request, Response json.RawMessage
 	Stream            []struct{ Events []json.RawMessage }
 	Error             struct{ Name, Details string }
-	Metadata          map[string]string // task hubs and connections that the app does not have
+	Metadata          map[string]string // names a task hub and a connection that the app here does not have
 
 	Function string
 	Decoded  struct{ InstanceID string }
 }
 
-// instance is the orchestration that an orchestrator's request is for.
+// instance returns the id of the orchestration if the line is a turn, otherwise "".
 func (l scriptedLine) instance() string {
 	if strings.HasPrefix(l.Function, "Orch") {
 		return l.Decoded.InstanceID
@@ -211,7 +211,7 @@ func (l scriptedLine) turn(t *testing.T) testkit.Turn {
 	return turn
 }
 
-// makes says whether the event is the one that a turn gets because of this call.
+// makes says whether a turn gets this event because of this call.
 func (l scriptedLine) makes(e *backend.HistoryEvent) bool {
 	var request struct{ Name string }
 	_ = json.Unmarshal(l.Request, &request)
@@ -228,7 +228,7 @@ func (l scriptedLine) makes(e *backend.HistoryEvent) bool {
 	return false
 }
 
-// root is the id that the root of the line's orchestration has.
+// root returns the id of the line's orchestration, or of its root if it is a child.
 func (l scriptedLine) root() string {
 	id := l.instance()
 	if l.RPC != "" {
@@ -243,16 +243,16 @@ func (l scriptedLine) root() string {
 	return root
 }
 
-// scriptedHost is a local host before a handler that follows the scripts in the orchestrations' inputs.
+// scriptedHost is a local host with a handler that follows the scripts in the orchestrations' inputs.
 type scriptedHost struct {
 	*local.Host
 	endpoint string
 
 	mu    sync.Mutex
-	turns map[string][]string // by instance: the kinds of events of each request
-	tries map[string]int      // of activities, by the key of their order
+	turns map[string][]string // the kinds of events of each request, by instance
+	tries map[string]int      // the attempts of activities, by the key in their input
 
-	operations map[string][]string // of entities, by instance id
+	operations map[string][]string // the operations of entities, by instance id
 }
 
 func openScripted(t *testing.T) *scriptedHost {
@@ -291,7 +291,7 @@ func openScripted(t *testing.T) *scriptedHost {
 	return h
 }
 
-// ServeHTTP is the scripted handler.
+// ServeHTTP plays the scripted handler.
 func (h *scriptedHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -317,17 +317,17 @@ func (h *scriptedHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// reply is a scripted answer that is not of the handler's usual form.
+// reply is the part of a scripted answer that deviates from the handler's usual form.
 type reply struct {
 	Status  int
 	Reason  string
-	Headers map[string]*string // nil: the handler's usual one is left out
+	Headers map[string]*string // nil: this header is left out
 	Raw     *string            // the body
 	Destroy bool               // the connection is closed without an answer
 	SleepMs int
 }
 
-// answer says whether it has answered.
+// answer sends the answer if it deviates from the usual form, and returns whether it did.
 func (a reply) answer(w http.ResponseWriter) bool {
 	time.Sleep(time.Duration(a.SleepMs) * time.Millisecond)
 	for name, value := range a.Headers {
@@ -352,7 +352,7 @@ func (a reply) answer(w http.ResponseWriter) bool {
 	return true
 }
 
-// asLatin1 makes a byte of each character, as the recorded handler wrote its reason phrases.
+// asLatin1 turns each character into one byte, as the recorded handler wrote its reason phrases.
 func asLatin1(text string) string {
 	var raw []byte
 	for _, r := range text {
@@ -361,7 +361,7 @@ func asLatin1(text string) string {
 	return string(raw)
 }
 
-// answerActivity returns the input, or does what it orders.
+// answerActivity answers with the input, or as the input says.
 func (h *scriptedHost) answerActivity(w http.ResponseWriter, input string) {
 	type answer struct {
 		reply
@@ -390,10 +390,10 @@ func (h *scriptedHost) answerActivity(w http.ResponseWriter, input string) {
 	_, _ = io.WriteString(w, `{"ReturnValue":`+input+`}`)
 }
 
-// scriptedTurn is what a script says of a turn.
+// scriptedTurn is the part of a script about one turn.
 type scriptedTurn struct {
 	reply
-	ReturnValue  json.RawMessage // in place of the response that the rest makes
+	ReturnValue  json.RawMessage // used in place of the response that the other fields describe
 	Actions      []json.RawMessage
 	CustomStatus *string
 	Response     struct{ RequiresHistory bool }
@@ -405,7 +405,7 @@ var (
 	letters   = regexp.MustCompile(`\$X(\d+)`)
 )
 
-// soon is the time that the text names, such as $NOW+4s.
+// soon returns the time that the text stands for, such as $NOW+4s.
 func soon(text string) string {
 	seconds, _ := strconv.Atoi(text[len("$NOW+") : len(text)-1])
 	return time.Now().Add(time.Duration(seconds) * time.Second).UTC().Format(time.RFC3339Nano)
@@ -456,7 +456,7 @@ func (h *scriptedHost) answerTurn(w http.ResponseWriter, body string) {
 	fmt.Fprintf(w, `{"Outputs":%s,"ReturnValue":%s}`, cmp.Or(string(answer.Outputs), "null"), value)
 }
 
-// encode is the OrchestratorResponse, in base64.
+// encode returns the OrchestratorResponse in base64.
 func (a scriptedTurn) encode(instance string) string {
 	fields := map[string]any{"instanceId": instance, "actions": a.Actions}
 	if a.CustomStatus != nil {
@@ -482,7 +482,7 @@ func (a scriptedTurn) encode(instance string) string {
 	return base64.StdEncoding.EncodeToString(raw)
 }
 
-// kindsOfTurn are the kinds of the events of a request, those of a turn in any order.
+// kindsOfTurn returns the kinds of the events in a request. The order within a turn does not count.
 func kindsOfTurn(turn testkit.Turn) string {
 	var parts []string
 	var open []string
@@ -502,7 +502,7 @@ func kindsOfTurn(turn testkit.Turn) string {
 	return strings.Join(append(parts, strings.Join(open, "+")), " | ")
 }
 
-// wantTurns are the kinds of the events of each recorded request, by instance.
+// wantTurns returns the kinds of the events in each recorded request, by instance.
 func wantTurns(t *testing.T, lines []scriptedLine) map[string][]string {
 	t.Helper()
 	want, started := map[string][]string{}, map[string]bool{}
@@ -519,8 +519,9 @@ func wantTurns(t *testing.T, lines []scriptedLine) map[string][]string {
 	return want
 }
 
-// beforeCall returns the lines whose turns must have begun before the call in line i is made: those before it, and also those that
-// were recorded between the call and the turn that gets its event. Without these a slow local host could put two events into one turn.
+// beforeCall returns the lines whose turns must have begun before the call in line i is made: those before it, and those that
+// were recorded between the call and the turn that gets its event. If the call did not wait for them, a slow local host could put
+// two events into one turn.
 func beforeCall(t *testing.T, lines []scriptedLine, i int) []scriptedLine {
 	t.Helper()
 	var request struct{ InstanceID string }
@@ -540,7 +541,7 @@ func beforeCall(t *testing.T, lines []scriptedLine, i int) []scriptedLine {
 	return lines[:i]
 }
 
-// settle waits until each instance has had as many requests as in the recording so far.
+// settle waits until each instance has had as many requests as in the lines.
 func (h *scriptedHost) settle(t *testing.T, lines []scriptedLine) {
 	t.Helper()
 	want := wantTurns(t, lines)
@@ -574,7 +575,7 @@ func (h *scriptedHost) compareTurns(t *testing.T, lines []scriptedLine) {
 	}
 }
 
-// compareCall makes a call and compares its end: the error, or what an instance shows of itself.
+// compareCall makes a call and compares its outcome: the error, or what it shows about instances.
 func (h *scriptedHost) compareCall(t *testing.T, where string, l scriptedLine) {
 	t.Helper()
 	request := l.Request
@@ -597,7 +598,7 @@ func (h *scriptedHost) compareCall(t *testing.T, where string, l scriptedLine) {
 		}
 	}
 	if l.Error.Name == "DEADLINE_EXCEEDED" && string(reply) == "{}" {
-		return // a wait for nobody ends at once here
+		return // a wait for an instance that does not exist ends at once here
 	}
 	if got := status.Code(err).String(); got != cmp.Or(l.Error.Name, "OK") && !strings.EqualFold(strings.ReplaceAll(l.Error.Name, "_", ""), got) {
 		t.Errorf("%s: %s: %v, recorded is %+v", where, l.RPC, err, l.Error)
@@ -634,15 +635,15 @@ func compareInstance(t *testing.T, where string, reply json.RawMessage, l script
 	}
 	bad := json.Unmarshal(reply, &got) != nil || json.Unmarshal(l.Response, &want) != nil
 	if !want.Exists && got.Exists {
-		return // it was purged by a call that is not in the recording
+		return // a call that is not in the recording purged it
 	}
 	want.OrchestrationState.Output = withoutStack(want.OrchestrationState.Output)
 	got.OrchestrationState.Output = asFunction(got.OrchestrationState.Output, l.root())
 	got.OrchestrationState.Name, want.OrchestrationState.Name = "", "" // some are renamed
 	for _, s := range []*shownState{&got.OrchestrationState, &want.OrchestrationState} {
-		s.Input = string(compact([]byte(s.Input))) // a restart on the real host takes the blanks out
+		s.Input = string(compact([]byte(s.Input))) // a restart on the real host removes the blanks
 		if s.ParentInstanceID != "" {
-			s.Tags = nil // children do not get their parent's here
+			s.Tags = nil // here, children do not get their parent's tags
 		}
 	}
 	if bad || !reflect.DeepEqual(got, want) {
@@ -650,13 +651,13 @@ func compareInstance(t *testing.T, where string, reply json.RawMessage, l script
 	}
 }
 
-// shownState is what is compared of an instance.
+// shownState has the fields of an instance that are compared.
 type shownState struct {
 	InstanceID, Name, OrchestrationStatus, Input, Output, CustomStatus, ParentInstanceID string
 	Tags                                                                                 map[string]string
 }
 
-// compareList compares a page with the recorded one: its instances, and the token, which is the next one's id.
+// compareList compares a page with the recorded one: its instances, and the token, which is the id of the next instance.
 func compareList(t *testing.T, where string, reply, recorded json.RawMessage) {
 	t.Helper()
 	var got, want struct {
@@ -668,7 +669,7 @@ func compareList(t *testing.T, where string, reply, recorded json.RawMessage) {
 	}
 }
 
-// compareHistory compares the events' kinds, in order.
+// compareHistory compares the kinds of the events, in order.
 func compareHistory(t *testing.T, where string, reply json.RawMessage, l scriptedLine) {
 	t.Helper()
 	var chunk struct{ Events [][]byte }
@@ -705,12 +706,12 @@ func compact(text json.RawMessage) []byte {
 	return out.Bytes()
 }
 
-// stackLine is a line of a .NET stack trace within JSON; the local host has none.
+// stackLine matches a line of a .NET stack trace within JSON. The local host's errors have no stack trace.
 var stackLine = regexp.MustCompile(`\\n(   at |--- End of stack trace from previous location ---)([^\\"]|\\[^n])*`)
 
 func withoutStack(output string) string { return stackLine.ReplaceAllString(output, "") }
 
-// asFunction gives the function in an output its recorded name.
+// asFunction replaces the name of a renamed function in an output by the recorded name.
 func asFunction(output, root string) string {
 	if function := renamed[root]; function != "" {
 		output = strings.ReplaceAll(output, function, "OrchRetry")

@@ -23,8 +23,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// TestSidecarAsRecorded makes the recorded calls of the durable client to the sidecar that the tests of every package
-// use: it must give the recorded answers, so that no test relies on a host that does not exist.
+// TestSidecarAsRecorded makes the recorded calls of the durable client to the sidecar that the tests of all packages use. It must
+// give the recorded answers: otherwise those tests would rely on a host that does not exist.
 func TestSidecarAsRecorded(t *testing.T) {
 	t.Parallel()
 	calls := tally{}
@@ -62,7 +62,7 @@ func TestSidecarAsRecorded(t *testing.T) {
 
 var stateInWords = regexp.MustCompile(`(?:in the (\w+) state|has status (\w+))`)
 
-// stateBefore is the state that an instance was in for a call to end as recorded; known is false if there was none.
+// stateBefore returns the state of the instance in which a call ends as recorded. known is false if there was no such instance.
 func stateBefore(p plan) (state api.OrchestrationStatus, known bool) {
 	message := status.Convert(p.err).Message()
 	switch words := stateInWords.FindStringSubmatch(message); {
@@ -96,7 +96,8 @@ func call(t *testing.T, sidecar *testkit.Sidecar, p plan) error {
 	return err
 }
 
-// sidecarMethod is a method of the service; in a package of ours, if durabletask-go has an older form of it.
+// sidecarMethod finds a method of the service. If durabletask-go has it in an older form only, the module's own package has the
+// newer one.
 func sidecarMethod(name string) protoreflect.MethodDescriptor {
 	for _, service := range []protoreflect.FullName{"durablefunctions.sidecar.TaskHubSidecarService", "TaskHubSidecarService"} {
 		d, err := protoregistry.GlobalFiles.FindDescriptorByName(service)
@@ -110,8 +111,8 @@ func sidecarMethod(name string) protoreflect.MethodDescriptor {
 	return nil
 }
 
-// rpc makes a call to a durable endpoint, request and reply in protobuf JSON. What durabletask-go does not know of a
-// request is left out.
+// rpc makes a call to a durable endpoint, with request and reply in protobuf JSON. Fields of the request that durabletask-go does
+// not know are left out.
 func rpc(ctx context.Context, t *testing.T, endpoint, name string, request json.RawMessage) (json.RawMessage, error) {
 	t.Helper()
 	method := sidecarMethod(name)

@@ -19,7 +19,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// triggerRecord is an invocation of a function that is neither durable nor the lab app's, or a request that was forwarded.
+// triggerRecord is an invocation of a function that is not durable and does not belong to the lab app, or a request that was
+// forwarded.
 type triggerRecord struct {
 	record
 	ResponseHeaders map[string][]string
@@ -29,7 +30,7 @@ type triggerRecord struct {
 	invocation testkit.Invocation
 }
 
-// readTriggers reads the lines that belong says yes to, and are whole.
+// readTriggers reads the complete lines for which belongs returns true.
 func readTriggers(t *testing.T, belongs func(triggerRecord) bool) (records []triggerRecord) {
 	t.Helper()
 	for _, file := range readRecordings(t) {
@@ -80,8 +81,8 @@ type recordedAnswer struct {
 	Body               any
 }
 
-// TestRecordedHTTP sends the handler the envelopes that the host sent: the function sees the request as its client made it,
-// and its answer is the recorded one.
+// TestRecordedHTTP sends the handler the invocations that the host sent. The function must see the request as its client made it,
+// and its answer must be the recorded one.
 func TestRecordedHTTP(t *testing.T) {
 	t.Parallel()
 	for _, r := range readTriggers(t, func(r triggerRecord) bool {
@@ -135,8 +136,8 @@ func (a recordedAnswer) status() int {
 	return http.StatusOK
 }
 
-// answerOf returns the recorded answer and the name of its output. ok is false if it is not one that a handler may give: the
-// scripted one tried what the host makes of others.
+// answerOf returns the recorded answer and the name of its output. ok is false if a handler may not give this answer: the
+// scripted handler also tried what the host does with invalid ones.
 func (r triggerRecord) answerOf() (output string, a recordedAnswer, ok bool) {
 	var response struct {
 		Outputs     map[string]json.RawMessage
@@ -188,7 +189,7 @@ func compareHTTP(t *testing.T, got *http.Request, sent recordedHTTP, hasClient b
 	}
 }
 
-// TestRecordedForwarding sends the handler the requests that the host forwarded; what it answers arrives as it is.
+// TestRecordedForwarding sends the handler the requests that the host forwarded. Its answers must arrive unchanged.
 func TestRecordedForwarding(t *testing.T) {
 	t.Parallel()
 	for _, r := range readTriggers(t, func(r triggerRecord) bool {
@@ -238,7 +239,7 @@ func TestRecordedForwarding(t *testing.T) {
 	}
 }
 
-// TestRecordedTriggers sends the handler the invocations of queues, timers and blobs: each function sees what the host said.
+// TestRecordedTriggers sends the handler the invocations by queues, timers and blobs. Each function must see what the host sent.
 func TestRecordedTriggers(t *testing.T) {
 	t.Parallel()
 	for _, r := range readTriggers(t, func(r triggerRecord) bool { return r.triggerType() != "" }) {
@@ -286,7 +287,7 @@ func TestRecordedTriggers(t *testing.T) {
 	}
 }
 
-// triggerType tells by what came which trigger it was, "" if it was none of those.
+// triggerType returns the type of the trigger, judged by the invocation's values, or "" for another type.
 func (r triggerRecord) triggerType() string {
 	value := r.invocation.Data[r.triggerName()]
 	switch {
@@ -300,7 +301,7 @@ func (r triggerRecord) triggerType() string {
 	return ""
 }
 
-// blobPath is the path that the recorded blobTrigger had, as far as the blob's address and the placeholders tell.
+// blobPath returns the path of the recorded blobTrigger as far as the blob's address and the placeholders show it.
 func (r triggerRecord) blobPath() string {
 	path := "blobs"
 	if parts := strings.Split(testkit.Text(r.invocation.Metadata["Uri"]), "/"); len(parts) > 5 { // scheme, host, account, container, blob
@@ -314,7 +315,7 @@ func (r triggerRecord) blobPath() string {
 
 func (r triggerRecord) triggerName() string {
 	for name := range r.invocation.Data {
-		if name != "starter" && name != "other" { // a second blob, an input
+		if name != "starter" && name != "other" { // another blob, as an input
 			return name
 		}
 	}
@@ -332,11 +333,11 @@ func (r triggerRecord) compareMessage(t *testing.T, m handler.Message, value jso
 	var properties map[string]any
 	_ = json.Unmarshal(body, &properties)
 	for property := range properties {
-		if strings.EqualFold(property, "id") && dataType != "binary" { // which the message says, and not the host
+		if strings.EqualFold(property, "id") && dataType != "binary" { // the message sets it, not the host
 			return
 		}
 	}
-	if dataType != "binary" && properties == nil && strings.Contains(string(body), "{") { // the host may have read what we do not
+	if dataType != "binary" && properties == nil && strings.Contains(string(body), "{") { // the host may have read JSON that we do not read
 		return
 	}
 	if want := testkit.Text(r.invocation.Metadata["Id"]); m.ID != want || m.DeliveryCount < 1 || m.EnqueuedAt.IsZero() {

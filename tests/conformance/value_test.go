@@ -13,9 +13,9 @@ import (
 	"unicode/utf8"
 )
 
-// canonical writes a JSON text so that two texts of the same value become the same: numbers as exact decimals (1.50 is
-// 1.5, -0 is not 0), strings by their characters, lone surrogates included, an object's keys sorted, a repeated one
-// with its values in order.
+// canonical writes a JSON text so that two texts with the same value become equal. Numbers are exact decimals (1.50 is 1.5, -0 is
+// not 0). Strings are compared by their characters, including lone surrogates. The keys of an object are sorted; a key that
+// occurs more than once keeps its values in order.
 func canonical(text string, change func(string) string) (string, error) {
 	if !json.Valid([]byte(text)) {
 		return "", errors.New("not JSON")
@@ -31,7 +31,7 @@ func canonical(text string, change func(string) string) (string, error) {
 type writer struct {
 	text   string
 	tokens *json.Decoder
-	change func(string) string // applied to strings that are not keys; nil: none
+	change func(string) string // applied to strings that are not keys; may be nil
 }
 
 func (w writer) value() string {
@@ -54,7 +54,7 @@ func (w writer) value() string {
 	return raw
 }
 
-// next returns a token, and as it stands in the text: the decoder's strings have lost their lone surrogates.
+// next returns a token, and also its text, because the decoder's strings lose their lone surrogates.
 func (w writer) next() (json.Token, string) {
 	start := w.tokens.InputOffset()
 	token, _ := w.tokens.Token() // the text is valid
@@ -88,7 +88,7 @@ func (w writer) object() string {
 	return "{" + b.String() + "}"
 }
 
-// canonicalNumber writes a number as digits without zeros at either end and an exponent of ten.
+// canonicalNumber writes a number as digits without zeros at either end, and a power of ten.
 func canonicalNumber(s string) string {
 	digits, negative := strings.CutPrefix(s, "-")
 	sign := map[bool]string{true: "-"}[negative]
@@ -107,7 +107,7 @@ func canonicalNumber(s string) string {
 	return sign + trimmed + "e" + exponent.String()
 }
 
-// unescape returns the characters of a JSON string. A lone surrogate becomes three bytes that are not UTF-8.
+// unescape returns the characters of a JSON string. It turns a lone surrogate into three bytes that are not UTF-8.
 func unescape(quoted string) string {
 	raw := quoted[1 : len(quoted)-1]
 	var b []byte

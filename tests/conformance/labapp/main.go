@@ -1,5 +1,5 @@
-// Labapp is the app that was recorded behind the real Functions host, built on package handler: the conformance tests
-// play the recordings against it. Package functions says what it does.
+// Labapp is the app that was recorded with the real Functions host, built with package handler. The conformance tests play the
+// recordings to it. Package functions describes what it does.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Package functions holds the lab app's four functions. They do what the table in testdata/recordings/README.md says,
-// and every message and every name in them is part of what is compared.
+// Package functions holds the four functions of the lab app. The table in testdata/recordings/README.md says what they do. Their
+// messages and names are compared with the recorded ones.
 package functions
 
 import (
@@ -21,7 +21,7 @@ func App() *handler.App {
 	return app
 }
 
-// echo returns its input, as the JSON text that it is.
+// echo returns its input, the same JSON text.
 func echo(_ context.Context, input json.RawMessage) (json.RawMessage, error) { return input, nil }
 
 func fail(_ context.Context, text string) (any, error) { return nil, errors.New(text) }

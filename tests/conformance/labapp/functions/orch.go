@@ -20,8 +20,7 @@ type order struct {
 	Text string
 }
 
-// orch calls durabletask-go directly where the recorded app did, so that what it hands on of an error is the SDK's
-// text.
+// orch calls durabletask-go directly where the recorded app did, so that the errors in its results have the SDK's text.
 func orch(ctx *task.OrchestrationContext, in order) (any, error) {
 	switch in.Mode {
 	case "fanout":

@@ -9,15 +9,14 @@ import (
 	"example.com/durablefunctions/handler/durable"
 )
 
-// command is what a message may ask of the durable client. Names are matched without case, as encoding/json does.
+// command is what a message asks the durable client to do. encoding/json matches the names in any case.
 type command struct {
 	ID, Orchestrator, Event                  string
 	Input                                    json.RawMessage
 	Terminate, Suspend, Resume, Purge, Query string
 }
 
-// queueStart never fails an invocation for what the client says: that is only logged, in the form of the recordings'
-// notes.
+// queueStart does not fail if a call of the client fails. It only logs the outcome, in the form of the notes in the recordings.
 func queueStart(ctx context.Context, in *handler.Invocation) error {
 	client, err := in.DurableClient("starter")
 	if err != nil {
@@ -32,7 +31,7 @@ func queueStart(ctx context.Context, in *handler.Invocation) error {
 	return nil
 }
 
-// incomplete says that the message is an object, but no command.
+// incomplete says whether the message is an object that is not a command.
 func (c command) incomplete() bool {
 	return c.Input == nil && c.Terminate+c.Suspend+c.Resume+c.Purge+c.Query == ""
 }
