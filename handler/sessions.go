@@ -17,7 +17,8 @@ const (
 	// less than a millisecond.
 	longHistory = 500
 
-	sessionMemory = 4 << 20     // for the histories of all sessions, encoded
+	sessionMemory = 16 << 20    // for all sessions
+	eventMemory   = 512         // which an event takes beside its bytes, about
 	sessionIdle   = time.Minute // for which a session is kept that has no turn
 )
 
@@ -25,7 +26,7 @@ const (
 type sessions struct {
 	mu   sync.Mutex
 	kept map[string]*session
-	size int // of their histories
+	size int // of all
 }
 
 // session is an orchestrator that waits for its next turn, or is in one.
@@ -49,14 +50,14 @@ func (s *sessions) read(request []byte) (*wire.Turn, *session, error) {
 		go kept.Leave() // which takes as long as the orchestrator's deferred functions
 	}
 	turn, err := wire.UnmarshalTurn(request)
-	if err != nil || len(turn.Past)+len(turn.New) < longHistory || len(request) > sessionMemory {
+	if err != nil {
 		return turn, nil, err
 	}
-	return turn, &session{
-		seen:   wire.AppendSeen(nil, request),
-		start:  historyevent.Start(turn.New, turn.Past),
-		length: len(turn.Past) + len(turn.New),
-	}, nil
+	length := len(turn.Past) + len(turn.New)
+	if length < longHistory || len(request)+eventMemory*length > sessionMemory {
+		return turn, nil, nil
+	}
+	return turn, &session{seen: wire.AppendSeen(nil, request), start: historyevent.Start(turn.New, turn.Past), length: length}, nil
 }
 
 // goOn returns the turn that the session goes on with; nil if it cannot.
@@ -75,6 +76,8 @@ func (s *session) goOn(id string, request []byte) *wire.Turn {
 	return turn
 }
 
+func (s *session) size() int { return len(s.seen) + eventMemory*s.length }
+
 // take returns the instance's session, for the caller alone; nil if there is none.
 func (s *sessions) take(id string) *session {
 	s.mu.Lock()
@@ -89,7 +92,7 @@ func (s *sessions) take(id string) *session {
 func (s *sessions) drop(id string) {
 	kept := s.kept[id]
 	kept.idle.Stop()
-	s.size -= len(kept.seen)
+	s.size -= kept.size()
 	delete(s.kept, id)
 }
 
@@ -109,7 +112,7 @@ func (s *sessions) keep(id string, k *session) {
 	k.since = time.Now()
 	k.idle = time.AfterFunc(sessionIdle, func() { s.expire(id, k) })
 	s.kept[id] = k
-	for s.size += len(k.seen); s.size > sessionMemory; {
+	for s.size += k.size(); s.size > sessionMemory; {
 		s.leave(s.oldest())
 	}
 }

@@ -4,6 +4,7 @@ package performance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -36,8 +37,8 @@ func sequence(ctx *task.OrchestrationContext, n int) (sum int, err error) {
 
 func addsOne(_ context.Context, n int) (int, error) { return n + 1, nil }
 
-// BenchmarkSequential is an orchestration of so many activities one after the other, on the local host. Each activity is a turn with
-// the whole history, of five events for each activity before it.
+// BenchmarkSequential is an orchestration of so many activities one after the other, on the local host. Each activity is a turn, whose
+// request has the whole history, of four events for each activity before it.
 func BenchmarkSequential(b *testing.B) {
 	for _, n := range lengths {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -92,6 +93,26 @@ func BenchmarkSequentialTest(b *testing.B) {
 				env.Activity("Work", durable.Activity(addsOne))
 				if r := env.Run(durable.Orchestrator(sequence), n); r.Output != fmt.Sprint(n) {
 					b.Fatal(r.Failure)
+				}
+			}
+			perActivity(b, before, n)
+		})
+	}
+}
+
+// BenchmarkRetriesTest is one activity that fails so many times, in durabletest. Each attempt is two turns.
+func BenchmarkRetriesTest(b *testing.B) {
+	for _, n := range lengths {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			before := cpuTime(b)
+			for b.Loop() {
+				env := durabletest.New(b)
+				env.Activity("Work", durable.Activity(func(context.Context, int) (int, error) { return 0, errors.New("no") }))
+				env.Run(durable.Orchestrator(func(ctx *task.OrchestrationContext, n int) (int, error) {
+					return addOne.Call(ctx, 1, durable.WithRetry(durable.RetryPolicy{Attempts: n, FirstInterval: time.Second})).Await()
+				}), n)
+				if calls := len(env.Calls("Work")); calls != n {
+					b.Fatal(calls)
 				}
 			}
 			perActivity(b, before, n)
