@@ -17,8 +17,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// fakeTools puts shell scripts with these names before all others on the PATH and returns the environment for that. Each writes its
-// arguments, and the directory that it is run in, to the file of its name with .log.
+// fakeTools puts shell scripts with these names at the front of the PATH, and returns the environment for it. Each script writes
+// its arguments and its working directory to a file with its name and .log.
 func fakeTools(t *testing.T, scripts map[string]string) (env []string, dir string) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -34,7 +34,7 @@ func fakeTools(t *testing.T, scripts map[string]string) (env []string, dir strin
 	return []string{"PATH=" + dir + string(os.PathListSeparator) + os.Getenv("PATH")}, dir
 }
 
-// calls are the argument lists that a fake tool was called with, each joined by "|".
+// calls returns the argument lists with which a fake tool was called, each joined by "|".
 func calls(t *testing.T, dir, name string) []string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, name+".log"))
@@ -44,13 +44,13 @@ func calls(t *testing.T, dir, name string) []string {
 	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
 
-// refusal is what az prints while the roles of an app's new identity are not in force.
+// refusal is what az prints before the roles of an app's new identity take effect.
 const refusal = `echo "ERROR: Deployment failed. InaccessibleStorageException: Failed to access storage account for deployment: BlobUploadFailedException: Failed to upload blob to storage account: Response status code does not indicate success: 403 (This request is not authorized to perform this operation.)" >&2; exit 1`
 
-// fakeBuild is a go build that takes no time; TestPublishedZip has a real one.
+// fakeBuild replaces go build and takes no time; TestPublishedZip runs a real build.
 const fakeBuild = `while [ "$1" != -o ]; do shift; done; echo binary >"$2"`
 
-// TestPublish: publish calls az or func, and again while the app's storage does not let the app's new identity in.
+// TestPublish: publish calls az or func, and tries again as long as the app's storage refuses the app's new identity.
 func TestPublish(t *testing.T) {
 	t.Parallel()
 	az, funcTool := []string{"--resource-group", "rg"}, []string{}
@@ -94,7 +94,7 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// TestPublishWithoutTools: the line says what to install.
+// TestPublishWithoutTools: the error says what to install.
 func TestPublishWithoutTools(t *testing.T) {
 	t.Parallel()
 	_, dir := fakeTools(t, map[string]string{"go": fakeBuild})
@@ -105,13 +105,14 @@ func TestPublishWithoutTools(t *testing.T) {
 
 const secretKey = "S3cret-key-of-the-app=="
 
-// azureApp answers as an app in Azure does: by TLS, to its key only, and it tells the key to who starts an orchestration.
+// azureApp answers like an app in Azure: over TLS, and only to requests with its key. It tells the key to callers who start an
+// orchestration.
 type azureApp struct {
 	*httptest.Server
-	env []string // trusts its certificate
+	env []string // makes a process trust its certificate
 
 	mu       sync.Mutex
-	requests []string // method, URL and headers
+	requests []string // the method, URL and headers of each
 }
 
 func startAzureApp(t *testing.T) *azureApp {
@@ -146,7 +147,7 @@ func startAzureApp(t *testing.T) *azureApp {
 	return a
 }
 
-// onLinux skips where Go takes no certificates from SSL_CERT_FILE.
+// onLinux skips the test on systems where Go reads no certificates from SSL_CERT_FILE.
 func onLinux(t *testing.T) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -154,7 +155,7 @@ func onLinux(t *testing.T) {
 	}
 }
 
-// azScript answers as az does with --output tsv: a line of text, or an error on stderr.
+// azScript returns a script that answers as az does with --output tsv: with a line of text, or with an error on stderr.
 func azScript(host, key string) string {
 	return `case "$1 $2 $3" in
 "functionapp show --name") case "$*" in *" --query defaultHostName || properties.defaultHostName "*) ;; *) exit 9;; esac
@@ -166,7 +167,7 @@ esac
 `
 }
 
-// TestInstancesOfAnAppInAzure: --app and --resource-group have az tell the app's address and key, and the key goes to the app in a
+// TestInstancesOfAnAppInAzure: with --app and --resource-group, az tells the app's address and key. The key goes to the app in a
 // header, and nowhere else.
 func TestInstancesOfAnAppInAzure(t *testing.T) {
 	t.Parallel()
@@ -210,7 +211,7 @@ func TestInstancesOfAnAppInAzure(t *testing.T) {
 	t.Cleanup(func() { a.keepsKey(t) })
 }
 
-// keepsKey: the key came in the header of Functions keys, and in no URL or other header.
+// keepsKey checks that the key came in the header for Functions keys, and in no URL and no other header.
 func (a *azureApp) keepsKey(t *testing.T) {
 	t.Helper()
 	a.mu.Lock()
@@ -225,7 +226,7 @@ func (a *azureApp) keepsKey(t *testing.T) {
 	}
 }
 
-// TestDashboardOfAnAppInAzure: the page of a deployed app, with the key in the process that serves it and nowhere else.
+// TestDashboardOfAnAppInAzure: the page of a deployed app works, and the key stays in the process that serves the page.
 func TestDashboardOfAnAppInAzure(t *testing.T) {
 	t.Parallel()
 	onLinux(t)
@@ -284,7 +285,7 @@ func TestDashboardOfAnAppInAzure(t *testing.T) {
 	t.Cleanup(func() { a.keepsKey(t) })
 }
 
-// answered is an answer; all is its body and its headers.
+// answered is an answer; all holds its headers and its body.
 type answered struct {
 	status    int
 	body, all string

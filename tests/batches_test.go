@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// 20,000 records of one message: each is processed exactly once, the totals, failures and the one mail are those of the
-// whole, and no orchestration's history is larger than a batch makes it.
+// A message with 20,000 records: each record is processed exactly once, the totals, the failures and the one mail cover all
+// records, and no orchestration's history is larger than a batch makes it.
 func TestTwentyThousandRecords(t *testing.T) {
 	t.Parallel()
 	const records, size = 20_000, 100
@@ -52,7 +52,7 @@ func TestTwentyThousandRecords(t *testing.T) {
 			t.Errorf("%s: %d, want %d", statement, n, want)
 		}
 	}
-	// In a history, each record has two events and each turn two more; a turn brings at least one result.
+	// Each record makes two events in a history and each turn two more. A turn has at least one result.
 	if n := query(t, hub, "SELECT max(n) FROM (SELECT count(*) n FROM history GROUP BY instance)"); n > 4*size+10 {
 		t.Errorf("a history has %d events", n)
 	}

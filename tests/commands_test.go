@@ -28,7 +28,7 @@ func TestProcessSucceeds(t *testing.T) {
 		rep.Output.Failed != 0 || len(rep.Output.Failures) != 0 || rep.Output.Mail != "none" || len(rep.Mails) != 0 || rep.ElapsedMs == nil {
 		t.Errorf("exit code %d, report %s, stderr %s", r.code, r.stdout, r.stderr)
 	}
-	progress := regexp.MustCompile(`(?m)^\d+ of 120, 0 failed.*\n`) // of a slow machine
+	progress := regexp.MustCompile(`(?m)^\d+ of 120, 0 failed.*\n`) // a slow machine prints these
 	if rest := progress.ReplaceAllString(r.stderr, ""); !strings.Contains(r.stdout, `"Failures":[]`) || rest != "" {
 		t.Errorf("stdout %s, stderr %q", r.stdout, r.stderr)
 	}
@@ -77,7 +77,7 @@ func TestProcessMailsFailures(t *testing.T) {
 			t.Errorf("the mail does not say %q: %s", want, mail.Content[1].Value)
 		}
 	}
-	// The same file again is a new run, with a new instance and a mail of its own.
+	// The same file given again is a new run, with a new instance and its own mail.
 	again := parseReport(t, run(t, nil, "", "process", "--data", data, "--json", "samples/november.json"))
 	if *again.InstanceID == *rep.InstanceID || len(again.Mails) != 1 || *again.Mails[0].Path == *m.Path {
 		t.Errorf("second run: %+v", again)
@@ -121,7 +121,7 @@ func TestBadInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { taken.Close() }) // after the parallel subtests
+	t.Cleanup(func() { taken.Close() }) // the parallel subtests have ended then
 	_, port, _ := net.SplitHostPort(taken.Addr().String())
 	csv := testkit.WriteFile(t, filepath.Join(t.TempDir(), "bad.csv"), "RecordId,Batch,Name\nX,Y,Z\n")
 
@@ -235,7 +235,7 @@ func TestKilledRunIsContinued(t *testing.T) {
 	if once := query(t, filepath.Join(data, "crm.db"), "SELECT count(*) FROM customers WHERE batch = 'many' AND processed_count = 1"); once != n {
 		t.Errorf("%d of %d records were processed once", once, n)
 	}
-	// What was finished and printed is not continued.
+	// A run that has ended and was printed is not continued.
 	if r := run(t, nil, "", "process", "--data", data, "--json", message); strings.Contains(r.stderr, "continuing") {
 		t.Errorf("a finished run is continued: %s", r.stderr)
 	}
@@ -293,8 +293,8 @@ func TestStart(t *testing.T) {
 
 const clientFunction = "MyClientFunction"
 
-// A mail that SendGrid refuses is tried again, by the host and by the orchestration, kept with the reason, and never costs the
-// result; the key shows nowhere.
+// A mail that SendGrid refuses is tried again, by the host and by the orchestration. In the end it is kept with the reason, and
+// the result stays the same. The key is shown nowhere.
 func TestMailThroughSendGrid(t *testing.T) {
 	t.Parallel()
 	const key = "SG.planted-key"
@@ -321,7 +321,7 @@ func TestMailThroughSendGrid(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			attempts, files := int32(3*5), 3 // three attempts, each of five tries of the host's by its retry policy
+			attempts, files := int32(3*5), 3 // three attempts, and for each the five tries of the host's retry policy
 			if want == "sent" {
 				attempts, files = 1, 0
 				if len(rep.Mails) != 1 || rep.Mails[0].Path != nil {
@@ -344,7 +344,7 @@ func TestMailThroughSendGrid(t *testing.T) {
 	}
 }
 
-// A run is finished once its result was printed: until then the next call prints that result, and processes nothing again.
+// A run has ended when its result was printed. Until then the next call prints that result and processes nothing again.
 func TestUnprintedResultIsPrinted(t *testing.T) {
 	t.Parallel()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
@@ -368,7 +368,7 @@ func TestUnprintedResultIsPrinted(t *testing.T) {
 	}
 }
 
-// TestStrict: records that failed are a result, and an error only with --strict.
+// Failed records are a result; with --strict they are an error.
 func TestStrict(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -386,8 +386,8 @@ func TestStrict(t *testing.T) {
 	}
 }
 
-// TestDataDirectory: without --data everything lies in one directory outside of the app root, for the commands and the
-// handler alike; what an older version kept in the app root is taken over.
+// Without --data everything is in one directory outside the app root, for the commands and for the handler. Data that an older
+// version kept in the app root is moved there.
 func TestDataDirectory(t *testing.T) {
 	t.Parallel()
 	home, appRoot := t.TempDir(), t.TempDir()
@@ -403,7 +403,7 @@ func TestDataDirectory(t *testing.T) {
 		}
 		return string(out)
 	}
-	in(appRoot, "import", "--data", filepath.Join(appRoot, ".local"), csv) // as an older version did
+	in(appRoot, "import", "--data", filepath.Join(appRoot, ".local"), csv) // where an older version kept its data
 	if out := in(appRoot, "process", message); !strings.Contains(out, "1 succeeded") || !strings.Contains(out, home) {
 		t.Errorf("the records of .local were not taken over: %s", out)
 	}

@@ -13,7 +13,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// shells complete the last word of a command line, with the script that the binary prints, and print the candidates.
+// shells are scripts that load the completion script of the binary, complete the last word of a command line and print the
+// candidates.
 var shells = map[string]string{
 	"bash": `source <(app completion bash)
 [[ $(complete -p app) == *" -F _app_complete "* ]] || exit 1
@@ -22,7 +23,7 @@ read -ra COMP_WORDS <<< "$LINE"
 COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
 _app_complete app "${COMP_WORDS[COMP_CWORD]}" app
 printf '%s\n' "${COMPREPLY[@]}"`,
-	// Outside of its line editor zsh can add no candidates: what would do that prints them.
+	// Outside its line editor zsh cannot add candidates, so this function prints them instead.
 	"zsh": `compdef() { [[ $1 == _app_complete && $2 == app ]] || exit 1 }
 _files() { print -l ${words[CURRENT]}*(N) }
 _describe() { print -l -- ${(P)3} }
@@ -36,8 +37,8 @@ complete --do-complete "$LINE"`,
 [System.Management.Automation.CommandCompletion]::CompleteInput($env:LINE, $env:LINE.Length, $null).CompletionMatches | ForEach-Object { $_.CompletionText }`,
 }
 
-// TestCompletion: each shell that is installed completes commands, flags, values of flags, names of functions, ids of instances and
-// names of files.
+// TestCompletion: each installed shell completes commands, flags, values of flags, names of functions, ids of instances and names
+// of files.
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
@@ -97,7 +98,7 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
-// What a shell would act on is no candidate.
+// Text with a meaning for the shell is never offered as a candidate.
 func TestCompletionOfNothing(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -15,8 +15,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// One local host at a time has a data directory. The others are told in one line where it is to be found, as long as it
-// is there; a kill gives the directory free.
+// Only one local host at a time can use a data directory. The others print one line that says where that host is, while it runs.
+// After a kill the directory is free.
 func TestOneHostPerDataDirectory(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -45,7 +45,7 @@ func TestOneHostPerDataDirectory(t *testing.T) {
 	startLocal(t, data).waitFor(t, "Messages go to")
 }
 
-// The line that process prints beside a running start is pasted into a shell as it is.
+// The command that process prints while start runs can be pasted into a shell as it is.
 func TestPastedCommand(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
@@ -57,7 +57,7 @@ func TestPastedCommand(t *testing.T) {
 	if !found {
 		t.Fatalf("no command in %q", r.stderr)
 	}
-	bin := t.TempDir() // with a curl that prints its arguments
+	bin := t.TempDir() // for a curl that prints its arguments
 	testkit.WriteFile(t, filepath.Join(bin, "curl"), "#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
 	if err := os.Chmod(filepath.Join(bin, "curl"), 0o700); err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func TestPastedCommand(t *testing.T) {
 	s.waitFor(t, "completed: 2 records, 1 succeeded, 1 failed")
 }
 
-// Fifty messages at once, of records that were imported beside the running start: each is processed once.
+// Fifty messages at once, with records that were imported while start runs: each record is processed once.
 func TestFiftyMessagesAtOnce(t *testing.T) {
 	t.Parallel()
 	const n = 50
@@ -107,8 +107,8 @@ func TestFiftyMessagesAtOnce(t *testing.T) {
 	noMessages(t, s.data)
 }
 
-// The same message twenty times at once is one orchestration. What delivers it twice is not the admin endpoint, which
-// gives each its own id, but the inbox behind it.
+// The same message, delivered twenty times at once, starts one orchestration. The admin endpoint gives each message a new id, so
+// the test delivers to the inbox behind it.
 func TestSameMessageTwentyTimes(t *testing.T) {
 	t.Parallel()
 	s := startLocal(t, t.TempDir())

@@ -16,7 +16,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// Crashes: the process is killed again and again in the middle of a run, and the next one goes on.
+// The process is killed again and again during a run, and the next one continues the run.
 //
 //	go test ./tests -run TestCrash -v -crash.kills 25 -crash.records 2000
 var (
@@ -24,11 +24,11 @@ var (
 	crashRecords = flag.Int("crash.records", 1000, "of how many records")
 )
 
-// slowCRM is a CRM whose records take a moment. What it does for a record is done before it answers: a kill in between
-// leaves the caller to ask again. It refuses records that end in a seven.
+// slowCRM is a CRM that takes a moment for each record. It processes a record before it answers, so after a kill in between the
+// caller must ask again. It refuses records that end in 7.
 type slowCRM struct {
 	*testkit.CRM
-	arrived chan struct{} // a call
+	arrived chan struct{} // a call has arrived
 }
 
 func startSlowCRM(t *testing.T, records int, delay time.Duration) *slowCRM {
@@ -54,8 +54,8 @@ func startSlowCRM(t *testing.T, records int, delay time.Duration) *slowCRM {
 	return c
 }
 
-// life starts the command, lets it run until it has asked for a record and a random moment longer, and kills it. It
-// returns how long it took until the process resumed the work, or false if the process ended before.
+// life starts the command, waits until it has asked for a record and a random moment longer, and kills it. It returns how long
+// the process took to resume the work, or false if the process ended before the kill.
 func (c *slowCRM) life(t *testing.T, env []string, args ...string) (time.Duration, bool) {
 	t.Helper()
 	for len(c.arrived) > 0 {
@@ -80,14 +80,14 @@ func (c *slowCRM) life(t *testing.T, env []string, args ...string) (time.Duratio
 	return taken, true
 }
 
-// Killed at random moments, a run comes to the result that it would have had: each record processed once, the totals and
-// failures right, one mail; and each restart takes the work up at once.
+// After kills at random moments a run has the same result as without them: each record is processed once, the totals and failures
+// are right, and there is one mail. Each restart resumes the work at once.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"process", "start"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			// All records together take so long that every kill hits a running process.
+			// The delay makes the run longer than all lives together, so that every kill hits a running process.
 			delay := time.Duration(*crashKills) * 250 * time.Millisecond * 20 / time.Duration(*crashRecords)
 			crm := startSlowCRM(t, *crashRecords, delay)
 			env := []string{"CRM_BASE_URL=" + crm.URL, "CRM_TOKEN=secret", "AlertEmailTo=ops@example.com"}
@@ -112,14 +112,14 @@ func TestCrash(t *testing.T) {
 			out := finish(t, env, data, message, args)
 			crm.check(t, out, data)
 			t.Logf("%s: %d kills, %d records, %d calls, slowest restart %s", name, kills, *crashRecords, len(crm.Requests()), slowest)
-			if slowest > 10*time.Second { // it is a tenth of a second on a machine that does nothing else
+			if slowest > 10*time.Second { // a tenth of a second on an idle machine
 				t.Errorf("a restart took %s to take the work up", slowest)
 			}
 		})
 	}
 }
 
-// finish lets the run come to its end and returns its result.
+// finish lets the run end and returns its result.
 func finish(t *testing.T, env []string, data, message string, args []string) *output {
 	t.Helper()
 	if args[0] == "process" {
@@ -162,7 +162,8 @@ func (c *slowCRM) check(t *testing.T, out *output, data string) {
 	}
 }
 
-// The same with the SQLite record store, whose effects are in the file: killed at random moments, from the start on.
+// The same with the SQLite record store, which has the effects in its file. It is killed at random moments, also during the
+// start.
 func TestCrashSQLite(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -185,7 +186,7 @@ func TestCrashSQLite(t *testing.T) {
 	for r.stdout == "" {
 		life := time.Duration(0)
 		if kills < *crashKills {
-			life = 20*time.Millisecond + rand.N(70*time.Millisecond) // from before it has opened its files to a few records
+			life = 20*time.Millisecond + rand.N(70*time.Millisecond) // from a moment before its files are open to a few records later
 		}
 		if r = runFor(t, life, args...); r.code == -1 {
 			kills++
@@ -212,7 +213,7 @@ func TestCrashSQLite(t *testing.T) {
 	}
 }
 
-// runFor runs a command and kills it after a time; 0: never. The code of a killed one is -1.
+// runFor runs a command and kills it after a time; 0 means never. The exit code of a killed command is -1.
 func runFor(t *testing.T, life time.Duration, args ...string) result {
 	t.Helper()
 	ctx := t.Context()

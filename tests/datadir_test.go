@@ -9,7 +9,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// The app root is left alone, with and without a home directory: the host restarts when something appears below it.
+// Nothing is written below the app root, with or without a home directory, because the host restarts when a file appears there.
 func TestNothingIsWrittenBelowTheAppRoot(t *testing.T) {
 	t.Parallel()
 	for _, home := range []string{t.TempDir(), ""} {
@@ -40,7 +40,7 @@ func tree(t *testing.T, dir string) string {
 	return strings.Join(names, "\n")
 }
 
-// What a command imports is what the handler finds under the host, from the same app root.
+// The handler finds under the Functions host what a command has imported from the same app root.
 func TestImportFeedsTheHost(t *testing.T) {
 	t.Parallel()
 	dir, home := t.TempDir(), t.TempDir()

@@ -12,7 +12,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// deadLetter is what dead-letters --json prints.
+// deadLetter is a line that dead-letters --json prints.
 type deadLetter struct {
 	Number                               int
 	MessageID, Function, Reason, Message string
@@ -43,8 +43,8 @@ func waitForDeadLetters(t *testing.T, data string, n int) []deadLetter {
 	}
 }
 
-// A poison message is given up after its deliveries, does not keep others waiting, and is processed once its cause has
-// gone and it is put back: all beside the running start.
+// A poison message is given up after its last delivery and does not delay other messages. When its cause is gone and it is put
+// back, it is processed. All of this works while start runs.
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -110,7 +110,7 @@ func TestDeadLettersOfNothing(t *testing.T) {
 	}
 }
 
-// process says what is wrong with a message that its function refuses, and keeps nothing of it.
+// process prints why a function refuses its message, and keeps nothing of the message.
 func TestRefusedMessageIsNotKept(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()

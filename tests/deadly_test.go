@@ -15,8 +15,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// TestRecordThatKillsTheProcess: a record at which process after process dies is given up after five of them, and is in the result
-// with the reason; the others are processed.
+// TestRecordThatKillsTheProcess: a record that kills process after process is given up after the fifth, and is in the result with
+// the reason. The other records are processed.
 func TestRecordThatKillsTheProcess(t *testing.T) {
 	t.Parallel()
 	const deadly = "R-3"
@@ -29,7 +29,7 @@ func TestRecordThatKillsTheProcess(t *testing.T) {
 		case asked <- struct{}{}:
 		case <-r.Context().Done():
 		}
-		<-r.Context().Done() // until the process is dead
+		<-r.Context().Done() // returns when the process is dead
 		return true
 	})
 	crm.Records = recordIDs(10)
@@ -58,8 +58,8 @@ func TestRecordThatKillsTheProcess(t *testing.T) {
 	}
 }
 
-// TestTurnAndOperationThatKillTheProcess: an orchestration whose turn ends process after process fails after five of them, with the
-// reason, and of an entity's operations the one that does so is given up; the others are done.
+// TestTurnAndOperationThatKillTheProcess: an orchestration whose turn kills process after process fails after the fifth, with the
+// reason. Of an entity's operations, the one that kills is given up and the others are done.
 func TestTurnAndOperationThatKillTheProcess(t *testing.T) {
 	t.Parallel()
 	binary, err := testkit.Build(root, "./tests/deadlyapp", t.TempDir())
@@ -80,11 +80,11 @@ func TestTurnAndOperationThatKillTheProcess(t *testing.T) {
 	const api = "/runtime/webhooks/durabletask"
 	startNew := func(id, input string) {
 		r, err := http.Post(url+api+"/orchestrators/Turns/"+id, "application/json", strings.NewReader(strconv.Quote(input)))
-		if err == nil { // else the process has died before it answered
+		if err == nil { // otherwise the process has died before it answered
 			r.Body.Close()
 		}
 	}
-	// deaths starts the app again and again until the instance shows the text, and says how often it died.
+	// deaths starts the app again and again until the instance shows the text, and returns how often the app died.
 	deaths := func(p *process, id, text string) (n int) {
 		for {
 			select {
@@ -117,7 +117,7 @@ func TestTurnAndOperationThatKillTheProcess(t *testing.T) {
 	}
 }
 
-// get returns the answer's body, empty if there is none.
+// get returns the body of the answer, or "" without an answer.
 func get(url string) string {
 	r, err := http.Get(url)
 	if err != nil {

@@ -23,30 +23,31 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// The handler dies while the host lives: invocations in flight get no answer, which fails an activity once and an
-// orchestration for good. (TestCrash kills the host.)
+// Here the handler dies while the host lives; TestCrash kills the host. Invocations in flight get no answer, which fails an
+// activity for this try and an orchestration for good.
 
-// killPoint is when in an invocation the handler is killed.
+// killPoint is the moment in an invocation at which the handler is killed.
 type killPoint int
 
 const (
 	never        killPoint = iota
-	onRequest              // the request is on its way
-	beforeAnswer           // all is done, but the answer never arrives
+	onRequest              // before the handler has the whole request
+	beforeAnswer           // the handler has done its work, but the answer never arrives
 )
 
-// killable is the built binary as the real host keeps it: when it is killed, every invocation in flight ends without an
-// answer, and within a second there is another process. That happens twice; the third time the real host shuts down.
+// killable runs the built binary as the real host does: if the binary is killed, every invocation in flight ends without an
+// answer, and within a second there is a new process. After the third kill the real host shuts down.
 type killable struct {
 	t   *testing.T
 	env []string
-	// killAt is asked of each turn and message; nil: never. n counts the turns of an instance, deliveries of messages.
+	// killAt decides for each turn and message; nil means never. n counts the turns of an instance, or the deliveries of a
+	// message.
 	killAt func(function, instanceID string, n int) killPoint
-	limit  int // of kills, 0: two
-	// alter may change a message's request.
+	limit  int // the number of kills; 0 means two
+	// alter may change the request of a message.
 	alter func(body []byte, n int) []byte
 
-	turn   sync.Mutex // held by a turn, or a message: who takes it kills none of them
+	turn   sync.Mutex // held during a turn or a message, so that a kill that takes it interrupts neither
 	counts map[string]int
 
 	mu    sync.Mutex
@@ -70,15 +71,15 @@ func (m *killable) kill() {
 	m.child = startHandler(m.t, m.env...)
 }
 
-// killInActivity kills it when no turn is in flight.
+// killInActivity kills the handler while no turn is in flight.
 func (m *killable) killInActivity() {
 	m.turn.Lock()
 	defer m.turn.Unlock()
 	m.kill()
 }
 
-// ServeHTTP hands an invocation to the process that runs. The connection is taken over for the sake of the status
-// line, in which the handler's errors travel.
+// ServeHTTP passes an invocation to the running process. It takes over the connection, because only so it can pass on the status
+// line, which holds the handler's error messages.
 func (m *killable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -105,7 +106,7 @@ func (m *killable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = answer.Write(conn)
 }
 
-// decide says when in a turn or message the handler is killed, and may alter the request.
+// decide says at which moment of a turn or message the handler is killed. It may alter the request.
 func (m *killable) decide(function string, body []byte) (killPoint, []byte) {
 	id := ""
 	if function == "MyOrchestration" {
@@ -125,7 +126,7 @@ func (m *killable) decide(function string, body []byte) (killPoint, []byte) {
 	return m.killAt(function, id, m.counts[id]), body
 }
 
-// forward sends an invocation on and reads its answer.
+// forward passes an invocation to the handler and reads the answer.
 func (m *killable) forward(r *http.Request, body []byte, when killPoint) (*http.Response, error) {
 	var sent io.Reader = bytes.NewReader(body)
 	if when == onRequest {
@@ -146,7 +147,7 @@ func (m *killable) forward(r *http.Request, body []byte, when killPoint) (*http.
 	return response, err
 }
 
-// brokenBody is the half of a request that the handler never gets.
+// brokenBody is a request body that ends in the middle: the handler is killed before it gets the rest.
 type brokenBody struct{ *killable }
 
 func (d brokenBody) Read([]byte) (int, error) {
@@ -201,7 +202,7 @@ func (h *killableHost) count(is func(local.Instance) bool) (n int) {
 	return n
 }
 
-// ended waits for the one root instance's end.
+// ended waits until the only root instance has ended.
 func (h *killableHost) ended(t *testing.T) (local.Instance, output) {
 	t.Helper()
 	id := ""
@@ -250,7 +251,7 @@ func (h *killableHost) deliver(t *testing.T, records, delivery int) {
 	}
 }
 
-// A record whose activity was lost with the handler is tried again, a while later, and its effect is there once.
+// A record whose activity is lost with the handler is tried again after a delay, and is processed once.
 func TestActivityDies(t *testing.T) {
 	t.Parallel()
 	const records = 60
@@ -264,7 +265,7 @@ func TestActivityDies(t *testing.T) {
 		mu.Unlock()
 		switch {
 		case n > 1:
-		case strings.HasPrefix(r.URL.Path, "/records/R-7/"): // before the effect
+		case strings.HasPrefix(r.URL.Path, "/records/R-7/"): // before the record is processed
 			m.killInActivity()
 			return true
 		case strings.HasPrefix(r.URL.Path, "/records/R-40/"): // after it
@@ -293,8 +294,9 @@ func TestActivityDies(t *testing.T) {
 	}
 }
 
-// A record that kills the handler each time is given up after so many attempts, each of five tries of the host's; it is in the
-// result and the mail. (The real host shuts down at the third, and goes on after its next start.)
+// A record that kills the handler each time is given up after its last attempt; each attempt has five tries of the host's retry
+// policy. The record is in the result and in the mail. (The real host shuts down at the third kill, and continues after its next
+// start.)
 func TestDeadlyRecord(t *testing.T) {
 	t.Parallel()
 	const calls = 2 * 5
@@ -312,7 +314,7 @@ func TestDeadlyRecord(t *testing.T) {
 	}
 }
 
-// A lost turn of a batch is asked again as well: no batch fails.
+// The retry policy also repeats a lost turn of a batch: no batch fails.
 func TestBatchDies(t *testing.T) {
 	t.Parallel()
 	const records = 100
@@ -330,9 +332,9 @@ func TestBatchDies(t *testing.T) {
 		}
 		switch {
 		case id == batches[0] && n == 1:
-			return onRequest // before anything was scheduled
+			return onRequest // nothing is scheduled yet
 		case len(batches) > 1 && id == batches[1] && n == 2:
-			return beforeAnswer // when some records are processed and others are waiting
+			return beforeAnswer // some records are processed, others are waiting
 		}
 		return never
 	}}
@@ -350,8 +352,8 @@ func TestBatchDies(t *testing.T) {
 	}
 }
 
-// A lost turn of the root is asked again by the retry policy of MyOrchestration's function.json: the run completes as if
-// nothing had happened, in one delivery.
+// The retry policy in MyOrchestration's function.json repeats a lost turn of the root: the run completes as if nothing had
+// happened, in one delivery.
 func TestRootDies(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -393,7 +395,7 @@ func TestRootDies(t *testing.T) {
 	}
 }
 
-// A message that dies with the handler is delivered again, and one orchestration comes of it.
+// A message that is lost with the handler is delivered again, and starts one orchestration.
 func TestClientFunctionDies(t *testing.T) {
 	t.Parallel()
 	for name, when := range map[string]killPoint{"before it starts the orchestration": onRequest, "after": beforeAnswer} {
@@ -434,8 +436,8 @@ func TestClientFunctionDies(t *testing.T) {
 
 var rpcBaseURL = regexp.MustCompile(`(rpcBaseUrl\\*":\\*")[^"\\]+`)
 
-// A durable endpoint that does not answer as it should fails the message in bounded time; the next delivery, whose
-// request names another, starts one orchestration.
+// If the durable endpoint gives a wrong answer or none, the message fails in bounded time. The next delivery, whose request names
+// another endpoint, starts one orchestration.
 func TestRPC(t *testing.T) {
 	t.Parallel()
 	hang := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn); _ = conn.Close() }
@@ -489,7 +491,7 @@ func TestRPC(t *testing.T) {
 	}
 }
 
-// listen serves each connection to a port of its own, whose address it returns.
+// listen passes each connection to serve, on its own port, and returns the address.
 func listen(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

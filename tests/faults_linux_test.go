@@ -15,21 +15,21 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// A disk is full when its file system is (a small tmpfs, in a mount namespace of the command's own: where that is
-// allowed), or when a file may not grow (everywhere).
+// A disk is full in two ways here: a small tmpfs is full, in a mount namespace of the command (where that is allowed), or a file
+// may not grow (everywhere).
 
 // disk makes a directory small for one run of a command, and large for the next.
 type disk struct {
 	name   string
 	shrink string // shell commands; $D is the directory, $K its size in KiB
 	grow   string
-	prefix []string // to run the shell with
+	prefix []string // the command that runs the shell
 }
 
 func disks(t *testing.T) []disk {
 	t.Helper()
 	list := []disk{{name: "file size limit", shrink: `ulimit -S -f $((K * 2))`, grow: `ulimit -S -f unlimited`}}
-	for _, flags := range []string{"-m", "-Urm"} { // as root, and as a user who may make a namespace of his own
+	for _, flags := range []string{"-m", "-Urm"} { // as root, and as a user who may make a namespace
 		if exec.Command("unshare", flags, "sh", "-c", "mount -t tmpfs -o size=100k tmpfs /tmp").Run() == nil {
 			return append(list, disk{"tmpfs", `mount -t tmpfs -o size=${K}k tmpfs "$D"`, `mount -o remount,size=64m "$D"`, []string{"unshare", flags}})
 		}
@@ -37,7 +37,7 @@ func disks(t *testing.T) []disk {
 	return list
 }
 
-// shell runs a script in which the app is "$@" with these arguments.
+// shell runs a script in which "$@" is the app with these arguments.
 func (d disk) shell(env []string, dir string, kib int, script string, args ...string) *exec.Cmd {
 	cmd := command(context.Background(), append(env, "D="+dir, fmt.Sprint("K=", kib)))
 	words := append(append(d.prefix, "sh", "-c", script, "sh", executable), args...)
@@ -46,8 +46,8 @@ func (d disk) shell(env []string, dir string, kib int, script string, args ...st
 	return cmd
 }
 
-// A run that the disk has no room for ends with a line that says so, and not before the disk had a while to recover.
-// Once there is room the same command finishes it, with nothing done twice.
+// If the disk has no room for a run, the run waits a while and then ends with a line that says so. Once there is room, the same
+// command finishes it, and nothing is done twice.
 func TestTaskHubOnFullDisk(t *testing.T) {
 	t.Parallel()
 	for _, d := range disks(t) {
@@ -93,7 +93,7 @@ func TestTaskHubOnFullDisk(t *testing.T) {
 	}
 }
 
-// A record store on a full disk fails the activity, which is tried again, with a line that says so, and the handler lives on.
+// If the record store's disk is full, the activity fails with a line that says so and is tried again. The handler continues.
 func TestRecordsOnFullDisk(t *testing.T) {
 	t.Parallel()
 	for _, d := range disks(t) {
@@ -112,7 +112,7 @@ func TestRecordsOnFullDisk(t *testing.T) {
 	}
 }
 
-// installApp copies the binary, and what belongs to it, to a directory that may be read only.
+// installApp copies the binary and its files to a directory that is read-only.
 func installApp(t *testing.T) string {
 	t.Helper()
 	app := openTempDir(t)
@@ -131,7 +131,7 @@ func installApp(t *testing.T) string {
 	return app
 }
 
-// runInstalled runs an installed app as somebody whom the mode of a file binds: root is not.
+// runInstalled runs an installed app as a user who must obey file modes. Root need not.
 func runInstalled(t *testing.T, app string, env []string, args ...string) result {
 	t.Helper()
 	const nobody = 65534
@@ -176,12 +176,12 @@ func TestReadOnlyRootWithoutHome(t *testing.T) {
 	}
 }
 
-// Files that may not be written.
+// Files that are read-only.
 func TestReadOnlyFiles(t *testing.T) {
 	t.Parallel()
 	app := installApp(t)
 	for name, c := range map[string]struct {
-		readOnly string // in the data directory
+		readOnly string // a file in the data directory
 		code     int
 		want     string
 	}{
@@ -214,7 +214,7 @@ func TestReadOnlyFiles(t *testing.T) {
 	}
 }
 
-// openTempDir is a temporary directory that other users can reach.
+// openTempDir returns a temporary directory that other users can reach.
 func openTempDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -29,27 +29,28 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// What the app depends on fails: each fault ends in bounded time with one clear line, no record, message or mail is
-// lost, and everything else continues.
+// What the app depends on fails. Each fault ends in bounded time with one clear line, no record, message or mail is lost, and
+// everything else continues.
 
-// slowFaults adds the faults that take minutes: a CRM that is down for one, a SendGrid that never answers.
+// slowFaults adds the faults that take minutes: a CRM that is down for a minute, and a SendGrid that never answers.
 var slowFaults = flag.Bool("slow-faults", false, "run the tests of faults that last for minutes")
 
-// shortLimits let an invocation run for two seconds, and the host wait a second longer for it.
+// shortLimits let an invocation run for two seconds. The host waits a second longer for it.
 var shortLimits = []string{"AzureFunctionsJobHost__functionTimeout=00:00:03", "HANDLER_DEADLINE_MARGIN=1s"}
 
 const threeRecords = `{"RecordIds":["a","b","c"]}`
 
 const cutAnswer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"RecordIds\":[\"a\","
 
-// A CRM that fails for a record costs that record at most, with a reason in one line; what passes costs nothing.
+// If the CRM fails for a record, at most that record fails, with a reason in one line. A fault that passes has no effect on the
+// result.
 func TestFaultyCRM(t *testing.T) {
 	t.Parallel()
 	faults := map[string]struct { // by record
-		times  int // the first calls that fail; 0: all
+		times  int // how many calls fail first; 0: all
 		answer http.HandlerFunc
-		want   string // why the record fails; empty: it does not
-		calls  int    // four attempts of the store at each of the five that the host makes by its policy
+		want   string // why the record fails; empty if it succeeds
+		calls  int    // the store makes four attempts in each of the five tries of the host's retry policy
 	}{
 		"good":         {calls: 1, times: -1},
 		"slow":         {calls: 1, times: -1},
@@ -110,8 +111,8 @@ func TestFaultyCRM(t *testing.T) {
 	}
 }
 
-// A record whose CRM never answers is answered before the deadline, and tried once more, under the same key; then it is in
-// the result, which says that it may have been processed.
+// A record for which the CRM never answers gets an answer before the deadline, and is tried once more with the same key. Then it
+// is in the result, which says that it may have been processed.
 func TestCRMThatNeverAnswers(t *testing.T) {
 	t.Parallel()
 	crm := testkit.StartCRM(t, testkit.Always("/records/b/", testkit.Silent))
@@ -126,7 +127,7 @@ func TestCRMThatNeverAnswers(t *testing.T) {
 	}
 }
 
-// checkReason wants one line with one of the texts.
+// checkReason checks that there is one line with one of the texts.
 func checkReason(t *testing.T, reason, want string) {
 	t.Helper()
 	for text := range strings.SplitSeq(want, "|") {
@@ -137,14 +138,14 @@ func checkReason(t *testing.T, reason, want string) {
 	t.Errorf("reason %q, want one line with %q", reason, want)
 }
 
-// A CRM that cannot tell the records of a batch fails the message, in one line.
+// If the CRM does not return the records of a batch, the message fails, with one line.
 func TestFaultyCRMBatch(t *testing.T) {
 	t.Parallel()
 	const batch = "/batches/"
 	for name, c := range map[string]struct {
 		fault testkit.Fault
 		env   []string
-		want  string // empty: the message is taken
+		want  string // empty: the message is accepted
 	}{
 		"500 twice":     {fault: testkit.First(2, batch, testkit.Status(500))},
 		"cut half-way":  {fault: testkit.First(1, batch, testkit.Sends(cutAnswer))},
@@ -167,7 +168,7 @@ func TestFaultyCRMBatch(t *testing.T) {
 				t.Errorf("exit code %d, stdout %q; want 2 and nothing", r.code, r.stdout)
 			}
 			last := strings.TrimSpace(r.stderr)
-			last = last[strings.LastIndex(last, "\n")+1:] // a function that was left behind has a line of its own
+			last = last[strings.LastIndex(last, "\n")+1:] // a function that was left behind logs another line
 			checkReason(t, last, c.want)
 			if left, _ := os.ReadDir(filepath.Join(data, "runs")); len(left) > 0 {
 				t.Errorf("%d runs are kept of a message that was not taken", len(left))
@@ -176,7 +177,7 @@ func TestFaultyCRMBatch(t *testing.T) {
 	}
 }
 
-// A CRM that is down for a moment costs nothing.
+// A CRM that is down for a moment has no effect on the result.
 func TestCRMDownForAMoment(t *testing.T) {
 	t.Parallel()
 	port := testkit.FreePort(t)
@@ -184,7 +185,7 @@ func TestCRMDownForAMoment(t *testing.T) {
 	go func() {
 		done <- run(t, []string{"CRM_BASE_URL=http://127.0.0.1:" + port}, threeRecords, "process", "--data", t.TempDir(), "-")
 	}()
-	time.Sleep(time.Second) // it is down: of the four attempts, over 3.5 seconds, two fail
+	time.Sleep(time.Second) // the CRM is down: two of the four attempts, which take 3.5 seconds, fail
 	crm := testkit.NewCRM()
 	crm.Start(t, port)
 	r := <-done
@@ -193,7 +194,7 @@ func TestCRMDownForAMoment(t *testing.T) {
 	}
 }
 
-// One that stays down for longer than STORE_ATTEMPTS take costs the records, each with its reason.
+// If the CRM is down for longer than STORE_ATTEMPTS take, the records fail, each with its reason.
 func TestCRMDown(t *testing.T) {
 	t.Parallel()
 	r := run(t, []string{"CRM_BASE_URL=http://127.0.0.1:1"}, threeRecords, "process", "--data", t.TempDir(), "--json", "-")
@@ -214,13 +215,14 @@ func TestMessageOutlivesCRMDown(t *testing.T) {
 	s.send(t, `{"Batch":"x"}`)
 	s.waitFor(t, "a message was not taken")
 	if *slowFaults {
-		time.Sleep(time.Minute) // it is down for as long
+		time.Sleep(time.Minute) // the CRM is down
 	}
 	testkit.NewCRM().Start(t, port)
 	s.waitFor(t, "completed: 3 records, 3 succeeded, 0 failed")
 }
 
-// A mail that SendGrid does not take is tried again, kept with the reason, its path is printed, and the result stands.
+// A mail that SendGrid does not accept is tried again and then kept with the reason. Its path is printed, and the result stays
+// the same.
 func TestFaultySendGrid(t *testing.T) {
 	t.Parallel()
 	const key = "SG.fake-planted-key"
@@ -305,7 +307,7 @@ func lockFile(t *testing.T, path string) (release func()) {
 	return release
 }
 
-// usedData is a data directory in which something was processed.
+// usedData returns a data directory in which something was processed.
 func usedData(t *testing.T) string {
 	t.Helper()
 	data := t.TempDir()
@@ -315,7 +317,7 @@ func usedData(t *testing.T) string {
 	return data
 }
 
-// A lock of another process's is waited for. What does not end is given up at the deadline, or after ten seconds.
+// The app waits while another process locks a file. If the lock does not end, it gives up at the deadline, or after ten seconds.
 func TestLockedFiles(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -343,7 +345,7 @@ func TestLockedFiles(t *testing.T) {
 				}
 			})
 			env := c.env
-			if inFlight { // the first record takes the lock: its result cannot be stored
+			if inFlight { // the lock begins during the first record, so that its result cannot be stored
 				crm := testkit.StartCRM(t, func(http.ResponseWriter, *http.Request, int) bool { lock(); return false })
 				env = append(env, "CRM_BASE_URL="+crm.URL)
 			} else {
@@ -379,7 +381,7 @@ func scramble(t *testing.T, path string, from, to int64) {
 	}
 }
 
-// A corrupted file is named, with what to do about it. Nothing is made anew in its place.
+// The error names a corrupted file and says what to do about it. No new file takes its place.
 func TestCorruptedFiles(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -411,11 +413,11 @@ func TestCorruptedFiles(t *testing.T) {
 	}
 }
 
-// A task hub that turns out to be corrupted in the middle of a run ends it, after a while and with one more line.
+// A task hub that gets corrupted during a run ends the run, after a while and with one more line.
 func TestCorruptedInFlight(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	corrupt := sync.OnceFunc(func() { // as of now the table begins where the file has ended
+	corrupt := sync.OnceFunc(func() { // from now on the table seems to begin behind the end of the file
 		db, err := sql.Open("sqlite", "file:"+filepath.Join(data, "taskhub.db")+"?_pragma=busy_timeout(5000)")
 		if err != nil {
 			t.Error(err)
@@ -438,7 +440,7 @@ func TestCorruptedInFlight(t *testing.T) {
 	}
 }
 
-// Processing that ignores its context is answered before the host's functionTimeout, and the others go on.
+// Processing that ignores its context gets an answer before the host's functionTimeout, and the other records continue.
 func TestProcessingThatNeverReturns(t *testing.T) {
 	t.Parallel()
 	release, ended := make(chan struct{}), make(chan struct{})
@@ -491,7 +493,7 @@ func TestProcessingThatNeverReturns(t *testing.T) {
 	if err != nil || i.Output != want {
 		t.Errorf("%+v, %v; want %s", i, err, want)
 	}
-	if strings.Contains(log.String(), "functionTimeout") { // the host's own timeout, at which the real one kills the process
+	if strings.Contains(log.String(), "functionTimeout") { // at the host's own timeout the real host would kill the process
 		t.Errorf("the host's timeout came first: %s", log.String())
 	}
 }

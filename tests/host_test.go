@@ -20,8 +20,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// message is the request that a Service Bus message makes; address is that of the durable endpoint. The value is encoded
-// as MyClientFunction's function.json asks for.
+// message returns the request that the host makes of a Service Bus message. address is the durable endpoint's. The value is
+// encoded as MyClientFunction's function.json demands.
 func message(address, body, metadata string) string {
 	var f struct {
 		Bindings []struct{ Type, DataType string }
@@ -31,7 +31,7 @@ func message(address, body, metadata string) string {
 		err = json.Unmarshal(text, &f)
 	}
 	if err != nil {
-		panic(err) // the binary would not have started
+		panic(err) // cannot happen: the binary would not have started
 	}
 	value := testkit.Twice(body)
 	if f.Bindings[0].DataType == "binary" {
@@ -41,7 +41,7 @@ func message(address, body, metadata string) string {
 	return `{"Data":{"myQueueItem":` + value + `,"starter":` + testkit.Twice(starter) + `},"Metadata":{` + metadata + `"sys":{"MethodName":"MyClientFunction","UtcNow":"2026-11-23T01:02:03Z","RandGuid":"b0d9d43b-9160-4248-a208-c0c985db1be9"}}}`
 }
 
-// decodeInput is the input of a start, decompressed as the seed does.
+// decodeInput decompresses an orchestration's input as the seed does.
 func decodeInput(t *testing.T, s testkit.Start) map[string]any {
 	t.Helper()
 	var compressed string
@@ -101,7 +101,7 @@ func TestMessageStartsOneOrchestration(t *testing.T) {
 		}
 	}
 
-	// Another text under the same (forged) message id, and the same text in another message, are other orchestrations.
+	// Another text with the same (forged) message id, and the same text in another message, start other orchestrations.
 	h.Post(t, clientFunction, message(s.Address, `{"RecordIds":["C-002"]}`, `"MessageId":"\"m-1\"",`))
 	h.Post(t, clientFunction, message(s.Address, `{"RecordIds":["C-001",17,"C-001"]}`, `"MessageId":"\"m-2\"",`))
 	h.Post(t, clientFunction, message(s.Address, `{"RecordIds":["C-001"]}`, ``))
@@ -115,7 +115,7 @@ func TestMessageStartsOneOrchestration(t *testing.T) {
 	}
 }
 
-// A message that several workers get at the same time starts one orchestration, by the host's own word.
+// A message that several workers get at the same time starts one orchestration: the host refuses the other starts.
 func TestSameMessageAtOnce(t *testing.T) {
 	t.Parallel()
 	s := testkit.StartSidecar(t)
@@ -156,7 +156,7 @@ func TestMessageFailsTheInvocation(t *testing.T) {
 	if n := len(s.Started()); n != 0 {
 		t.Errorf("%d starts, want none", n)
 	}
-	// A host that does not answer its durable endpoint fails the invocation, too: Service Bus keeps the message.
+	// If the host's durable endpoint does not answer, the invocation fails too, so that Service Bus keeps the message.
 	if r := h.Post(t, clientFunction, message("127.0.0.1:"+testkit.FreePort(t), `{"RecordIds":["C-001"]}`, "")); r.Status != 500 {
 		t.Errorf("no endpoint: %s", r)
 	}
@@ -192,7 +192,7 @@ func TestProcessActivity(t *testing.T) {
 	}
 }
 
-// seedInput compresses the input as the seed does.
+// seedInput compresses an orchestration's input as the seed does.
 func seedInput(text string) string {
 	var b bytes.Buffer
 	_ = binary.Write(&b, binary.LittleEndian, int32(len(text)))
@@ -203,7 +203,7 @@ func seedInput(text string) string {
 	return string(quoted)
 }
 
-// A history that was made under other settings is replayed under them: they are in the input.
+// A history that began under other settings is replayed under those settings, because they are in the input.
 func TestSettingsInFlight(t *testing.T) {
 	t.Parallel()
 	first := startHandler(t, "AlertEmailTo=first@example.com")
@@ -217,7 +217,7 @@ func TestSettingsInFlight(t *testing.T) {
 	if logs := r.AllLogs(); !strings.Contains(logs, "MyOrchestration has started.") || !strings.Contains(logs, "instance=job-1 records=2") {
 		t.Errorf("the first turn logs %s", logs)
 	}
-	// Lost without a word of the work: tried again, under the other settings too.
+	// The activity is lost and says nothing about its record: it is tried again, as the settings of the input say.
 	lost := `"taskFailed":{"taskScheduledId":0,"failureDetails":{"errorType":"Microsoft.Azure.WebJobs.Host.FunctionInvocationException","errorMessage":"Exception while executing function: Functions.ProcessActivity","innerFailure":{"errorType":"System.Net.Http.HttpRequestException","errorMessage":"An error occurred while sending the request.","innerFailure":{"errorType":"System.Net.Http.HttpIOException","errorMessage":"The response ended prematurely. (ResponseEnded)"}}}}`
 	_, results = c.Turn(t, other.Host, lost)
 	if a := results.Response.Actions; len(a) != 1 || a[0].GetCreateTimer() == nil {
@@ -239,7 +239,7 @@ func TestSettingsInFlight(t *testing.T) {
 		t.Errorf("stderr %s", other.out.String())
 	}
 
-	// The mail itself.
+	// The sub-orchestration for the mail.
 	mail := &testkit.Conversation{Name: "MyOrchestration", ID: sub.InstanceId, Input: sub.Input.GetValue()}
 	r, results = mail.Turn(t, other.Host)
 	if results.Response.Actions[0].GetCompleteOrchestration().GetOrchestrationStatus() != api.RUNTIME_STATUS_COMPLETED ||
@@ -247,7 +247,7 @@ func TestSettingsInFlight(t *testing.T) {
 		t.Errorf("the mail: %s %v", r.Outputs, results.Response.Actions)
 	}
 
-	// The mail fails, twice; the result is kept.
+	// The mail fails twice; the result stays.
 	_, results = c.Turn(t, other.Host, `"subOrchestrationInstanceFailed":{"taskScheduledId":4}`)
 	if a := results.Response.Actions; len(a) != 1 || a[0].GetCreateTimer() == nil {
 		t.Fatalf("after a failed mail: %v, want a timer", a)
@@ -296,8 +296,8 @@ func TestBadInputOfTheOrchestration(t *testing.T) {
 	}
 }
 
-// What the real host sent to other functions, its sizes and shapes: each gets an answer that the host can end, and the
-// process lives on.
+// The host's requests for other functions, in all sizes and shapes. The handler answers each with an answer that ends the
+// invocation, and continues.
 func TestRecordedRequests(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
@@ -315,17 +315,17 @@ func TestRecordedRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 		switch line.Function {
-		case "Orch": // its input is none of ours: a failed orchestration, and a good answer
+		case "Orch": // the input is not MyOrchestration's: the orchestration fails, in a good answer
 			r := h.Post(t, "MyOrchestration", line.Request)
 			results := testkit.Actions(t, r)
 			if a := results.Response.Actions; len(a) != 1 || a[0].GetCompleteOrchestration() == nil {
 				t.Errorf("answer %v", a)
 			}
-		case "Echo", "Fail": // nor is their record
+		case "Echo", "Fail": // the input is not a record of ours
 			if r := h.Post(t, "ProcessActivity", line.Request); r.Status != 200 && r.Status != 500 {
 				t.Errorf("answer %s", r)
 			}
-		case "QueueStart": // the binding has another name
+		case "QueueStart": // the binding has another name here
 			if r := h.Post(t, clientFunction, line.Request); r.Status != 500 {
 				t.Errorf("answer %s", r)
 			}

@@ -9,9 +9,9 @@ import (
 
 const module = "example.com/durablefunctions/"
 
-// TestImports guards who may know whom: the task hub knows no host, the host's speech knows no storage, the commands know no
-// function, and what lies deeper knows nothing of what lies above it. Imports of other modules are not followed: durabletask-go brings
-// net/http along with gRPC.
+// TestImports checks which packages may import which: the task hub knows nothing of the host, funchost nothing of the storage,
+// the commands nothing of the functions, and a lower package nothing of a higher one. It does not follow imports of other
+// modules, because durabletask-go imports net/http through gRPC.
 func TestImports(t *testing.T) {
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.ImportPath}}:{{range .Imports}} {{.}}{{end}}", "./...")
@@ -53,7 +53,7 @@ func TestImports(t *testing.T) {
 		if len(imports[pkg]) == 0 {
 			t.Errorf("there is no package %s", pkg)
 		}
-		// All of this module that it comes to by way of others, and what these import themselves.
+		// Follow all packages of this module that it imports, directly or through others, and check what these import.
 		seen, next := map[string]bool{}, []string{pkg}
 		for len(next) > 0 {
 			for _, i := range imports[next[0]] {

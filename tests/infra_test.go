@@ -34,8 +34,8 @@ var (
 	bicepUse    = regexp.MustCompile(`(\w+)!?\.outputs\.(\w+)`)
 )
 
-// TestBicepModules: each module is there, gets the parameters that it needs and no others, and has the outputs that are used.
-// Bicep's own compiler says more, in .ci/run, where the machine has it.
+// TestBicepModules: each module exists, gets exactly the parameters that it needs, and has the outputs that are used. Bicep's own
+// compiler checks more; .ci/run calls it on machines that have it.
 func TestBicepModules(t *testing.T) {
 	t.Parallel()
 	main := readText(t, "infra/main.bicep")
@@ -85,10 +85,10 @@ var (
 	bicepName     = regexp.MustCompile(`[.@]?\b[A-Za-z_]\w*\b\s*[(:]?`)
 )
 
-// bicepCode is a text without its comments and strings; what a string has interpolated stays.
+// bicepCode returns a text without its comments and strings. Expressions that are interpolated into strings stay.
 func bicepCode(text string) string {
 	var code strings.Builder
-	var depths []int // of braces, for each interpolation that is open
+	var depths []int // the number of open braces in each open interpolation
 	inString := false
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; {
@@ -122,7 +122,7 @@ func bicepCode(text string) string {
 	return code.String()
 }
 
-// bicepNames returns the names that a file declares, and those that it uses.
+// bicepNames returns the names that a file declares, and the names that it uses.
 func bicepNames(text string) (declared, used []string) {
 	text = bicepCode(text)
 	for _, m := range bicepDeclared.FindAllStringSubmatch(text, -1) {
@@ -148,7 +148,7 @@ func bicepNames(text string) (declared, used []string) {
 	return declared, used
 }
 
-// TestBicepNames: what is used is declared, once, and what is declared is used.
+// TestBicepNames: every used name is declared exactly once, and every declared name is used.
 func TestBicepNames(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join(root, "infra", "*.bicep"))
@@ -182,14 +182,14 @@ func TestBicepNames(t *testing.T) {
 			t.Errorf("main.bicep does not use %s", name)
 		}
 	}
-	// The test finds mistakes.
+	// This test must find mistakes.
 	_, used := bicepNames("param a string\nvar b = 'x-${aa}/${c.d}'\nresource r 'T@1' = if (!empty(e)) {\n  name: f ? 'g' : h(i)\n  k: l.outputs.m // n\n}\n")
 	if want := []string{"aa", "c", "e", "f", "h", "i", "l"}; !slices.Equal(used, want) {
 		t.Errorf("found the names %q, want %q", used, want)
 	}
 }
 
-// TestBicepTypes: each module's parameter gets a value of its type, as far as the value's type can be seen.
+// TestBicepTypes: each parameter of a module gets a value of its type, as far as the text shows the value's type.
 func TestBicepTypes(t *testing.T) {
 	t.Parallel()
 	main := readText(t, "infra/main.bicep")
@@ -227,7 +227,7 @@ func TestBicepTypes(t *testing.T) {
 	}
 }
 
-// bicepType is the type of a literal, "" of another expression.
+// bicepType returns the type of a literal, and "" for any other expression.
 func bicepType(expression string) string {
 	switch {
 	case strings.HasPrefix(expression, "'"):
@@ -253,7 +253,7 @@ func bicepTypeOf(text, kind, name string) string {
 	return "nothing"
 }
 
-// builtInRoles are the roles that infra/ gives, by their ids, which are the same in all of Azure.
+// builtInRoles are the roles that infra/ assigns, by their ids, which are the same everywhere in Azure.
 var builtInRoles = map[string]string{
 	"b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
 	"974c5e8b-45b9-4653-ba55-5f855dd0fb88": "Storage Queue Data Contributor",
@@ -264,7 +264,7 @@ var builtInRoles = map[string]string{
 	"0ad04412-c4d5-4796-b79c-f76d14c8d402": "Durable Task Data Contributor",
 }
 
-// TestInfraRules: what Azure refuses, or what would keep the app from its services.
+// TestInfraRules checks for what Azure would refuse, and for what would cut the app off from its services.
 func TestInfraRules(t *testing.T) {
 	t.Parallel()
 	modules, err := filepath.Glob(filepath.Join(root, "infra", "modules", "*.bicep"))
@@ -305,7 +305,7 @@ func TestInfraRules(t *testing.T) {
 			}
 		}
 	}
-	// The command that azd prints at the end is one that the app has.
+	// The app has the command that azd prints at the end.
 	command := regexp.MustCompile(`output WATCH_COMMAND string = 'go run \. (.*)'`).FindStringSubmatch(main)[1]
 	args := strings.Fields(regexp.MustCompile(`\$\{[^}]*\}`).ReplaceAllString(command, "X"))
 	env, dir := fakeTools(t, map[string]string{"az": "echo nobody >&2; exit 1"})
@@ -314,7 +314,7 @@ func TestInfraRules(t *testing.T) {
 	}
 }
 
-// TestAzdParameters: azd fills parameters that main.bicep has, and all that it needs.
+// TestAzdParameters: azd sets all parameters that main.bicep needs, and only parameters that main.bicep has.
 func TestAzdParameters(t *testing.T) {
 	t.Parallel()
 	var file struct {
@@ -343,7 +343,7 @@ func TestAzdParameters(t *testing.T) {
 	}
 }
 
-// TestAzdHook: a backend that the plan does not have ends azd up before it makes anything.
+// TestAzdHook: if the plan does not support the backend, azd stops before it creates anything.
 func TestAzdHook(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
@@ -367,12 +367,12 @@ func TestAzdHook(t *testing.T) {
 	}
 }
 
-// TestHostsOfBackends: check passes each host.json, and the settings that infra/ gives the app are all that it needs. They
-// differ in the backend only.
+// TestHostsOfBackends: check accepts each host.json, together with the settings that infra/ gives the app. The files differ only
+// in the backend.
 func TestHostsOfBackends(t *testing.T) {
 	t.Parallel()
 	settings := regexp.MustCompile(`(?m)^\s+(\w+): `).FindAllStringSubmatch(readText(t, "infra/main.bicep"), -1)
-	values := map[string]string{"FUNCTIONS_WORKER_RUNTIME": "custom"} // modules/app.bicep's
+	values := map[string]string{"FUNCTIONS_WORKER_RUNTIME": "custom"} // the app settings of modules/app.bicep
 	for _, s := range settings {
 		values[s[1]] = "MyTaskHub"
 	}
@@ -413,7 +413,7 @@ func withoutBackend(t *testing.T, name string) string {
 	return string(text)
 }
 
-// TestEmulators: the emulators listen on this machine only, where local.settings.json looks for them, and have the app's queue.
+// TestEmulators: the emulators listen on this machine only, at the addresses in local.settings.json, and have the app's queue.
 func TestEmulators(t *testing.T) {
 	t.Parallel()
 	var compose struct {

@@ -1,4 +1,4 @@
-// Package tests drives the built binary from outside: through its commands, as a user does, and over its port, as the
+// Package tests runs the built binary and tests it from outside: through its commands, as a user does, and over its port, as the
 // Functions host does.
 package tests
 
@@ -16,12 +16,12 @@ import (
 	"testing"
 	"time"
 
-	_ "modernc.org/sqlite" // to look into the data directory
+	_ "modernc.org/sqlite" // reads the data directory
 
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// executable is the built binary, root its app root.
+// executable is the path of the built binary, and root is its app root.
 var executable, root string
 
 func TestMain(m *testing.M) {
@@ -33,11 +33,12 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// command prepares the binary with the environment of a developer's shell: none of the app's settings, but those given.
+// command prepares a run of the binary with the environment of a developer's shell. Of the app's settings it has only the given
+// ones.
 func command(ctx context.Context, env []string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, executable, args...)
 	cmd.Dir = root
-	cmd.Env = []string{"STORE_ATTEMPTS=2", "STORE_WAIT=100ms", "PROCESS_RETRY_INTERVAL=100ms"} // nobody waits for minutes here
+	cmd.Env = []string{"STORE_ATTEMPTS=2", "STORE_WAIT=100ms", "PROCESS_RETRY_INTERVAL=100ms"} // short waits for the tests
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "SystemRoot", "TEMP", "TMP", "USERPROFILE", "GOCOVERDIR"} {
 		if v, ok := os.LookupEnv(name); ok {
 			cmd.Env = append(cmd.Env, name+"="+v)
@@ -47,7 +48,7 @@ func command(ctx context.Context, env []string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// result is how a command ended.
+// result is the exit code and the output of a command.
 type result struct {
 	code           int
 	stdout, stderr string
@@ -102,14 +103,14 @@ func parseReport(t *testing.T, r result) report {
 	return rep
 }
 
-// query reads one number from a SQLite file of the data directory.
+// query reads a number from a SQLite file of the data directory.
 func query(t *testing.T, path, statement string) (n int) {
 	t.Helper()
 	scan(t, path, statement, &n)
 	return n
 }
 
-// text reads one text.
+// text reads a text from it.
 func text(t *testing.T, path, statement string) (s string) {
 	t.Helper()
 	scan(t, path, statement, &s)
@@ -128,7 +129,7 @@ func scan(t *testing.T, path, statement string, into any) {
 	}
 }
 
-// recordIDs are n ids of records, R-0 and so on.
+// recordIDs returns n ids of records: and so on.
 func recordIDs(n int) []string {
 	ids := make([]string, n)
 	for i := range ids {
@@ -137,7 +138,7 @@ func recordIDs(n int) []string {
 	return ids
 }
 
-// copyRoot copies what the host reads of the app root.
+// copyRoot copies the files that the host reads in the app root.
 func copyRoot(t *testing.T, dir string) {
 	t.Helper()
 	for _, name := range []string{"host.json", "MyClientFunction/function.json", "MyOrchestration/function.json", "ProcessActivity/function.json"} {
@@ -149,7 +150,7 @@ func copyRoot(t *testing.T, dir string) {
 	}
 }
 
-// waitUntil asks again and again, for a minute.
+// waitUntil waits until a condition is true, for at most a minute.
 func waitUntil(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(10 * time.Millisecond) {

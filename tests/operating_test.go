@@ -13,7 +13,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// TestQueries: the queries of docs/operating.md take apart what the handler logs, and the workbook has the same.
+// TestQueries: the queries of docs/operating.md read the fields that the handler logs, and the workbook has the same queries.
 func TestQueries(t *testing.T) {
 	t.Parallel()
 	var queries []string
@@ -69,7 +69,8 @@ func TestQueries(t *testing.T) {
 	}
 }
 
-// TestAzurePipeline: the pipeline of docs/azure-devops.md is YAML whose steps run commands that the app has, with no secret.
+// TestAzurePipeline: the pipeline of docs/azure-devops.md is valid YAML, its steps run commands that the app has, and it holds no
+// secret.
 func TestAzurePipeline(t *testing.T) {
 	t.Parallel()
 	type step struct {
@@ -106,7 +107,7 @@ func TestAzurePipeline(t *testing.T) {
 	if publish.Environment == "" || pipeline.Stages[0].Jobs[0].Pool.VMImage == "" || publish.Pool.VMImage == "" || !strings.Contains(pipeline.Stages[1].Condition, "refs/tags/v") {
 		t.Errorf("%+v", pipeline.Stages[1])
 	}
-	known := []string{"functionAppName", "resourceGroup"} // which the page tells to set
+	known := []string{"functionAppName", "resourceGroup"} // the page tells the reader to set these
 	for name := range pipeline.Variables {
 		known = append(known, name)
 	}
@@ -146,7 +147,7 @@ func TestAzurePipeline(t *testing.T) {
 	}
 }
 
-// TestLinks: the pages of docs and the README link to files that are there.
+// TestLinks: the links in the pages of docs and in the README lead to files that exist.
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))

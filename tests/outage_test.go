@@ -11,8 +11,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// A store that is down for a while costs no record: the activity fails, and its record is tried again later. What the
-// store says of a record costs that record at once.
+// While the store is down for a while no record fails: the activity fails, and its record is tried again later. If the store
+// refuses a record, that record fails at once.
 func TestStoreDownCostsNoRecord(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]http.HandlerFunc{
@@ -21,7 +21,7 @@ func TestStoreDownCostsNoRecord(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			back := time.Now().Add(6 * time.Second) // longer than the store's own attempts, and than three of an activity's
+			back := time.Now().Add(6 * time.Second) // longer than the store's own attempts, and than three attempts of an activity
 			crm := testkit.NewCRM()
 			crm.Answer = func(w http.ResponseWriter, r *http.Request, _ int) bool {
 				switch {
@@ -49,7 +49,7 @@ func TestStoreDownCostsNoRecord(t *testing.T) {
 	}
 }
 
-// A store that refuses us costs the run's records, each once, and says in one line why.
+// If the store refuses the app's credentials, every record of the run fails, without a second try, and one line says why.
 func TestStoreThatRefusesUs(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{401, 403} {
@@ -62,8 +62,8 @@ func TestStoreThatRefusesUs(t *testing.T) {
 	}
 }
 
-// MyClientFunction waits for a store that is down, within its invocation, because Service Bus delivers a failed message
-// ten times in a moment; a message that is wrong fails at once.
+// MyClientFunction waits within its invocation while the store is down, because Service Bus would deliver a failed message ten
+// times within a moment. A message that is wrong fails at once.
 func TestClientFunctionWaitsForTheStore(t *testing.T) {
 	t.Parallel()
 	crm := testkit.StartCRM(t, testkit.First(6, "/batches/", testkit.Status(503))) // more than the store's own attempts
@@ -80,7 +80,8 @@ func TestClientFunctionWaitsForTheStore(t *testing.T) {
 	}
 }
 
-// The trigger is binary: a message's bytes arrive as they are, and nothing in it forges what the host says of it.
+// The trigger is binary: the bytes of a message arrive unchanged, and nothing in them can forge what the host says about the
+// message.
 func TestBodiesOfMessages(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
@@ -93,7 +94,7 @@ func TestBodiesOfMessages(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		body []byte
-		want string // in the answer's phrase; empty: the record ids arrive as "é"
+		want string // in the answer's reason phrase; empty: the record ids arrive as "é"
 	}{
 		"UTF-8":           {[]byte(`{"RecordIds":["é"]}`), ""},
 		"byte order mark": {[]byte("\xEF\xBB\xBF" + `{"RecordIds":["é"]}`), ""},

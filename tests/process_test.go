@@ -17,17 +17,17 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// process is the binary at work in the background.
+// process is the binary, running in the background.
 type process struct {
-	testkit.Host // where it listens: a handler's functions, or the local host's admin endpoint
+	testkit.Host // its address: of a handler's functions, or of the local host's admin endpoint
 	data         string
 	out          *testkit.Buffer
 	cmd          *exec.Cmd
 	ended        chan struct{}
-	kill         func() // and wait for its end
+	kill         func() // kills it and waits for its end
 }
 
-// launch starts a command that lives until the test ends, at the latest.
+// launch starts a command. It is killed at the end of the test if it still runs.
 func launch(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{out: &testkit.Buffer{}, cmd: cmd, ended: make(chan struct{})}
@@ -51,7 +51,7 @@ func startHandler(t *testing.T, env ...string) *process {
 	return launchHandler(t, cmd)
 }
 
-// launchHandler gives a command the port of a handler.
+// launchHandler starts a command with the port of a handler.
 func launchHandler(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
 	port := testkit.FreePort(t)
@@ -69,7 +69,7 @@ func launchHandler(t *testing.T, cmd *exec.Cmd) *process {
 	}
 }
 
-// startLocal starts the local host on a data directory, and waits until it takes messages.
+// startLocal starts the local host on a data directory, and waits until it accepts messages.
 func startLocal(t *testing.T, data string, env ...string) *process {
 	t.Helper()
 	port := testkit.FreePort(t)
@@ -100,7 +100,7 @@ func (p *process) waitForCount(t *testing.T, text string, n int) {
 	}
 }
 
-// send has the local host's admin endpoint take a message.
+// send posts a message to the local host's admin endpoint.
 func (p *process) send(t *testing.T, message string) {
 	t.Helper()
 	if code := p.post(t, clientFunction, "application/json", admin(message)); code != http.StatusAccepted {
@@ -108,7 +108,7 @@ func (p *process) send(t *testing.T, message string) {
 	}
 }
 
-// post sends the admin endpoint any body and returns the status.
+// post sends any body to the admin endpoint and returns the status.
 func (p *process) post(t *testing.T, function, contentType, body string) int {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodPost, p.URL+"/admin/functions/"+function, strings.NewReader(body))
@@ -126,7 +126,7 @@ func (p *process) post(t *testing.T, function, contentType, body string) int {
 	return response.StatusCode
 }
 
-// admin is the body that brings a message to the admin endpoint.
+// admin returns the body with which the admin endpoint accepts a message.
 func admin(message string) string {
 	body, _ := json.Marshal(map[string]string{"input": message})
 	return string(body)
@@ -142,7 +142,7 @@ func (p *process) signal(t *testing.T, s os.Signal) {
 	}
 }
 
-// exit waits for the end and returns the exit code, -1 if a signal was the end.
+// exit waits for the end and returns the exit code, or -1 if a signal ended the process.
 func (p *process) exit(t *testing.T) int {
 	t.Helper()
 	select {

@@ -15,7 +15,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// TestPublishedZip: what publish zips is all that the host needs. Unpacked into an empty folder it starts, and works.
+// TestPublishedZip: the zip of publish holds all files that the host needs. Unpacked into an empty folder it starts and works.
 func TestPublishedZip(t *testing.T) {
 	t.Parallel()
 	platform := runtime.GOOS + "/" + runtime.GOARCH
@@ -51,7 +51,7 @@ func TestPublishedZip(t *testing.T) {
 	}
 }
 
-// TestPublishRefuses: nothing is built and published that would fail in Azure.
+// TestPublishRefuses: publish builds and uploads nothing that would fail in Azure.
 func TestPublishRefuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -80,7 +80,7 @@ func TestPublishRefuses(t *testing.T) {
 	}
 }
 
-// goEnvironment is what the go command needs beside the environment of a developer's shell.
+// goEnvironment returns the variables that the go command needs in addition to those of command.
 func goEnvironment(t *testing.T) []string {
 	t.Helper()
 	var env []string
@@ -100,7 +100,7 @@ func goEnvironment(t *testing.T) []string {
 	return env
 }
 
-// unzip unpacks a zip with its files' modes and returns their names.
+// unzip unpacks a zip with the modes of its files, and returns their names.
 func unzip(t *testing.T, file, dir string) []string {
 	t.Helper()
 	z, err := zip.OpenReader(file)

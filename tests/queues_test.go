@@ -17,8 +17,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// TestQueueBetweenFunctions: what one function sends to a queue, another gets that listens there: from a trigger function, an activity
-// and an orchestrator, and again until it takes the message.
+// TestQueueBetweenFunctions: a function that listens on a queue gets what other functions send there: a trigger function, an
+// activity and an orchestrator. It gets a message again until it accepts it.
 func TestQueueBetweenFunctions(t *testing.T) {
 	t.Parallel()
 	type part struct{ Name string }

@@ -16,7 +16,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// reloaded is an app of one orchestration: an activity's word, an event, and the activity's word again.
+// reloaded is an app with one orchestration: it gets a word from an activity, waits for an event, and gets the word again.
 const reloaded = `package main
 
 import (
@@ -56,7 +56,7 @@ func main() {
 }
 `
 
-// reloadedApp writes the app's files, outside of this module.
+// reloadedApp writes the app's files outside this module.
 func reloadedApp(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -83,8 +83,8 @@ func reloadedApp(t *testing.T) (dir string) {
 	return dir
 }
 
-// TestReload: start --watch goes on with what is built anew, and loses nothing: an orchestration in flight, its history, a caller.
-// A build that fails changes nothing.
+// TestReload: start --watch continues with the new build and loses nothing: not an orchestration in flight, not its history, not
+// a caller. A build that fails changes nothing.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	dir, port := reloadedApp(t), testkit.FreePort(t)
@@ -106,7 +106,7 @@ func TestReload(t *testing.T) {
 		})
 	}
 
-	var refused atomic.Value // the error of a caller
+	var refused atomic.Value // the error that a caller got
 	stop := make(chan struct{})
 	t.Cleanup(func() { close(stop) })
 	go func() {
@@ -137,7 +137,7 @@ func TestReload(t *testing.T) {
 	p.patientlyWaitFor(t, "Messages go to", 2)
 	letGo(t, api, "b", "one two")
 
-	testkit.WriteFile(t, filepath.Join(dir, "word.txt"), "!") // is in the binary, too
+	testkit.WriteFile(t, filepath.Join(dir, "word.txt"), "!") // the binary embeds this file
 	p.patientlyWaitFor(t, "Messages go to", 3)
 	call(t, http.MethodPost, api+"orchestrators/Orch/c", "{}")
 	letGo(t, api, "c", "two! two!")
@@ -145,7 +145,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("a caller was refused: %v", why)
 	}
 	if runtime.GOOS == "windows" {
-		return // where no signal can be sent
+		return // signals cannot be sent here
 	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -155,7 +155,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// patientlyWaitFor is waitForCount for what comes after a build.
+// patientlyWaitFor is waitForCount with the patience that a build needs.
 func (p *process) patientlyWaitFor(t *testing.T, text string, n int) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Minute); strings.Count(p.out.String(), text) < n; time.Sleep(20 * time.Millisecond) {
@@ -165,7 +165,7 @@ func (p *process) patientlyWaitFor(t *testing.T, text string, n int) {
 	}
 }
 
-// call calls the HTTP API and returns what it answers. Between two builds an answer can get lost.
+// call calls the HTTP API and returns the answer. It tries again, because an answer can be lost between two builds.
 func call(t *testing.T, method, url, body string) string {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {

@@ -11,7 +11,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// Thousands of finished orchestrations cost the idle process nothing.
+// Thousands of ended orchestrations cause no work in an idle process.
 func TestIdle(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -29,7 +29,7 @@ func TestIdle(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := startLocal(t, data)
-	time.Sleep(4 * time.Second) // what is measured is that nothing happens
+	time.Sleep(4 * time.Second) // the test measures that nothing happens
 	p.signal(t, os.Interrupt)
 	if code := p.exit(t); code != 0 {
 		t.Errorf("exit code %d: %s", code, p.out.String())
@@ -41,13 +41,13 @@ func TestIdle(t *testing.T) {
 	}
 }
 
-// What has ended more than a week ago is gone once start is up, also the file of a run that nobody continued; what has
-// not ended stays, and so does everything if the setting says so.
+// start removes what ended more than a week ago, and the file of a run that nobody continued. What has not ended stays, and if
+// the setting says so, everything stays.
 func TestRetention(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		env  []string
-		kept string // files of runs
+		kept string // the files of runs
 	}{
 		"a week":   {nil, "left unfinished, yesterday"},
 		"a month":  {[]string{"LOCAL_RETENTION=720h"}, "ended, left unfinished, yesterday"},
@@ -85,8 +85,8 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-// agedData is a data directory whose orchestrations have ended so long ago, but for one that is unfinished, and with files
-// of runs that nobody continued.
+// agedData returns a data directory whose orchestrations ended that long ago, except for one that has not ended. It also has
+// files of runs that nobody continued.
 func agedData(t *testing.T, age time.Duration) string {
 	t.Helper()
 	data := t.TempDir()

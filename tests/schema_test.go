@@ -11,7 +11,7 @@ import (
 	"github.com/tailscale/hujson"
 )
 
-// schema compiles one of testdata/schemas.
+// schema compiles one of the schemas in testdata/schemas.
 func schema(t *testing.T, name string) *jsonschema.Schema {
 	t.Helper()
 	s, err := jsonschema.NewCompiler().Compile(filepath.Join("testdata", "schemas", name+".schema.json"))
@@ -21,7 +21,7 @@ func schema(t *testing.T, name string) *jsonschema.Schema {
 	return s
 }
 
-// validate checks a text, which may hold comments as the host lets it.
+// validate checks a text. It may hold comments, because the host allows them.
 func validate(t *testing.T, s *jsonschema.Schema, text []byte) error {
 	t.Helper()
 	plain, err := hujson.Standardize(text)
@@ -35,8 +35,8 @@ func validate(t *testing.T, s *jsonschema.Schema, text []byte) error {
 	return s.Validate(value)
 }
 
-// TestSchemas: every host.json and function.json of this repository, and of a new app, is one by the schemas, which know no property that
-// Microsoft's reference does not have.
+// TestSchemas: every host.json and function.json of this repository, and of a new app, is valid. The schemas have only the
+// properties of Microsoft's reference.
 func TestSchemas(t *testing.T) {
 	t.Parallel()
 	app := filepath.Join(t.TempDir(), "shop")
@@ -48,7 +48,7 @@ func TestSchemas(t *testing.T) {
 	for _, dir := range []string{root, app} {
 		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
-				if err == nil && (entry.Name() == ".git" || entry.Name() == "testdata" || entry.Name() == "labapp") { // the lab app has no bundle on purpose
+				if err == nil && (entry.Name() == ".git" || entry.Name() == "testdata" || entry.Name() == "labapp") { // the lab app has no extension bundle on purpose
 					return filepath.SkipDir
 				}
 				return err

@@ -15,7 +15,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// Every secret of these tests has this word in it, which is then to be found nowhere.
+// Every secret in these tests contains this word, which must then appear nowhere.
 const planted = "planted"
 
 var secrets = []string{
@@ -26,7 +26,7 @@ var secrets = []string{
 	"HANDLER_LOG_LEVEL=debug",
 }
 
-// hidden fails the test when a text shows a secret.
+// hidden fails the test if a text shows a secret.
 func hidden(t *testing.T, where, text string) {
 	t.Helper()
 	if i := strings.Index(text, planted); i >= 0 {
@@ -34,7 +34,7 @@ func hidden(t *testing.T, where, text string) {
 	}
 }
 
-// hiddenInFiles fails the test when a file below a directory shows a secret.
+// hiddenInFiles fails the test if a file below a directory shows a secret.
 func hiddenInFiles(t *testing.T, dir string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -50,7 +50,7 @@ func hiddenInFiles(t *testing.T, dir string) {
 	}
 }
 
-// repeats answers with a status and the secrets that it was sent, as careless servers do.
+// repeats answers with a status and with the secrets that it was sent, as careless servers do.
 func repeats(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Request-Authorization", r.Header.Get("Authorization"))
@@ -59,7 +59,7 @@ func repeats(code int) http.HandlerFunc {
 	}
 }
 
-// repeatsBadly answers with them where HTTP has a status line.
+// repeatsBadly answers with the secrets in place of an HTTP status line.
 func repeatsBadly(w http.ResponseWriter, r *http.Request) {
 	testkit.Sends("HTTP/1.1 "+strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")+"\r\n\r\n")(w, r)
 }
@@ -68,11 +68,11 @@ func redirects(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/elsewhere?token="+r.Header.Get("Authorization"), http.StatusFound)
 }
 
-// TestSecretsOfCommands has the commands succeed, and fail in every way that is cheap to reach, and looks for secrets in
-// all they print and keep.
+// TestSecretsOfCommands lets the commands succeed, and fail in every way that is cheap to reach, and searches for secrets in all
+// that they print and keep.
 func TestSecretsOfCommands(t *testing.T) {
 	t.Parallel()
-	refuseB := testkit.Always("/records/b/", testkit.Status(422)) // so that there is a mail
+	refuseB := testkit.Always("/records/b/", testkit.Status(422)) // so that a mail is sent
 	badly := map[string]http.HandlerFunc{"a": repeats(401), "b": repeats(500), "c": repeatsBadly, "d": redirects}
 	failsRecords := func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		if strings.HasPrefix(r.URL.Path, "/batches/") {
@@ -139,7 +139,7 @@ func TestSecretsOfCommands(t *testing.T) {
 	}
 }
 
-// A settings file is full of secrets: an error says where it is wrong, not what stands there.
+// A settings file is full of secrets: an error names the place of a mistake and does not quote it.
 func TestSecretsOfLocalSettings(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
@@ -167,7 +167,7 @@ func TestSecretsOfLocalSettings(t *testing.T) {
 	}
 }
 
-// TestSecretsOfStart looks at what the standing host prints, answers and keeps, while it runs and after.
+// TestSecretsOfStart searches for secrets in all that start prints, answers and keeps, while it runs and afterwards.
 func TestSecretsOfStart(t *testing.T) {
 	t.Parallel()
 	sendGrid := httptest.NewServer(repeats(401))
@@ -175,7 +175,7 @@ func TestSecretsOfStart(t *testing.T) {
 	crm := testkit.StartCRM(t, func(w http.ResponseWriter, r *http.Request, n int) bool {
 		switch {
 		case strings.HasPrefix(r.URL.Path, "/batches/") && n == 1:
-			repeats(401)(w, r) // the first delivery of the message fails
+			repeats(401)(w, r) // so that the first delivery of the message fails
 		case strings.HasPrefix(r.URL.Path, "/records/b/"):
 			repeats(400)(w, r)
 		default:
@@ -202,12 +202,12 @@ func TestSecretsOfStart(t *testing.T) {
 	hiddenInFiles(t, data)
 }
 
-// TestSecretsOfHandler looks at what the Functions host gets to see: answers, reason phrases, Logs and output.
+// TestSecretsOfHandler searches for secrets in all that the Functions host gets: answers, reason phrases, Logs and output.
 func TestSecretsOfHandler(t *testing.T) {
 	t.Parallel()
 	badly := map[string]http.HandlerFunc{"refused": repeats(401), "failed": repeats(500), "nonsense": repeatsBadly, "redirected": redirects}
 	crm := testkit.StartCRM(t, func(w http.ResponseWriter, r *http.Request, _ int) bool {
-		f := badly[testkit.RecordOf(r)] // of a batch's or a record's path
+		f := badly[testkit.RecordOf(r)] // by the batch or the record in the path
 		if f != nil {
 			f(w, r)
 		}
@@ -229,7 +229,7 @@ func TestSecretsOfHandler(t *testing.T) {
 	record := func(id string) string {
 		return `{"Data":{"input":` + testkit.Twice(`{"RecordId":"`+id+`","JobId":"j"}`) + `},"Metadata":{}}`
 	}
-	see("ProcessActivity", record("good"), `"Success":true`) // before a 401, which stands for every record
+	see("ProcessActivity", record("good"), `"Success":true`) // before the 401, after which every record fails
 	var wg sync.WaitGroup
 	for name := range badly {
 		wg.Go(func() { see(clientFunction, message(s.Address, `{"Batch":"`+name+`"}`), "500") })

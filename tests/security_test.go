@@ -13,7 +13,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// start takes messages from this machine only, and not from web pages that a browser on it shows.
+// start accepts messages from programs of this machine only, and not from web pages in a browser on it.
 func TestOnlyFromThisMachine(t *testing.T) {
 	t.Parallel()
 	s := startLocal(t, t.TempDir())
@@ -65,7 +65,7 @@ func TestOnlyFromThisMachine(t *testing.T) {
 	}
 }
 
-// The handler's port is for the host: a web page that a browser on this machine shows can run no activity.
+// The handler's port is for the host: a web page in a browser on this machine cannot run an activity.
 func TestHandlerIsForTheHostOnly(t *testing.T) {
 	t.Parallel()
 	crm := testkit.StartCRM(t, nil)
@@ -107,7 +107,7 @@ func TestHandlerIsForTheHostOnly(t *testing.T) {
 	}
 }
 
-// A client that sends nothing more is cut off, and keeps nobody else waiting.
+// A client that stops sending is disconnected, and does not delay anybody.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
 	s := startLocal(t, t.TempDir())

@@ -15,7 +15,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// An interrupted process says how far it came, and the same command again continues it.
+// An interrupted process prints how far it got, and the same command continues the run.
 func TestProcessInterrupted(t *testing.T) {
 	t.Parallel()
 	const n = 2000
@@ -39,20 +39,20 @@ func TestProcessInterrupted(t *testing.T) {
 	}
 }
 
-// A process works on its own message, leaves those that wait to the next start, and says what else there is to do.
+// process works on its own message only. It leaves waiting messages to the next start, and says what else there is to do.
 func TestProcessLeavesTheOthers(t *testing.T) {
 	t.Parallel()
 	crm := startHoldingCRM(t, 3)
 	data := t.TempDir()
 	env := "CRM_BASE_URL=" + crm.URL
 	s := startLocal(t, data, env)
-	s.send(t, `{"Batch":"any"}`) // whose records are held
+	s.send(t, `{"Batch":"any"}`) // the CRM does not answer for its records yet
 	s.waitFor(t, "started")
 	waitUntil(t, "the message is done", func() bool {
 		return query(t, filepath.Join(data, "taskhub.db"), "SELECT count(*) FROM messages") == 0
 	})
 	s.kill()
-	late := startLocal(t, data, "CRM_BASE_URL=http://127.0.0.1:1") // the batch of this one cannot be read
+	late := startLocal(t, data, "CRM_BASE_URL=http://127.0.0.1:1") // so that its batch cannot be read
 	late.send(t, `{"Batch":"late"}`)
 	late.waitFor(t, "a message was not taken")
 	late.kill()
@@ -74,7 +74,7 @@ func TestProcessLeavesTheOthers(t *testing.T) {
 	}
 }
 
-// Before anything was accepted one signal is enough.
+// Before a message was accepted, one signal ends the process.
 func TestInterruptedWhileReading(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -92,7 +92,7 @@ func TestInterruptedWhileReading(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := out.Write(make([]byte, 100_000)); err != nil { // more than a pipe holds: when it returns, it is being read
+	if _, err := out.Write(make([]byte, 100_000)); err != nil { // more than a pipe holds: when Write returns, the process is reading
 		t.Fatal(err)
 	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -106,7 +106,7 @@ func TestInterruptedWhileReading(t *testing.T) {
 	}
 }
 
-// A stopped start says what is left, and the next one goes on with it.
+// A stopped start says what is left, and the next one continues it.
 func TestStartStopped(t *testing.T) {
 	t.Parallel()
 	const n = 2000
@@ -143,7 +143,7 @@ func TestStartStopped(t *testing.T) {
 	}
 }
 
-// holdingCRM does what it is asked and answers once it is let go. Of batches only "slow" waits.
+// holdingCRM processes what it is asked to, and answers only when the test lets it. Of the batches only "slow" waits.
 type holdingCRM struct {
 	*testkit.CRM
 	waiting chan string // gets the path of each request that waits
@@ -174,8 +174,8 @@ func startHoldingCRM(t *testing.T, records int) *holdingCRM {
 	return c
 }
 
-// What does not finish in time is abandoned, at once after a second signal, and done by the next start: for each record
-// there is one effect, whichever way the process ended.
+// Work that does not end in time is abandoned, at once after a second signal. The next start does it. Each record is processed
+// once, however the process ended.
 func TestStopAbandons(t *testing.T) {
 	t.Parallel()
 	for name, signals := range map[string]int{"in time": 1, "at once": 2} {
@@ -207,7 +207,7 @@ func TestStopAbandons(t *testing.T) {
 	}
 }
 
-// A task hub that another program keeps locked does not hold the end up, and the same command goes on when it is free.
+// If another program locks the task hub, the process still ends in time. The same command continues when the lock is gone.
 func TestStopWhileLocked(t *testing.T) {
 	t.Parallel()
 	data := usedData(t)
@@ -243,7 +243,7 @@ func TestStopWhileLocked(t *testing.T) {
 	}
 }
 
-// A message whose delivery was abandoned is still there, and the abandoned delivery does not count.
+// A message whose delivery was abandoned is kept, and the abandoned delivery does not count.
 func TestStopDuringDelivery(t *testing.T) {
 	t.Parallel()
 	const n = 3

@@ -15,8 +15,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// A handler that is told to stop refuses turns, so that the host asks again, and loses none. A first turn may not be
-// refused: it is answered by an event to itself.
+// A handler that was told to stop refuses turns, so that the host sends them again and none is lost. It may not refuse a first
+// turn: it answers that one by sending itself an event.
 func TestTurnsAreRefusedWhileStopping(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
@@ -39,7 +39,7 @@ func TestTurnsAreRefusedWhileStopping(t *testing.T) {
 	if actions := results.Response.Actions; testkit.RequiresHistory(t, a) || len(actions) != 1 || actions[0].GetSendEvent().GetInstance().GetInstanceId() != "job-2" {
 		t.Fatalf("a first turn is answered by %v, want an event to itself", actions)
 	}
-	// The next process does what this one did not.
+	// The next process does what this one left.
 	h.kill()
 	next := startHandler(t)
 	_, results = first.Turn(t, next.Host, fmt.Sprintf(`"eventRaised":{"name":%q}`, results.Response.Actions[0].GetSendEvent().Name))
@@ -51,10 +51,10 @@ func TestTurnsAreRefusedWhileStopping(t *testing.T) {
 	}
 }
 
-// A handler whose host was killed ends, and does not stay behind for ever.
+// A handler ends when its host was killed.
 func TestHandlerEndsWithItsHost(t *testing.T) {
 	t.Parallel()
-	// The shell is the host: it starts the handler as its child.
+	// The shell plays the host: it starts the handler as its child.
 	cmd := command(t.Context(), []string{"FUNCTIONS_APP_ROOT_PATH=" + root, "CRM_DATABASE=" + filepath.Join(t.TempDir(), "crm.db")})
 	cmd.Path, cmd.Args, cmd.Err = "/bin/sh", []string{"sh", "-c", `"$0" & echo "handler $!"; wait`, executable}, nil
 	host := launchHandler(t, cmd)

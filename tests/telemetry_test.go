@@ -10,8 +10,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// One trace holds a run of the local host: the message's function, its start, the orchestration, each record's activity once for
-// all replays, and the orchestration below that answers with the mail.
+// A run of the local host is one trace: the function that got the message, the start, the orchestration, one span for each
+// record's activity in spite of replays, and the sub-orchestration for the mail.
 func TestOneTraceOfARun(t *testing.T) {
 	t.Parallel()
 	o := testkit.StartOTLP(t)
@@ -22,7 +22,7 @@ func TestOneTraceOfARun(t *testing.T) {
 	if code := p.exit(t); code != 0 {
 		t.Fatalf("exit code %d: %s", code, p.out.String())
 	}
-	spans := o.Spans() // all were sent at the end
+	spans := o.Spans() // the process sends all of them before it ends
 	find := func(name, parent string) (found []testkit.Span) {
 		return slices.DeleteFunc(slices.Clone(spans), func(s testkit.Span) bool { return s.Name != name || s.Parent != parent })
 	}
@@ -66,7 +66,8 @@ func TestOneTraceOfARun(t *testing.T) {
 	}
 }
 
-// A handler under the Functions host sends what it has when it is asked to stop, though the host may end it at any moment then.
+// A handler under the Functions host sends its telemetry as soon as it is asked to stop, because the host may kill it at any
+// moment then.
 func TestTelemetryIsSentAtTheEnd(t *testing.T) {
 	t.Parallel()
 	o := testkit.StartOTLP(t)
@@ -83,7 +84,8 @@ func TestTelemetryIsSentAtTheEnd(t *testing.T) {
 	}
 }
 
-// Without the variables, or with OTEL_SDK_DISABLED, nothing is sent; a receiver that is away is one line in the log, without its address.
+// Without the variables, or with OTEL_SDK_DISABLED, nothing is sent. If the receiver cannot be reached, the log has one line
+// about it, without its address.
 func TestTelemetryOffOrAway(t *testing.T) {
 	t.Parallel()
 	o := testkit.StartOTLP(t)

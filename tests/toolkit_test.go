@@ -33,7 +33,7 @@ import (
 
 const flaky = durable.ActivityName[int, int]("Flaky")
 
-// toolkitOrchestrators are an orchestrator for each piece of the toolkit.
+// toolkitOrchestrators has an orchestrator for each part of the toolkit.
 func toolkitOrchestrators() map[string]task.Orchestrator {
 	child := durable.OrchestratorName[int, int]("Child")
 	versioned := durable.OrchestratorName[any, string]("Versioned")
@@ -109,7 +109,7 @@ func toolkitOrchestrators() map[string]task.Orchestrator {
 	}
 }
 
-// toolkitApp is an app with the orchestrators of the toolkit, and their names.
+// toolkitApp returns an app with the toolkit's orchestrators, and their names.
 func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
 	app := handler.New()
 	app.Trigger("Start", func(ctx context.Context, in *handler.Invocation) error {
@@ -149,8 +149,8 @@ func toolkitApp(failures *atomic.Int32) (*handler.App, []string) {
 	return app, names
 }
 
-// terminateAlone terminates an instance as the real host does: it takes "recursive" and does nothing about it, so that
-// what reaches the children is the handler's doing.
+// terminateAlone terminates an instance as the real host does: it accepts "recursive" and ignores it, so that the handler must
+// terminate the children.
 func terminateAlone(ctx context.Context, binding, id, why string) error {
 	var b struct{ RPCBaseURL, TaskHubName string }
 	if err := json.Unmarshal([]byte(binding), &b); err != nil {
@@ -170,7 +170,7 @@ func terminateAlone(ctx context.Context, binding, id, why string) error {
 		TerminateOrchestration(ctx, api.InstanceID(id), api.WithOutput(why), api.WithRecursiveTerminate(false))
 }
 
-// toolkitHost is a local host on the toolkit's app.
+// toolkitHost is a local host with the toolkit's app.
 type toolkitHost struct {
 	*local.Host
 	console *testkit.Buffer
@@ -216,7 +216,7 @@ func (h *toolkitHost) send(t *testing.T, text string) {
 	}
 }
 
-// completes waits for an instance's end, and wants it to have completed with an output.
+// completes waits until an instance has ended, and checks that it completed with this output.
 func (h *toolkitHost) completes(t *testing.T, id, output string) local.Instance {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -228,7 +228,7 @@ func (h *toolkitHost) completes(t *testing.T, id, output string) local.Instance 
 	return i
 }
 
-// The toolkit at work through the handler and the engine, with all that lies between.
+// The toolkit works with the real handler and the real engine.
 func TestToolkitThroughTheEngine(t *testing.T) {
 	t.Parallel()
 	h := openToolkit(t)
@@ -266,8 +266,8 @@ func TestToolkitThroughTheEngine(t *testing.T) {
 	}
 }
 
-// Through the engine as well: an HTTP call that the host itself makes and polls, a child with a version, the details of
-// an activity's error, and a fan-out with a limit.
+// With the engine too: an HTTP call that the host makes and polls, a child with a version, the details of an activity's error,
+// and a fan-out with a limit.
 func TestCallsThroughTheEngine(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
@@ -286,7 +286,7 @@ func TestCallsThroughTheEngine(t *testing.T) {
 	h.completes(t, "calls", `"/done?q=1 2.1 1negative-7 1"`)
 }
 
-// A termination reaches the children and theirs, on the local host as on the real one.
+// A termination reaches the children and their children, on the local host as on the real one.
 func TestTerminationThroughTheEngine(t *testing.T) {
 	t.Parallel()
 	h := openToolkit(t)

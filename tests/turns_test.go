@@ -15,16 +15,16 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// Turns as the real host sends them, to the built binary: what it was recorded to do with the answers is in the
-// recordings of tests/conformance.
+// These tests send the binary turns as the real host sends them. The recordings of tests/conformance show how the real host
+// reacts to the answers.
 
-// records is a message's input of MyOrchestration with so many records.
+// recordsInput returns an input of MyOrchestration with n records.
 func recordsInput(n int) string {
 	ids, _ := json.Marshal(recordIDs(n))
 	return seedInput(`{"RecordIds":` + string(ids) + `}`)
 }
 
-// A termination reaches the children, and theirs, and nothing more is scheduled.
+// A termination reaches the children and their children, and nothing more is scheduled.
 func TestTerminationReachesTheChildren(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
@@ -34,8 +34,8 @@ func TestTerminationReachesTheChildren(t *testing.T) {
 	}
 }
 
-// terminate runs an orchestration's first turn, terminates it by an event, and its children by the events that it sends
-// them. It returns how many it terminated.
+// terminate runs an orchestration's first turn and terminates it with an event, and its children with the events that it sends
+// them. It returns how many orchestrations ended.
 func terminate(t *testing.T, h *process, c *testkit.Conversation, event string) (n int) {
 	t.Helper()
 	_, results := c.Turn(t, h.Host)
@@ -72,7 +72,8 @@ func terminate(t *testing.T, h *process, c *testkit.Conversation, event string) 
 	return n
 }
 
-// A rewound orchestration schedules again, under the old ids, what was in flight when it failed, and ends rightly.
+// A rewound orchestration schedules again, with the old ids, the tasks that were in flight when it failed, and ends with the
+// right result.
 func TestRewindSchedulesAgain(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
@@ -101,10 +102,10 @@ func TestRewindSchedulesAgain(t *testing.T) {
 	}
 }
 
-// A turn for which there is no room in memory is refused as well, and done when there is.
+// A turn for which there is no memory is refused too, and is done once there is memory.
 func TestTurnsAreRefusedWithoutMemory(t *testing.T) {
 	t.Parallel()
-	// Room for one large body, and half a second's wait for it.
+	// There is memory for one large body, and a body waits half a second for it.
 	h := startHandler(t, "HANDLER_MAX_BODY_BYTES=4000000", "GOMEMLIMIT=24MiB", "AzureFunctionsJobHost__functionTimeout=00:00:02", "HANDLER_DEADLINE_MARGIN=1s")
 	c := &testkit.Conversation{Name: "MyOrchestration", ID: "job-1", Input: recordsInput(2)}
 	c.Turn(t, h.Host)
@@ -123,7 +124,7 @@ func TestTurnsAreRefusedWithoutMemory(t *testing.T) {
 		}
 		done <- err
 	}()
-	if _, err := hold.Write(bytes.Repeat([]byte(" "), 2_000_000)); err != nil { // when it returns, the handler has taken the room
+	if _, err := hold.Write(bytes.Repeat([]byte(" "), 2_000_000)); err != nil { // when Write returns, the handler has reserved the memory
 		t.Fatal(err)
 	}
 	again := *c

@@ -1,4 +1,5 @@
-// Deadlyapp is an app whose functions end the process when they are told to, as code that runs out of memory or stack does.
+// Deadlyapp is an app for tests. Its functions end the process when they are told to, as code that runs out of memory or of stack
+// does.
 package main
 
 import (
@@ -41,7 +42,7 @@ func turns(ctx *task.OrchestrationContext, what string) (int, error) {
 	switch what {
 	case "die":
 		return die(), nil
-	case "call": // an entity in which the process dies
+	case "call": // the process dies in an entity
 		add.Signal(ctx, "a", 1)
 		deadly.Signal(ctx, "a", 0)
 		return add.Call(ctx, "a", 2).Await()
