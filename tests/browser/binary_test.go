@@ -19,7 +19,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// launch builds this app, as a user does, and runs it with a command that serves the page on a free port.
+// launch builds this app as a user does, and runs a command of it that serves the page on a free port.
 func launch(t *testing.T, args ...string) (url string, printed *testkit.Buffer) {
 	t.Helper()
 	root, err := filepath.Abs(filepath.Join("..", ".."))
@@ -50,11 +50,11 @@ func launch(t *testing.T, args ...string) (url string, printed *testkit.Buffer) 
 	return url, printed
 }
 
-// traffic is what a browser asked for and was told.
+// traffic holds the requests of a browser and the answers to them.
 type traffic struct {
 	mu       sync.Mutex
 	urls     []string
-	heads    []string // what was asked, and the headers of the answers
+	heads    []string // the requests, and the headers of the answers
 	finished []network.RequestID
 }
 
@@ -85,10 +85,10 @@ func watch(browser context.Context) *traffic {
 	return &c
 }
 
-// keepsKey fails the test if the browser has asked another address than the page's, or has seen the key anywhere.
+// keepsKey fails the test if the browser asked another address than the page's, or if the key appears anywhere in the traffic.
 func (c *traffic) keepsKey(t *testing.T, browser context.Context, page string) {
 	t.Helper()
-	c.mu.Lock() // not while the browser is asked: its events wait for the lock, and its answers for the events
+	c.mu.Lock() // not during calls to the browser: its events wait for the lock, and its answers wait behind the events
 	urls, texts, finished := c.urls, slices.Clone(c.heads), c.finished
 	c.mu.Unlock()
 	for _, asked := range urls {
@@ -99,7 +99,7 @@ func (c *traffic) keepsKey(t *testing.T, browser context.Context, page string) {
 	bodies := 0
 	steps(t, browser, chromedp.ActionFunc(func(ctx context.Context) error {
 		for _, id := range finished {
-			if body, err := network.GetResponseBody(id).Do(ctx); err == nil { // else it was empty, or is no longer kept
+			if body, err := network.GetResponseBody(id).Do(ctx); err == nil { // an error means that it was empty or is no longer kept
 				bodies++
 				texts = append(texts, string(body))
 			}
@@ -116,11 +116,11 @@ func (c *traffic) keepsKey(t *testing.T, browser context.Context, page string) {
 	}
 }
 
-// TestRealHost: the page of a deployed app, served by the dashboard command, with what two versions of the real host answered when they
-// were recorded.
+// TestRealHost: the dashboard command serves the page of a deployed app. The app answers with recordings of two versions of the
+// real host.
 func TestRealHost(t *testing.T) {
 	browser := openBrowser(t)
-	steps(t, browser, chromedp.Navigate("about:blank")) // the browser has started, and its tabs do not close it
+	steps(t, browser, chromedp.Navigate("about:blank")) // now the browser has started, and closing its tabs does not close it
 	for _, recordings := range [][]string{{"http-api.jsonl"}, {"3.19/check-status.jsonl", "3.19/lab-http-api.jsonl"}} {
 		app := testkit.RecordedHost(t, recordings...)
 		page, printed := launch(t, "dashboard", "--url", app.URL, "--code", testkit.RecordedKey)
@@ -143,17 +143,17 @@ func TestRealHost(t *testing.T) {
 	}
 }
 
-// view goes to a view without loading the page again.
+// view opens a view without loading the page again.
 func view(hash, heading string) chromedp.Action {
 	return chromedp.Tasks{chromedp.Evaluate(`location.hash = `+quote(hash), nil), is(`document.querySelector("h1").innerText === ` + quote(heading))}
 }
 
-// shown waits until an instance's page says that status.
+// shown waits until an instance's page shows this status.
 func shown(status string) chromedp.Action {
 	return is(`document.querySelector(".facts .status").innerText === ` + quote(status))
 }
 
-// toasts waits until the page says what was done, or why not.
+// toasts waits until the page reports what was done, or why it failed.
 func toasts(text string) chromedp.Action {
 	return is(`!document.getElementById("toast").hidden && document.getElementById("toast").innerText.includes(` + quote(text) + `)`)
 }
@@ -194,7 +194,8 @@ func ofOneThatCompleted() []chromedp.Action {
 	}
 }
 
-// refused: the host refuses a second instance of an id, and to suspend what is suspended; the page says so in the host's words.
+// refused: the host refuses a second instance with the same id, and to suspend a suspended instance. The page reports it in the
+// host's words.
 func refused(t *testing.T, app string) []chromedp.Action {
 	start := chromedp.Tasks{view("#/", "Instances"), click("Start an orchestration"), chromedp.SetValue(`#f-name`, "Orch"), chromedp.SetValue(`#f-id`, "h-ev"), chromedp.SetValue(`#f-input`, `{"mode": "event"}`), yes()}
 	someoneElse := chromedp.ActionFunc(func(ctx context.Context) error {
@@ -232,7 +233,7 @@ func ofOneThatFailed() []chromedp.Action {
 	}
 }
 
-// TestNewUser: from the start of this app to the error of a record that failed, by what the page offers.
+// TestNewUser goes from the start of this app to the error of a failed record, with nothing but what the page offers.
 func TestNewUser(t *testing.T) {
 	browser := openBrowser(t)
 	message, err := os.ReadFile(filepath.Join("..", "..", "samples", "november.json"))

@@ -1,5 +1,5 @@
-// Package browser tests the page in a real browser: Debian's chromium, Chrome, or what the environment variable CHROME names. Without
-// one the tests are skipped. With -screenshots DIR they leave pictures of the main views there.
+// Package browser tests the web page in a real browser: Debian's chromium, Chrome, or the program that the environment variable
+// CHROME names. Without a browser the tests are skipped. With -screenshots DIR they save pictures of the main views in DIR.
 package browser
 
 import (
@@ -31,10 +31,10 @@ import (
 
 var screenshots = flag.String("screenshots", "", "directory for screenshots of the main views")
 
-// hostile is what a payload says that wants to be run.
+// hostile is a payload that tries to run as code in the page.
 const hostile = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`
 
-// newApp has an orchestration that completes, one that fails, one that waits, and one whose payloads are hostile.
+// newApp has one orchestration that completes, one that fails, one that waits, and one with hostile payloads.
 func newApp() *handler.App {
 	app := handler.New()
 	var declinedOnce atomic.Bool
@@ -103,7 +103,7 @@ func newApp() *handler.App {
 	return app
 }
 
-// functions are its function.json files.
+// functions are the app's function.json files.
 var functions = map[string]string{
 	"Charge": `{"type":"activityTrigger","direction":"in","name":"input"}`, "Slow": `{"type":"activityTrigger","direction":"in","name":"input"}`,
 	"Order": `{"type":"orchestrationTrigger","direction":"in","name":"context"}`, "Approval": `{"type":"orchestrationTrigger","direction":"in","name":"context"}`, "Batch": `{"type":"orchestrationTrigger","direction":"in","name":"context"}`,
@@ -113,17 +113,17 @@ var functions = map[string]string{
 	"Hello":   `{"type":"httpTrigger","direction":"in","name":"req","methods":["get","post"],"authLevel":"anonymous"},{"type":"http","direction":"out","name":"res"}`,
 }
 
-// openPage serves the page of a local host, whose instances have come to where they stay, and opens a browser on it.
+// openPage starts some instances on a local host, and opens a browser on its page.
 func openPage(t *testing.T) (browser context.Context, url string) {
 	t.Helper()
 	browser, url, _ = openData(t)
 	return browser, url
 }
 
-// openData is openPage, and says where the data directory is.
+// openData is openPage, and also returns the data directory.
 func openData(t *testing.T) (browser context.Context, url, data string) {
 	t.Helper()
-	browser = openBrowser(t) // skips the test where there is none
+	browser = openBrowser(t) // skips the test if there is no browser
 	root, data := t.TempDir(), t.TempDir()
 	testkit.WriteFile(t, filepath.Join(root, "host.json"), `{"version":"2.0"}`)
 	for name, bindings := range functions {
@@ -150,7 +150,7 @@ func openData(t *testing.T) (browser context.Context, url, data string) {
 	return browser, server.URL, data
 }
 
-// openBrowser opens a browser, which closes with the test.
+// openBrowser opens a browser. It closes at the end of the test.
 func openBrowser(t *testing.T) context.Context {
 	t.Helper()
 	chrome := ""
@@ -195,12 +195,12 @@ func has(text string) chromedp.Action {
 	return chromedp.Poll(`document.getElementById("main").innerText.includes(`+quote(text)+`)`, nil, chromedp.WithPollingTimeout(time.Minute))
 }
 
-// is waits until an expression is true, of elements that may not be there yet.
+// is waits until an expression is true. The elements in it need not exist yet.
 func is(expression string) chromedp.Action {
 	return chromedp.Poll(`(() => { try { return `+expression+`; } catch { return false; } })()`, nil, chromedp.WithPollingTimeout(time.Minute))
 }
 
-// types puts a text into a field in place of what is there, and has the page hear of it.
+// types replaces the text in a field, and notifies the page as a keyboard would.
 func types(selector, text string) chromedp.Action {
 	return chromedp.Tasks{chromedp.WaitVisible(selector), chromedp.Evaluate(`(() => {
 		const field = document.querySelector(`+quote(selector)+`);
@@ -214,12 +214,12 @@ func drawn(text string) chromedp.Action {
 	return is(`document.getElementById("drawer").open && document.getElementById("drawer").innerText.includes(` + quote(text) + `)`)
 }
 
-// click clicks the button with that label, in a question if one is asked.
+// click clicks the button with this label, in the question if one is open.
 func click(label string) chromedp.Action {
 	return chromedp.Click(`//button[normalize-space()=`+quote(label)+`]`, chromedp.BySearch)
 }
 
-// yes answers the question that is asked.
+// yes confirms the open question.
 func yes() chromedp.Action { return chromedp.Click(`#form button[value=yes]`) }
 
 // closed closes the drawer with the keyboard.
@@ -240,13 +240,13 @@ func shot(t *testing.T, name string) chromedp.Action {
 	})
 }
 
-// steps runs actions and says which one failed, and what the page showed then.
+// steps runs actions. If one fails, the error says which one, and what the page showed then.
 func steps(t *testing.T, browser context.Context, actions ...chromedp.Action) {
 	t.Helper()
 	for n, action := range actions {
 		if err := chromedp.Run(browser, action); err != nil {
 			var text string
-			if chromedp.FromContext(browser).Target != nil { // else the browser has not started
+			if chromedp.FromContext(browser).Target != nil { // otherwise the browser has not started
 				_ = chromedp.Run(browser, chromedp.Evaluate(`document.body.innerText`, &text))
 			}
 			t.Fatalf("step %d: %v; the page shows\n%s", n+1, err, text)
@@ -254,8 +254,8 @@ func steps(t *testing.T, browser context.Context, actions ...chromedp.Action) {
 	}
 }
 
-// TestPage: the list, a filter, a failed instance with its error first, a running one that an event completes, and what is hostile stays
-// text.
+// TestPage checks the list, a filter, a failed instance that shows its error first, a running instance that completes after an
+// event, and that hostile payloads stay text.
 func TestPage(t *testing.T) {
 	browser, url := openPage(t)
 	var title string
@@ -296,7 +296,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestSteer: suspend, resume, terminate, restart and purge, each with its question.
+// TestSteer: suspend, resume, terminate, restart and purge work, each after a question.
 func TestSteer(t *testing.T) {
 	browser, url := openPage(t)
 	steps(t, browser,
@@ -330,7 +330,7 @@ func TestSteer(t *testing.T) {
 	)
 }
 
-// TestTryAgain: a failed instance is rewound and completes, and is started anew with another input, which a new instance then has.
+// TestTryAgain: a failed instance is rewound and completes. It is started again with another input, in a new instance.
 func TestTryAgain(t *testing.T) {
 	browser, url := openPage(t)
 	post(t, url+instances+"Order/rewound", quote("declined once"))

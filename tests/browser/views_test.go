@@ -22,8 +22,8 @@ func dark() chromedp.Action {
 	return emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}})
 }
 
-// TestFanOut: a fan-out is one line until it is unfolded, each activity shows its input, output and error, and a child that has ended is a
-// link, as its parent is.
+// TestFanOut: a fan-out is one line until the user unfolds it, each activity shows its input, output and error, and an ended
+// child and its parent link to each other.
 func TestFanOut(t *testing.T) {
 	browser, url := openPage(t)
 	cards := strings.Repeat(`"visa",`, 30) + `"declined","declined"`
@@ -34,7 +34,7 @@ func TestFanOut(t *testing.T) {
 		has("32 of 32, 2 failed"),
 		has("×30"),
 		has("card declined: 42"),
-		is(`document.querySelectorAll(".gantt .line").length === 4`), // the child, the fold, and two that failed
+		is(`document.querySelectorAll(".gantt .line").length === 4`), // the child, the folded line, and two that failed
 		shot(t, "page-fanout"),
 		chromedp.Click(`.line.failed .name button`),
 		drawn("card declined: 42"),
@@ -56,7 +56,7 @@ func TestFanOut(t *testing.T) {
 	)
 }
 
-// TestFunctions: what there is and what is missing; a timer runs, an HTTP function is called, an orchestration is started.
+// TestFunctions shows the functions and the missing settings, runs a timer, calls an HTTP function and starts an orchestration.
 func TestFunctions(t *testing.T) {
 	browser, url := openPage(t)
 	steps(t, browser,
@@ -91,7 +91,7 @@ func TestFunctions(t *testing.T) {
 	)
 }
 
-// TestMessages: a message that its function does not take is a dead letter, whose text is text; it is edited and put back.
+// TestMessages: a message that its function refuses is a dead letter. Its body is shown as text. It is edited and put back.
 func TestMessages(t *testing.T) {
 	browser, url := openPage(t)
 	var title string
@@ -120,7 +120,7 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// TestEntities: an entity is listed with its state, and is signalled and deleted.
+// TestEntities: an entity is listed with its state, is signalled and is deleted.
 func TestEntities(t *testing.T) {
 	browser, url := openPage(t)
 	post(t, url+"/runtime/webhooks/durabletask/entities/basket/ann?op=put", quote("<b>tea"))
@@ -146,10 +146,11 @@ func TestEntities(t *testing.T) {
 	)
 }
 
-// many are what a page has to bear.
+// many is the number of instances and events in TestLarge.
 const many = 10000
 
-// fill puts instances into the task hub, and one with a history of as many events, which are copies of what one instance did.
+// fill adds many instances to the task hub, and one with a history of as many events, which are copies of another instance's
+// events.
 func fill(t *testing.T, data string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(data, "taskhub.db")+"?_pragma=busy_timeout(10000)")
@@ -170,7 +171,8 @@ func fill(t *testing.T, data string) {
 	}
 }
 
-// TestLarge: of 10,000 instances and of as many events only those in sight are elements of the page, and all can be reached.
+// TestLarge: of 10,000 instances, and of as many events, only the visible ones are elements of the page, and the user can reach
+// all of them.
 func TestLarge(t *testing.T) {
 	browser, url, data := openData(t)
 	steps(t, browser, chromedp.Navigate(url), has("order-1"), is(`document.querySelectorAll("tbody .status.Completed").length === 2`))
@@ -187,7 +189,7 @@ func TestLarge(t *testing.T) {
 		types(`input[aria-label="Id begins with"]`, "many-0999"),
 		is(`document.querySelector(".foot").innerText.startsWith("10 instances")`),
 		chromedp.Evaluate(`location.hash = "#/?prefix=many-"`, nil),
-		// Down to the last one, page by page.
+		// Scroll down to the last one; each time the page loads more.
 		chromedp.Poll(`(() => { scrollTo(0, document.body.scrollHeight); return document.querySelector(".foot").innerText.startsWith("10,000 instances") && document.getElementById("main").innerText.includes("many-00001"); })()`, nil, chromedp.WithPollingTimeout(2*time.Minute), chromedp.WithPollingInterval(50*time.Millisecond)),
 		is(`document.querySelectorAll("*").length < 1500`),
 		chromedp.Evaluate(`scrollTo(0, 0)`, nil),
@@ -195,7 +197,7 @@ func TestLarge(t *testing.T) {
 		chromedp.Evaluate(`location.hash = "#/i/long"`, nil),
 		is(`Number(document.querySelector(".inset .quiet").innerText.replace(/\D/g, "")) >= 10000`),
 		is(`document.querySelectorAll("*").length < 3000`),
-		has("×"), // folded
+		has("×"), // the line is folded
 		chromedp.Evaluate(`document.querySelector(".scroll.inside").scrollTop = 1e9`, nil),
 		is(`Number([...document.querySelectorAll("tr[data-row]")].at(-1).dataset.row) >= 9999`),
 		types(`input[aria-label="Find in the history"]`, "executionstarted"),
@@ -204,8 +206,8 @@ func TestLarge(t *testing.T) {
 	)
 }
 
-// TestPayloads: what is compressed is shown as what it is, what is large is cut and can be downloaded, numbers stay as they are, and
-// nothing that a payload, an id or an error says is markup.
+// TestPayloads: a compressed payload is shown decompressed, a large one is cut and can be downloaded, numbers do not change, and
+// nothing in a payload, an id or an error becomes markup.
 func TestPayloads(t *testing.T) {
 	browser, url := openPage(t)
 	post(t, url+instances+"Order/packed", quote(payload.Compress(`{"RecordIds":["C-001"],"n":12345678901234567890,"d":1.0}`)))
@@ -237,7 +239,7 @@ func TestPayloads(t *testing.T) {
 	}
 }
 
-// TestKeyboard: all can be reached without a pointer; a question takes the focus and gives it back.
+// TestKeyboard: everything can be reached without a pointer; a question takes the focus and gives it back.
 func TestKeyboard(t *testing.T) {
 	browser, url := openPage(t)
 	focused := func(expression string) chromedp.Action {
@@ -267,12 +269,12 @@ func TestKeyboard(t *testing.T) {
 		drawn("card declined"),
 		closed(),
 		focused(`a.closest(".line.failed") !== null`),
-		// Every control has a name, every picture of a state a text.
+		// Every control has a name, and every symbol of a status has a text.
 		is(`[...document.querySelectorAll("button, input, select, a")].every((e) => e.innerText.trim() || e.getAttribute("aria-label") || e.labels?.length)`),
 	)
 }
 
-// TestBulk: terminate and purge what is selected; each does what it can.
+// TestBulk terminates and purges the selected instances. Each action applies to those for which it is possible.
 func TestBulk(t *testing.T) {
 	browser, url := openPage(t)
 	steps(t, browser,
@@ -291,7 +293,7 @@ func TestBulk(t *testing.T) {
 	)
 }
 
-// TestNarrow: on a telephone nothing is wider than the screen, in either theme.
+// TestNarrow: on a telephone nothing is wider than the screen, in both themes.
 func TestNarrow(t *testing.T) {
 	browser, url := openPage(t)
 	post(t, url+instances+"Order/"+strings.Repeat("long-", 18), quote(strings.Repeat("x", 300)))

@@ -25,9 +25,9 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// BenchmarkOrchestration130 is a whole orchestration of 1,000 activities as the real host runs it: 130 turns, each with
-// its whole history, and the activities between them, over one connection to the handler's server, which is a process of
-// its own. It reports the CPU time of that, and that of the turns' least work alone.
+// BenchmarkOrchestration130 runs a whole orchestration of 1,000 activities as the real host does: 130 turns, each with the whole
+// history, and the activities between them, over one connection to the handler's server in a process of its own. It reports the
+// CPU time of that process, and the CPU time of the least work that the turns need.
 func BenchmarkOrchestration130(b *testing.B) {
 	server, conn := startServer(b, appRoot(b, map[string]string{"Orch": "orchestrationTrigger", "Work": "activityTrigger"}))
 	defer conn.Close()
@@ -42,7 +42,7 @@ func BenchmarkOrchestration130(b *testing.B) {
 		sent += len(requests[i])
 	}
 	activity := request("Work", activityBody(`{"RecordId":"C-001","JobId":"0123456789abcdef0123456789abcdef"}`))
-	const rounds = 5 // so that the start of the process does not count for much
+	const rounds = 5 // several, so that the start of the process counts for little
 	orchestrate := func() {
 		var answer []byte
 		for i, r := range requests {
@@ -75,7 +75,7 @@ func BenchmarkOrchestration130(b *testing.B) {
 	report(b, float64(sent)/1e6, "MB-of-turns")
 }
 
-// This program is the handler's process, too: of an app that fans out.
+// This test program is also the handler's process, with an app that fans out.
 func init() {
 	if os.Getenv(handler.PortVariable) == "" {
 		return
@@ -114,7 +114,7 @@ func startServer(b *testing.B, root string) (*exec.Cmd, net.Conn) {
 	}
 }
 
-// request is a whole HTTP request as the host sends it, in chunks.
+// request makes a whole HTTP request as the host sends it, in chunks.
 func request(function string, body []byte) []byte {
 	return fmt.Appendf(nil, "POST /%s HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Azure-Functions-Host/4.1037.0.0\r\n"+
 		"X-Azure-Functions-HostVersion: 4.1037.0.0\r\nX-Azure-Functions-InvocationId: 7495a73d-2521-4ff1-82a0-847117e3703a\r\n"+
@@ -127,7 +127,7 @@ type client struct {
 	buffer []byte
 }
 
-// invoke sends a request and returns the whole answer, which is good until the next one.
+// invoke sends a request and returns the whole answer. The answer is valid until the next call.
 func (c *client) invoke(b *testing.B, request []byte) []byte {
 	if _, err := c.Write(request); err != nil {
 		b.Fatal(err)
@@ -161,7 +161,7 @@ func whole(answer []byte) bool {
 	return err == nil && len(body) >= n
 }
 
-// completedWith says whether the answer to a turn, an unchunked one, completes the orchestration with that output.
+// completedWith says whether the answer to a turn, which has no chunks, completes the orchestration with this output.
 func completedWith(answer []byte, output string) bool {
 	_, body, _ := bytes.Cut(answer, []byte("\r\n\r\n"))
 	var response struct{ ReturnValue string }
@@ -172,7 +172,7 @@ func completedWith(answer []byte, output string) bool {
 	return err == nil && bytes.Contains(raw, []byte(output))
 }
 
-// cpuTime is what the process has used so far, by itself and in the kernel.
+// cpuTime is the CPU time that the process has used so far, in its own code and in the kernel.
 func cpuTime(b *testing.B) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -30,7 +30,7 @@ import (
 	"example.com/durablefunctions/handler/local"
 )
 
-// idle is a record store whose batches are named by their size, and whose processing does nothing but tell of it.
+// idle is a record store whose batches are named by their size. To process a record it does nothing but tell that it was called.
 type idle struct{ begun chan<- time.Time }
 
 func (idle) Records(_ context.Context, batch string) ([]string, error) {
@@ -54,7 +54,7 @@ func (s idle) Process(context.Context, string, string) error {
 type host struct {
 	*local.Host
 	turns, turnBytes atomic.Int64   // of orchestrators
-	begun            chan time.Time // when an activity ran; one that nobody waits for is kept
+	begun            chan time.Time // the time when an activity ran; one is kept if nobody waits for it
 	ended            chan local.Instance
 }
 
@@ -88,7 +88,7 @@ func open(b *testing.B, settings map[string]string) *host {
 	return h
 }
 
-// count counts the turns that the handler gets and the bytes of their requests.
+// count counts the turns that the handler gets, and the bytes of their requests.
 func (h *host) count(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/MyOrchestration" {
@@ -113,7 +113,7 @@ func (c counted) Read(p []byte) (int, error) {
 // root is the app root.
 const root = "../.."
 
-// send enqueues messages that name so many records each.
+// send enqueues messages that each name this many records.
 func (h *host) send(b *testing.B, messages, records int) {
 	b.Helper()
 	for range messages {
@@ -124,14 +124,14 @@ func (h *host) send(b *testing.B, messages, records int) {
 	}
 }
 
-// process sends messages and waits until all is done.
+// process sends messages and waits until they are done.
 func (h *host) process(b *testing.B, messages, records int) {
 	b.Helper()
 	h.send(b, messages, records)
 	h.wait(b, messages, records)
 }
 
-// wait waits for orchestrations to end and checks that all of their records were processed.
+// wait waits until the orchestrations have ended, and checks that all of their records were processed.
 func (h *host) wait(b *testing.B, messages, records int) {
 	b.Helper()
 	for range messages {
@@ -143,8 +143,8 @@ func (h *host) wait(b *testing.B, messages, records int) {
 	}
 }
 
-// BenchmarkRecords is what a record costs from its message to the result, with everything that the local host does:
-// binding data, HTTP, the handler, SQLite. Batches are of the default size.
+// BenchmarkRecords measures the cost of a record from its message to the result, with all parts of the local host: binding data,
+// HTTP, the handler, SQLite. Batches have the default size.
 func BenchmarkRecords(b *testing.B) {
 	for _, records := range []int{1000, 10_000, 100_000} {
 		b.Run(strconv.Itoa(records), func(b *testing.B) {
@@ -161,7 +161,7 @@ func BenchmarkRecords(b *testing.B) {
 	}
 }
 
-// BenchmarkTenAtOnce is ten messages at once against one with as many records, in turns about, so that a busy machine
+// BenchmarkTenAtOnce compares ten messages at once with one that has as many records. They take turns, so that a busy machine
 // slows both.
 func BenchmarkTenAtOnce(b *testing.B) {
 	h := open(b, nil)
@@ -182,9 +182,9 @@ func BenchmarkTenAtOnce(b *testing.B) {
 
 var batchSizes = []int{50, 100, 250, 500, 1000, 2000}
 
-// BenchmarkBatchSize is what the batch size costs: bytes of history, which are what an orchestration costs on the real
-// host, and turns. The host's bytes are those of one batch, in as many turns as the host was seen to make: 130 for 1,000
-// activities.
+// BenchmarkBatchSize measures the cost of the batch size: bytes of history, which make the cost of an orchestration on the real
+// host, and turns. The host's bytes are those of one batch in the number of turns that the real host was seen to make: 130 for
+// 1,000 activities.
 func BenchmarkBatchSize(b *testing.B) {
 	for _, size := range batchSizes {
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
@@ -205,8 +205,8 @@ func BenchmarkBatchSize(b *testing.B) {
 	}
 }
 
-// BenchmarkRawEngine is the baseline: durabletask-go's engine, SQLite backend and executor in one process, without a
-// host, in one orchestration, with the same SQLite settings and concurrency.
+// BenchmarkRawEngine is the baseline: durabletask-go's engine, SQLite backend and executor in one process and without a host, in
+// one orchestration, with the same SQLite settings and the same concurrency.
 func BenchmarkRawEngine(b *testing.B) {
 	const records = 1000
 	log := quiet{backend.DefaultLogger()}
@@ -248,7 +248,7 @@ func BenchmarkRawEngine(b *testing.B) {
 	perRecord(b, b.N*records)
 }
 
-// quiet is the engine's log without a word.
+// quiet is the engine's log, and logs nothing.
 type quiet struct{ backend.Logger }
 
 func (quiet) Debug(...any)          {}
@@ -256,7 +256,7 @@ func (quiet) Info(...any)           {}
 func (quiet) Debugf(string, ...any) {}
 func (quiet) Infof(string, ...any)  {}
 
-// BenchmarkIdleLatency is the time from a message's arrival at an idle host to its first activity.
+// BenchmarkIdleLatency measures the time from a message's arrival at an idle host to its first activity.
 func BenchmarkIdleLatency(b *testing.B) {
 	h := open(b, nil)
 	var all []time.Duration
@@ -266,7 +266,7 @@ func BenchmarkIdleLatency(b *testing.B) {
 			h.send(b, 1, 1)
 			all = append(all, (<-h.begun).Sub(arrived))
 			h.wait(b, 1, 1)
-			time.Sleep(10 * time.Millisecond) // it is idle again
+			time.Sleep(10 * time.Millisecond) // now the host is idle again
 		}
 	}
 	slices.Sort(all)
@@ -276,20 +276,20 @@ func BenchmarkIdleLatency(b *testing.B) {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// perRecord reports the time of a record.
+// perRecord reports the time for one record.
 func perRecord(b *testing.B, records int) {
 	report(b, float64(b.Elapsed().Microseconds())/float64(records), "µs/record")
 	report(b, float64(records)/b.Elapsed().Seconds(), "records/s")
-	b.ReportMetric(0, "ns/op") // says nothing here
+	b.ReportMetric(0, "ns/op") // hidden, because it means nothing here
 }
 
-// resetPeakMemory forgets the process's peak so far, on Linux.
+// resetPeakMemory resets the process's peak of memory, on Linux only.
 func resetPeakMemory() {
 	debug.FreeOSMemory()
 	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
 }
 
-// peakMemory is the largest resident memory since, in MiB, 0 where the system does not tell.
+// peakMemory is the largest resident memory since then, in MiB. It is 0 on a system that does not tell it.
 func peakMemory() float64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

@@ -25,7 +25,7 @@ var (
 	addOne  = durable.ActivityName[int, int]("Work")
 )
 
-// sequence calls one activity after the other.
+// sequence calls activities one after the other.
 func sequence(ctx *task.OrchestrationContext, n int) (sum int, err error) {
 	for range n {
 		if sum, err = addOne.Call(ctx, sum).Await(); err != nil {
@@ -37,8 +37,8 @@ func sequence(ctx *task.OrchestrationContext, n int) (sum int, err error) {
 
 func addsOne(_ context.Context, n int) (int, error) { return n + 1, nil }
 
-// BenchmarkSequential is an orchestration of so many activities one after the other, on the local host. Each activity is a turn, whose
-// request has the whole history, of four events for each activity before it.
+// BenchmarkSequential runs an orchestration of activities one after the other on the local host. Each activity makes a turn, whose
+// request has the whole history: four events for each activity before it.
 func BenchmarkSequential(b *testing.B) {
 	for _, n := range lengths {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -83,7 +83,7 @@ func BenchmarkSequential(b *testing.B) {
 	}
 }
 
-// BenchmarkSequentialTest is the same in durabletest.
+// BenchmarkSequentialTest runs the same in durabletest.
 func BenchmarkSequentialTest(b *testing.B) {
 	for _, n := range lengths {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

@@ -15,7 +15,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// BenchmarkStart starts the stripped binary as the Functions host does, up to its first answer.
+// BenchmarkStart starts the stripped binary as the Functions host does, and measures until its first answer.
 func BenchmarkStart(b *testing.B) {
 	binary := filepath.Join(b.TempDir(), "app")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, ".")
@@ -34,13 +34,13 @@ func BenchmarkStart(b *testing.B) {
 		elapsed += took
 		idle = max(idle, resident)
 	}
-	b.ReportMetric(0, "ns/op") // the time between the starts says nothing
+	b.ReportMetric(0, "ns/op") // hidden: the time between the starts means nothing
 	report(b, elapsed.Seconds()*1000/float64(b.N), "ms-to-answer")
 	report(b, float64(info.Size())/1e6, "binary-MB")
 	report(b, idle, "idle-MB")
 }
 
-// start runs the binary up to its first answer, and returns how long that took and what it then holds in memory, in MB.
+// start runs the binary until its first answer. It returns how long that took, and the memory that the process then uses, in MB.
 func start(b *testing.B, binary string) (time.Duration, float64) {
 	port := testkit.FreePort(b)
 	cmd := exec.Command(binary)
@@ -63,7 +63,7 @@ func start(b *testing.B, binary string) (time.Duration, float64) {
 		if time.Since(begun) > time.Minute {
 			b.Fatal(err)
 		}
-		time.Sleep(200 * time.Microsecond) // there is nothing to wait on: the host asks again and again, too
+		time.Sleep(200 * time.Microsecond) // nothing tells when it listens; the host asks again and again, too
 	}
 	took := time.Since(begun)
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))

@@ -1,4 +1,4 @@
-// Package performance measures what the app and its library cost, each beside its baseline, and prints the table of
+// Package performance measures the cost of the app and of its library, each compared with a baseline, and prints the tables of
 // docs/performance.md:
 //
 //	go test -run '^$' -bench . -timeout 30m ./tests/performance
@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// figures are what the benchmarks measured, by benchmark and unit.
+// figures are the results of the benchmarks, by benchmark and unit.
 var figures = map[string]float64{}
 
 func report(b *testing.B, value float64, unit string) {
@@ -25,10 +25,10 @@ func report(b *testing.B, value float64, unit string) {
 	figures[b.Name()+" "+unit] = value
 }
 
-// row is a line of the table: one figure, or the ratio of two.
+// row is a line of the table: a figure, or the ratio of two.
 type row struct {
 	measure, target string
-	figure, base    string // base empty: the figure itself
+	figure, base    string // without base: the figure itself
 	format          string
 }
 
@@ -57,7 +57,7 @@ var rows = []row{
 	{"idle memory under the host", "aim for 25 MB", "BenchmarkStart idle-MB", "", "%.1f MB"},
 }
 
-// printTable prints what was measured as Markdown.
+// printTable prints the results as Markdown.
 func printTable() {
 	if len(figures) == 0 {
 		return

@@ -25,7 +25,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// serve returns the app's handler, on an app root that is made for its functions.
+// serve returns the app's handler, with an app root for these functions.
 func serve(b *testing.B, app *handler.App, triggers map[string]string) http.Handler {
 	b.Helper()
 	h, err := app.Handler(handler.Options{Root: appRoot(b, triggers), Getenv: func(string) string { return "" }, Environ: []string{}, Stdout: io.Discard, Stderr: io.Discard})
@@ -35,7 +35,7 @@ func serve(b *testing.B, app *handler.App, triggers map[string]string) http.Hand
 	return h
 }
 
-// appRoot makes an app root with functions of these triggers.
+// appRoot makes an app root for functions with these triggers.
 func appRoot(b *testing.B, triggers map[string]string) string {
 	b.Helper()
 	root := b.TempDir()
@@ -47,8 +47,7 @@ func appRoot(b *testing.B, triggers map[string]string) string {
 	return root
 }
 
-// invoke sends the body and checks the status. What it costs itself is next to nothing, so that what is measured is the
-// handler.
+// invoke sends the body and checks the status. It does almost nothing else, so that the benchmark measures the handler.
 func invoke(b *testing.B, h http.Handler, r *http.Request, body *bytes.Reader) {
 	_, _ = body.Seek(0, io.SeekStart)
 	w := writer{http.Header{}, http.StatusOK}
@@ -63,7 +62,7 @@ func newRequest(function string, text []byte) (*http.Request, *bytes.Reader) {
 	return httptest.NewRequest("POST", "http://127.0.0.1/"+function, io.NopCloser(body)), body
 }
 
-// writer takes an answer, and deadlines, as a connection of net/http's server does.
+// writer is a response writer that accepts deadlines, as a connection of net/http's server does.
 type writer struct {
 	header http.Header
 	status int
@@ -75,7 +74,7 @@ func (w *writer) WriteHeader(status int)      { w.status = status }
 
 func (w *writer) SetReadDeadline(time.Time) error { return nil }
 
-// BenchmarkActivity is what the handler adds to an activity.
+// BenchmarkActivity measures what the handler adds to the cost of an activity.
 func BenchmarkActivity(b *testing.B) {
 	type in struct{ RecordId, JobId string }
 	app := handler.New()
@@ -108,9 +107,8 @@ func fanOut(ctx *task.OrchestrationContext) (any, error) {
 	return records, nil
 }
 
-// history is that of an orchestrator that calls so many activities at once: its turns, the results spread evenly over all
-// but the first. As on the host, pastEvents ends with orchestratorCompleted and newEvents starts with
-// orchestratorStarted.
+// history returns the turns of an orchestrator that calls this many activities at once. The results are spread evenly over all
+// turns but the first. As on the host, pastEvents ends with orchestratorCompleted, and newEvents starts with orchestratorStarted.
 func history(b *testing.B, records, turns int) []testkit.Turn {
 	event := func(id int, format string, args ...any) *backend.HistoryEvent {
 		return testkit.Event(b, fmt.Sprintf(`{"eventId":%d,"timestamp":"2026-11-23T01:02:03.456Z",%s}`, id, fmt.Sprintf(format, args...)))
@@ -133,16 +131,16 @@ func history(b *testing.B, records, turns int) []testkit.Turn {
 	return all
 }
 
-// activityBody is an activity's invocation with all that the host puts into it.
+// activityBody makes an activity's invocation with everything that the host puts into it.
 func activityBody(input string) []byte {
 	once, _ := json.Marshal(input)
 	return fmt.Appendf(nil, `{"Data":{"input":%s},"Metadata":{"instanceId":"\"0123456789abcdef0123456789abcdef\"","input":%s,"data":%s,`+
 		`"sys":{"MethodName":"Work","UtcNow":"2026-11-22T19:57:51.8657934Z","RandGuid":"d0cdff5f-9731-4ce7-8cb0-64c9394320cb"}}}`, testkit.Twice(input), testkit.Twice(input), once)
 }
 
-// BenchmarkTurn is an orchestrator turn of 1,000 past activities through ServeHTTP, with the SDK's own tasks and with
-// the toolkit's, against the bare unmarshal, executor and marshal of the same bytes. x-bare is the ratio of their times,
-// measured in turns about, so that a busy machine slows both.
+// BenchmarkTurn sends ServeHTTP an orchestrator's turn with 1,000 past activities, with the SDK's own tasks and with the
+// toolkit's. It compares them with only unmarshalling, executing and marshalling the same bytes. x-bare is the ratio of their
+// times. They take turns, so that a busy machine slows both.
 func BenchmarkTurn(b *testing.B) {
 	text := history(b, records, 130)[129].Body() // the last turn
 	bare := bareTurn(b, text)
@@ -190,7 +188,7 @@ func BenchmarkTurn(b *testing.B) {
 	}
 }
 
-// bareTurn returns what does a turn's least work: unmarshal, executor and marshal.
+// bareTurn returns a function that does the least work of a turn: unmarshal, execute and marshal.
 func bareTurn(b *testing.B, body string) func() {
 	registry := task.NewTaskRegistry()
 	_ = registry.AddOrchestratorN("*", fanOut)
