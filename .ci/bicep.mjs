@@ -1,5 +1,5 @@
-// Parses Bicep files with a grammar of the language, for machines without its compiler: node .ci/bicep.mjs FILES. It finds what is no
-// Bicep; it knows no types. The packages come from NODE_MODULES, see .ci/run.
+// Parses Bicep files with a grammar of the language, for machines without its compiler: node .ci/bicep.mjs FILES. It finds
+// syntax errors, but does not check types. The packages come from NODE_MODULES, see .ci/run.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 

@@ -130,7 +130,8 @@ func TestFailuresAreMailed(t *testing.T) {
 	if err := json.Unmarshal([]byte(sent[0]), &m); err != nil {
 		t.Fatal(err)
 	}
-	if len(m.Content) != 2 || m.Content[0].Type != "text/plain" || m.Content[1].Type != "text/html" { // in the order that SendGrid wants
+	// The parts are in the order that SendGrid wants.
+	if len(m.Content) != 2 || m.Content[0].Type != "text/plain" || m.Content[1].Type != "text/html" {
 		t.Fatalf("mail %s", sent[0])
 	}
 	plain, html := m.Content[0].Value, m.Content[1].Value
@@ -187,7 +188,8 @@ func TestLostActivities(t *testing.T) {
 	env = newEnv(t)
 	env.Lose(string(processactivity.Name), 1000)
 	r, out = run(t, env, Input{RecordIds: []string{"a", "b"}, Attempts: 4, RetryIntervalSeconds: 1})
-	if strings.Count(r.Logs, "level=ERROR msg=") != 4 || strings.Count(r.Logs, " record=b ") != 1 { // one a record, one for all, one for the mail
+	// One line for each record, one for all, one for the mail.
+	if strings.Count(r.Logs, "level=ERROR msg=") != 4 || strings.Count(r.Logs, " record=b ") != 1 {
 		t.Errorf("logs %s", r.Logs)
 	}
 	if out.Failed != 2 || len(env.Calls(string(processactivity.Name))) != 8 || r.Elapsed < 7*time.Second || r.Elapsed > 10500*time.Millisecond {

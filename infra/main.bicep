@@ -1,5 +1,5 @@
-// Everything that the app needs in Azure, in a resource group of its own. The app reaches all of it with one managed identity; there is
-// no connection string where Azure does without.
+// Everything that the app needs in Azure, in a resource group of its own. The app reaches all of it with one managed identity;
+// there is no connection string where Azure does without.
 targetScope = 'subscription'
 
 @description('Name of the environment. All other names are made of it.')

@@ -48,7 +48,8 @@ func TestSchemas(t *testing.T) {
 	for _, dir := range []string{root, app} {
 		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
-				if err == nil && (entry.Name() == ".git" || entry.Name() == "testdata" || entry.Name() == "labapp") { // the lab app has no extension bundle on purpose
+				// The lab app has no extension bundle on purpose.
+				if err == nil && (entry.Name() == ".git" || entry.Name() == "testdata" || entry.Name() == "labapp") {
 					return filepath.SkipDir
 				}
 				return err

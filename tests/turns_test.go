@@ -124,7 +124,8 @@ func TestTurnsAreRefusedWithoutMemory(t *testing.T) {
 		}
 		done <- err
 	}()
-	if _, err := hold.Write(bytes.Repeat([]byte(" "), 2_000_000)); err != nil { // when Write returns, the handler has reserved the memory
+	// When Write returns, the handler has reserved the memory.
+	if _, err := hold.Write(bytes.Repeat([]byte(" "), 2_000_000)); err != nil {
 		t.Fatal(err)
 	}
 	again := *c

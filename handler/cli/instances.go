@@ -145,8 +145,8 @@ func (c *listInstances) Run(e *Environment) error {
 	})
 }
 
-// listAll returns the first top instances, or all for 0, and whether there are more. An empty name matches all names; the API cannot
-// filter by name, so it is done here.
+// listAll returns the first top instances, or all for 0, and whether there are more. An empty name matches all names; the API
+// cannot filter by name, so it is done here.
 func listAll(ctx context.Context, client *httpapi.Client, f httpapi.Filter, name string, top int) (list []httpapi.Instance, more bool, err error) {
 	list = []httpapi.Instance{}
 	for {

@@ -25,11 +25,11 @@
 // # What an orchestrator may do
 //
 // It is run again from its beginning, over the history of what happened: at every turn while the history is short, and at any
-// turn of a long one. So it must take the same course every time: no clock (ctx.CurrentTimeUtc is the time), no random numbers (NewGUID), no environment, no I/O, no
-// goroutines, no iteration over maps that schedules anything. What shapes its course comes in its input. A turn that
-// schedules something else than the one before is answered with a failed orchestration that says what differs. A panic
-// of the value task.ErrTaskBlocked is how the SDK leaves an orchestrator that has to wait: a deferred function runs
-// then, too, and must not recover it.
+// turn of a long one. So it must take the same course every time: no clock (ctx.CurrentTimeUtc is the time), no random numbers
+// (NewGUID), no environment, no I/O, no goroutines, no iteration over maps that schedules anything. What shapes its course comes
+// in its input. A turn that schedules something else than the one before is answered with a failed orchestration that says what
+// differs. A panic of the value task.ErrTaskBlocked is how the SDK leaves an orchestrator that has to wait: a deferred function
+// runs then, too, and must not recover it.
 //
 // The tasks of this package and those of the SDK can be mixed, with one exception: wait for the events of one name
 // either with WaitForEvent or with the SDK's WaitForSingleEvent, not with both. A timer of the SDK of more than seven days

@@ -224,8 +224,8 @@ func apply(options []CallOption) callOptions {
 	return o
 }
 
-// WithInstanceID gives a sub-orchestration an id of its own. Be careful: if an instance with that id exists, even a running one, the
-// host replaces it silently, and its work is lost.
+// WithInstanceID gives a sub-orchestration an id of its own. Be careful: if an instance with that id exists, even a running one,
+// the host replaces it silently, and its work is lost.
 func WithInstanceID(id string) CallOption { return func(o *callOptions) { o.instanceID = id } }
 
 // WithVersion starts a sub-orchestration in a version of its own, which its Version returns. Without, it gets

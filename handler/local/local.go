@@ -29,8 +29,8 @@
 // error that says why. And it gives an activity up at which five processes have died: the real host would go on for ever.
 //
 // Orchestrations run on durabletask-go's engine. Their state is a SQLite file under DataDir. A process that is killed
-// loses nothing: the next Open continues at once. A row of the file that cannot be read fails its own instance only. A power cut can
-// lose the last moments before it, because the file is not synchronised with the disk at every step.
+// loses nothing: the next Open continues at once. A row of the file that cannot be read fails its own instance only. A power cut
+// can lose the last moments before it, because the file is not synchronised with the disk at every step.
 //
 // A message that its function does not take is delivered again, ever later, up to MaxDeliveryCount times; then it is a
 // dead letter, which [DeadLetters] lists and [Resubmit] puts back. An orchestration that has ended is deleted after
@@ -40,8 +40,8 @@
 // the Durable HTTP API beside it, and the admin endpoint.
 //
 // A sendGrid output is sent through SendGrid if the setting that its apiKey names has a value; else each mail becomes a
-// file in DataDir/mails. An output to a queue or topic that a function of the app listens to (of the same connection) becomes a message
-// in its inbox; every other output becomes a file in DataDir/outputs. HTTP functions are served by
+// file in DataDir/mails. An output to a queue or topic that a function of the app listens to (of the same connection) becomes a
+// message in its inbox; every other output becomes a file in DataDir/outputs. HTTP functions are served by
 // [Host.Handler], timers fire by their schedules (once for all that a sleeping machine missed), messages of queueTrigger and
 // serviceBusTrigger come from the inbox, blobs are files below DataDir/blobs/<container>. Functions with other triggers run
 // when a message is delivered to them.
@@ -284,8 +284,8 @@ func (h *Host) openData(ctx context.Context, o Options) error {
 const abandonTime = time.Second
 
 // Stop accepts no more messages and starts nothing new. What is running may finish until ctx ends; the rest is abandoned, and the
-// next host on the data directory continues it. Stop does not wait for a handler that ignores its context, nor for a write to a locked
-// file. Until Close, the host still answers questions, for example Running and Waiting.
+// next host on the data directory continues it. Stop does not wait for a handler that ignores its context, nor for a write to a
+// locked file. Until Close, the host still answers questions, for example Running and Waiting.
 func (h *Host) Stop(ctx context.Context) {
 	h.stopOnce.Do(func() {
 		h.stopAccepting()
@@ -338,10 +338,10 @@ func (h *Host) release() error {
 }
 
 // Handler is all that the host serves on one port: the admin endpoint at /admin/functions/{name}, the HTTP functions at /api or
-// host.json's routePrefix, a page with the instances at / (its files and endpoints are below /local), and the Durable HTTP API at /runtime/webhooks/durabletask, with the
-// real host's routes and answers and without its keys. It answers 403 to anything but a loopback name in Host, to other web
-// sites than those that Host.CORS of local.settings.json names, and to a browser that writes to the Durable HTTP API without the
-// token of this host's own page.
+// host.json's routePrefix, a page with the instances at / (its files and endpoints are below /local), and the Durable HTTP API
+// at /runtime/webhooks/durabletask, with the real host's routes and answers and without its keys. It answers 403 to anything but
+// a loopback name in Host, to other web sites than those that Host.CORS of local.settings.json names, and to a browser that
+// writes to the Durable HTTP API without the token of this host's own page.
 //
 // POST /admin/functions/{name} with {"input":"<message text>"} puts a message into the inbox of a function, as [Host.Enqueue] does,
 // and answers as the real host does: 202 once the message is on disk. A "messageId" beside the input is the message's id.

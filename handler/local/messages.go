@@ -32,8 +32,8 @@ func WaitingMessages(ctx context.Context, dataDir string) ([]WaitingMessage, err
 	return taskhub.Waiting(ctx, dataDir)
 }
 
-// Resubmit makes dead letters messages again, all or none, and counts their deliveries from the start. A host that is running on the
-// data directory delivers them within seconds, else the next one does.
+// Resubmit makes dead letters messages again, all or none, and counts their deliveries from the start. A host that is running on
+// the data directory delivers them within seconds, else the next one does.
 func Resubmit(ctx context.Context, dataDir string, sequenceNumbers ...int64) error {
 	return taskhub.Resubmit(ctx, dataDir, sequenceNumbers...)
 }

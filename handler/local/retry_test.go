@@ -119,7 +119,8 @@ func checkTries(t *testing.T, seen []testkit.Request, reason string) {
 	}
 }
 
-// TestRetryContext compares what the handler is told of a failure with what was recorded of the real host, but for the stack traces.
+// TestRetryContext compares what the handler is told of a failure with what was recorded of the real host, but for the stack
+// traces.
 func TestRetryContext(t *testing.T) {
 	t.Parallel()
 	const outer = `{"RetryCount":1,"MaxRetryCount":3,"Exception":{"InstanceId":"ID","MethodName":"Host.Functions.Orch","Handled":false,` +
@@ -343,7 +344,8 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// TestFirstTurnPutOff: while a first turn is put off, what is raised for its instance is lost, as on the real host; the start is not.
+// TestFirstTurnPutOff: while a first turn is put off, what is raised for its instance is lost, as on the real host; the start is
+// not.
 func TestFirstTurnPutOff(t *testing.T) {
 	t.Parallel()
 	app := testkit.NewApp(t)

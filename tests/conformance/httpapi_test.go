@@ -225,7 +225,7 @@ func (p *apiPlayer) compare(l apiLine, got apiAnswer) (differences []string) {
 		if g, w := p.listed(got.Body), p.listed(want.Body); g != w && !strings.Contains(l.Request.Path, "top=") {
 			differ("the list is", g, w)
 		}
-	case strings.HasPrefix(want.Body, `{"instancesDeleted":`) && !strings.Contains(want.Body, ":1}"): // it counts instances of other recordings too
+	case strings.HasPrefix(want.Body, `{"instancesDeleted":`) && !strings.Contains(want.Body, ":1}"): // of other recordings too
 	default:
 		if g, w := p.plain(got.Body), p.plain(want.Body); g != w {
 			differ("the body is", g, w)

@@ -304,7 +304,7 @@ func (r triggerRecord) triggerType() string {
 // blobPath returns the path of the recorded blobTrigger as far as the blob's address and the placeholders show it.
 func (r triggerRecord) blobPath() string {
 	path := "blobs"
-	if parts := strings.Split(testkit.Text(r.invocation.Metadata["Uri"]), "/"); len(parts) > 5 { // scheme, host, account, container, blob
+	if parts := strings.Split(testkit.Text(r.invocation.Metadata["Uri"]), "/"); len(parts) > 5 { // the last are container and blob
 		path = parts[4]
 	}
 	if r.invocation.Metadata["ext"] == nil {
@@ -337,7 +337,8 @@ func (r triggerRecord) compareMessage(t *testing.T, m handler.Message, value jso
 			return
 		}
 	}
-	if dataType != "binary" && properties == nil && strings.Contains(string(body), "{") { // the host may have read JSON that we do not read
+	// The host may have read JSON that we do not read.
+	if dataType != "binary" && properties == nil && strings.Contains(string(body), "{") {
 		return
 	}
 	if want := testkit.Text(r.invocation.Metadata["Id"]); m.ID != want || m.DeliveryCount < 1 || m.EnqueuedAt.IsZero() {

@@ -20,7 +20,8 @@ var timeSpanWithColons = regexp.MustCompile(`^(\d{1,5}):(\d{1,2}:\d{1,2}:\d{1,2}
 var daysHoursMinutes = regexp.MustCompile(`^(\d{2,5}):(\d{1,2}:\d{1,2})$`)
 
 // ParseTimeSpan reads a .NET TimeSpan that is not negative, such as "00:05:00" or "1.02:03:04.5". A bare number means
-// days, as in .NET, and so does the first number of "24:00:00", which can be no hour. The error is one line that says how to write one.
+// days, as in .NET, and so does the first number of "24:00:00", which can be no hour. The error is one line that says how to
+// write one.
 func ParseTimeSpan(text string) (time.Duration, error) {
 	trimmed := strings.TrimSpace(text)
 	if days, err := strconv.ParseUint(trimmed, 10, 16); err == nil {

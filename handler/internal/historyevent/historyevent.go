@@ -61,8 +61,8 @@ const (
 	OperationKilledType    = "OperationKilledTheProcess"
 )
 
-// AppendPast appends an encoded event as one of the past events of a turn's request. What it makes, of one event after the other, is
-// the past of that request, which so need not be encoded for each turn anew.
+// AppendPast appends an encoded event as one of the past events of a turn's request. What it makes, of one event after the
+// other, is the past of that request, which so need not be encoded for each turn anew.
 func AppendPast(past, event []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(past, pastEvents, protowire.BytesType), event)
 }
@@ -70,8 +70,8 @@ func AppendPast(past, event []byte) []byte {
 // pastEvents is the number of the field in OrchestratorRequest.
 const pastEvents = 3
 
-// AsStored returns the event as the real host keeps it in a history and sends it: of what was scheduled neither the input nor the trace,
-// of a termination not whether it is for the children too.
+// AsStored returns the event as the real host keeps it in a history and sends it: of what was scheduled neither the input nor
+// the trace, of a termination not whether it is for the children too.
 func AsStored(e *backend.HistoryEvent) *backend.HistoryEvent {
 	if e.GetTaskScheduled() == nil && e.GetSubOrchestrationInstanceCreated() == nil && e.GetExecutionTerminated() == nil {
 		return e

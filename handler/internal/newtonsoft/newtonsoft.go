@@ -1,7 +1,8 @@
-// Package newtonsoft is a model of what the Functions host does to values on their way, in both directions. It reads an activity's input
-// and result ([Input], [Result]) with Newtonsoft.Json and its defaults, which rewrite numbers, dates and some objects, and refuse
-// others. It writes what a trigger tells as strings within strings ([Once], [Twice], [Encode]) and copies a message's properties over
-// its metadata ([Object.CopyProperties]). A local host that leaves values alone would hide that until the app runs on Azure.
+// Package newtonsoft is a model of what the Functions host does to values on their way, in both directions. It reads an
+// activity's input and result ([Input], [Result]) with Newtonsoft.Json and its defaults, which rewrite numbers, dates and some
+// objects, and refuse others. It writes what a trigger tells as strings within strings ([Once], [Twice], [Encode]) and copies a
+// message's properties over its metadata ([Object.CopyProperties]). A local host that leaves values alone would hide that until
+// the app runs on Azure.
 //
 // The model follows Newtonsoft's sources and the recordings in testdata; the host's time zone is taken to be UTC, as it
 // is on Azure. It reads JSON as RFC 8259 has it: the comments, single quotes and NaN that Newtonsoft also takes are

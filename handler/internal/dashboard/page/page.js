@@ -36,7 +36,8 @@ addEventListener("keydown", (event) => {
   field.focus();
 });
 
-document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); }); // the part after # names a view
+// The link may not change the part after #, which names a view.
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
 
 // The theme is light, dark, or the one that the system uses.
 const theme = document.getElementById("theme"), themes = { auto: "◐ Auto", light: "☀ Light", dark: "☾ Dark" };

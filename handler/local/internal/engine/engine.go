@@ -68,7 +68,8 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 }
 
 // ExecuteOrchestrator runs a turn. It returns an error only if the turn is to be run again: at functionTimeout, when the
-// handler puts it off, and when the host closes. Of the past it gets only what the engine looks at; the task hub has all. Anything else that goes wrong fails the orchestration for good, as on the real host.
+// handler puts it off, and when the host closes. Of the past it gets only what the engine looks at; the task hub has all.
+// Anything else that goes wrong fails the orchestration for good, as on the real host.
 func (e *Engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
 	start := historyevent.Start(added, past)
 	ctx = e.traced(ctx, start.GetExecutionStarted().GetParentTraceContext())

@@ -1,6 +1,6 @@
-// Package front is what the local host serves on its one port: the admin endpoint, the HTTP functions, the page with the instances, and
-// the Durable HTTP API. All of it is for this machine: package loopback keeps other web sites away, but for those that
-// Host.CORS of local.settings.json names.
+// Package front is what the local host serves on its one port: the admin endpoint, the HTTP functions, the page with the
+// instances, and the Durable HTTP API. All of it is for this machine: package loopback keeps other web sites away, but for those
+// that Host.CORS of local.settings.json names.
 //
 //	handler := front.New(front.Options{App: app, Hub: hub, Inbox: inbox, Invoker: invoker, Origins: origins, Log: log})
 package front
@@ -50,8 +50,8 @@ type front struct {
 //   - /runtime/webhooks/durabletask is the Durable HTTP API.
 //
 // Like func start it asks for no key. It answers 403 to anything but a loopback name in Host, to other web sites than those of
-// Origins, and to a browser that writes to the Durable HTTP API or below /local without the token of this handler's own page. The pages of Origins may
-// call the HTTP functions and read the API, and post no messages.
+// Origins, and to a browser that writes to the Durable HTTP API or below /local without the token of this handler's own page.
+// The pages of Origins may call the HTTP functions and read the API, and post no messages.
 func New(o Options) http.Handler {
 	f := &front{Options: o}
 	token := rand.Text()

@@ -214,8 +214,8 @@ func TestCORS(t *testing.T) {
 	}
 }
 
-// TestCORSOfFunction: a page that the host lets in gets the host's answer about itself, and no other one of the function's, whether the
-// request is forwarded or not.
+// TestCORSOfFunction: a page that the host lets in gets the host's answer about itself, and no other one of the function's,
+// whether the request is forwarded or not.
 func TestCORSOfFunction(t *testing.T) {
 	t.Parallel()
 	const azure = "https://azure.example"

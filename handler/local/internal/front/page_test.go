@@ -36,7 +36,8 @@ func (s *served) bury(t testing.TB, body string) int64 {
 
 const hurts = "it <b>hurts</b>"
 
-// TestPageGuards attacks each endpoint of the page: by a foreign name, from a foreign page, and by a browser without the page's token.
+// TestPageGuards attacks each endpoint of the page: by a foreign name, from a foreign page, and by a browser without the page's
+// token.
 func TestPageGuards(t *testing.T) {
 	t.Parallel()
 	s := serve(t, http.NotFoundHandler(), plain, func(o *Options) { o.Origins = []string{"https://named.example"} })

@@ -11,9 +11,9 @@ import (
 )
 
 // OutputMessages returns what the host sends for the value of an output binding: nothing for null, a message for each element of an
-// array, else one message. A string is decoded first if it is base64, blanks not counted, unless the binding has "dataType": "binary";
-// a string that begins and ends like an object or an array is read as JSON, and the output fails if it is not. Objects and arrays
-// leave as indented JSON, dates and numbers as .NET writes them, true as True.
+// array, else one message. A string is decoded first if it is base64, blanks not counted, unless the binding has "dataType":
+// "binary"; a string that begins and ends like an object or an array is read as JSON, and the output fails if it is not. Objects
+// and arrays leave as indented JSON, dates and numbers as .NET writes them, true as True.
 func OutputMessages(b config.Binding, value json.RawMessage) ([][]byte, error) {
 	value = bytes.TrimSpace(value)
 	if len(value) == 0 || string(value) == "null" {

@@ -56,7 +56,8 @@ func invalidJSON(body []byte, err error) error {
 	return exception(http.StatusBadRequest, "Invalid JSON content", kind, text)
 }
 
-// parseError returns what the host's parser says of a text that is not JSON, where that is known: if the text does not begin like JSON.
+// parseError returns what the host's parser says of a text that is not JSON, where that is known: if the text does not begin
+// like JSON.
 func parseError(body []byte, err error) (kind, text string) {
 	kind, text = "Newtonsoft.Json.JsonReaderException", err.Error()
 	if refusal := (*newtonsoft.Error)(nil); errors.As(err, &refusal) {

@@ -52,7 +52,8 @@ type scheduled struct {
 	instance    string // id of a child
 }
 
-// history collects events as the HTTP API shows them. A finished activity, timer or child is shown only by its end. Turns are not shown.
+// history collects events as the HTTP API shows them. A finished activity, timer or child is shown only by its end. Turns are
+// not shown.
 type history struct {
 	inputs, outputs bool
 	runs            map[int32]taskhub.Run // nil: show only what the extension shows

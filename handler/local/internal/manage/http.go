@@ -460,7 +460,8 @@ func (c *call) rewind(id string) error {
 	notFailed := (*taskhub.NotFailedError)(nil)
 	switch {
 	case errors.Is(err, api.ErrInstanceNotFound):
-		return refused(http.StatusNotFound, fmt.Sprintf(`No orchestration with instance ID "$%s" found.`, id)) // the real host sends this dollar, too
+		// The real host sends this dollar too.
+		return refused(http.StatusNotFound, fmt.Sprintf(`No orchestration with instance ID "$%s" found.`, id))
 	case errors.As(err, &notFailed):
 		return refused(http.StatusPreconditionFailed, fmt.Sprintf(`This orchestration has status %s, but only orchestrations in the "Failed" state can be rewound.`, historyevent.StatusName(notFailed.Status)))
 	}
@@ -481,8 +482,8 @@ func (c *call) restart(id string) error {
 	return c.started(again)
 }
 
-// restartWithOptions starts an instance again with a given id and version. Of the host's answers, only the one about a missing id is
-// known.
+// restartWithOptions starts an instance again with a given id and version. Of the host's answers, only the one about a missing
+// id is known.
 func (c *call) restartWithOptions(id string) error {
 	again := c.param("newInstanceId")
 	if strings.TrimSpace(again) == "" {

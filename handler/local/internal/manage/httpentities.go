@@ -98,7 +98,8 @@ func (c *call) signal(name, key, operation string) error {
 	case name == "":
 		return refusedMessage("Invalid entity id: entity name must not be a null or empty string. (Parameter 'entityName')")
 	case strings.ContainsFunc(key, isInvalidInKey):
-		return refusedMessage(`entityKey (Parameter 'Entity keys must not contain /, \, #, ?, or control characters.')`) // the extension has its words in this odd order
+		// The extension's text has the words in this odd order.
+		return refusedMessage(`entityKey (Parameter 'Entity keys must not contain /, \, #, ?, or control characters.')`)
 	}
 	input, err := c.operationInput()
 	if err != nil {

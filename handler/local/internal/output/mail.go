@@ -75,8 +75,8 @@ func (s *Sender) sendMail(ctx context.Context, from Source, b config.Binding, co
 	return errors.Join(refusal, writeFile(path, kept), s.Hub.FinishMail(ctx, key, path, refusal))
 }
 
-// withDefaults adds to a mail the parts that it leaves out, from function.json (from, to, subject, text) or host.json (from, to), as
-// the binding does. A complete mail stays as it is.
+// withDefaults adds to a mail the parts that it leaves out, from function.json (from, to, subject, text) or host.json (from,
+// to), as the binding does. A complete mail stays as it is.
 func (s *Sender) withDefaults(b config.Binding, content []byte) ([]byte, error) {
 	var has mailHeader
 	var mail map[string]json.RawMessage

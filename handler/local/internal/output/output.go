@@ -1,6 +1,6 @@
-// Package output carries out the output bindings of an answer. A sendGrid output is a mail. It goes to SendGrid or, without a key, to
-// a file. An output to a queue or topic of the app is a message for the functions that listen there. Every other output becomes a
-// file.
+// Package output carries out the output bindings of an answer. A sendGrid output is a mail. It goes to SendGrid or, without a
+// key, to a file. An output to a queue or topic of the app is a message for the functions that listen there. Every other output
+// becomes a file.
 //
 //	sender := &output.Sender{App: app, Hub: hub, Enqueue: inbox.Put, DataDir: dir, Settings: os.Getenv, Log: log, Closing: ctx}
 //	err := sender.Send(ctx, output.Source{Function: f, Instance: id}, answer.Outputs) // an *funchost.Exception, in .NET's words

@@ -14,7 +14,8 @@ import (
 )
 
 // A process may have died because of what it was running. A task, a turn or an entity's operation that was running at
-// deathsToBeAlone deaths runs alone among its kind. So the next death shows which one is the cause. After maxDeaths deaths it fails.
+// deathsToBeAlone deaths runs alone among its kind. So the next death shows which one is the cause. After maxDeaths deaths it
+// fails.
 const (
 	deathsToBeAlone = 2
 	maxDeaths       = 5
@@ -174,8 +175,8 @@ func (h *TaskHub) release(l lone) {
 	}
 }
 
-// admit reports whether an instance or entity taken from its queue may have a turn now, and notes in the file that it has one. If it
-// may not, it is queued again when the suspect that runs alone has ended.
+// admit reports whether an instance or entity taken from its queue may have a turn now, and notes in the file that it has one.
+// If it may not, it is queued again when the suspect that runs alone has ended.
 func (h *TaskHub) admit(ctx context.Context, id string) (ok bool, err error) {
 	h.mu.Lock()
 	n, marked := h.deaths.turns[id], h.deaths.marked[id]

@@ -424,8 +424,8 @@ func (o *outbox) act(t tx, from string, a entity.Action) error {
 	return putRoot(t, entityStart(from, a), visible)
 }
 
-// entityStart returns the start of an orchestration that an entity asks for, as the host records it: the entity is its parent but does
-// not wait for it.
+// entityStart returns the start of an orchestration that an entity asks for, as the host records it: the entity is its parent
+// but does not wait for it.
 func entityStart(entityID string, a entity.Action) *backend.HistoryEvent {
 	e := historyevent.New("executionStarted", time.Now())
 	es := e.GetExecutionStarted()

@@ -92,7 +92,8 @@ func TestDamagedRow(t *testing.T) {
 	}
 }
 
-// prepareDamage makes a damaged task hub. It has a parent p, its child k with an event and a task, and another instance with a task.
+// prepareDamage makes a damaged task hub. It has a parent p, its child k with an event and a task, and another instance with a
+// task.
 func prepareDamage(t *testing.T, dir, damage string) {
 	t.Helper()
 	h, err := Open(t.Context(), Options{DataDir: dir})
@@ -247,7 +248,8 @@ func TestCancelledWaits(t *testing.T) {
 	}
 }
 
-// TestStartIsReportedOnce: a start is reported once, even if the first turn is abandoned and comes again, or the instance is rewound.
+// TestStartIsReportedOnce: a start is reported once, even if the first turn is abandoned and comes again, or the instance is
+// rewound.
 func TestStartIsReportedOnce(t *testing.T) {
 	t.Parallel()
 	var reports []string

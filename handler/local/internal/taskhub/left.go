@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// With Options.LeaveUnfinished a process does only its own work and leaves what it finds to the next process. It leaves whole trees of
-// instances, so their roots are kept. It never leaves entities, because anybody may call them.
+// With Options.LeaveUnfinished a process does only its own work and leaves what it finds to the next process. It leaves whole
+// trees of instances, so their roots are kept. It never leaves entities, because anybody may call them.
 
 // leave marks the trees that are unfinished now as left.
 func (h *TaskHub) leave(ctx context.Context) error {

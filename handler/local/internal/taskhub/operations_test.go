@@ -114,8 +114,8 @@ func failActivity(t testing.TB, h *TaskHub) {
 	}
 }
 
-// TestRewind: as recorded, failures and the events that scheduled failed activities become generic events, and one more generic event
-// with the reason makes the next turn. Work in flight stays scheduled.
+// TestRewind: as recorded, failures and the events that scheduled failed activities become generic events, and one more generic
+// event with the reason makes the next turn. Work in flight stays scheduled.
 func TestRewind(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, t.TempDir())
@@ -153,8 +153,8 @@ func TestRewind(t *testing.T) {
 	}
 }
 
-// TestRewindChildren: a failed child is rewound with its parent, and its end wakes the parent. If no child can be rewound, the parent
-// itself is woken.
+// TestRewindChildren: a failed child is rewound with its parent, and its end wakes the parent. If no child can be rewound, the
+// parent itself is woken.
 func TestRewindChildren(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -79,8 +79,8 @@ func (h *TaskHub) purgeTree(ctx context.Context, root string, before time.Time) 
 	return nil
 }
 
-// purgePart deletes a small part of an instance, so that other writers do not wait long. It does so even if the tree is in use again,
-// because its root may have been started again.
+// purgePart deletes a small part of an instance, so that other writers do not wait long. It does so even if the tree is in use
+// again, because its root may have been started again.
 func purgePart(t tx, id, root string, before time.Time) (done bool, err error) {
 	var alive bool
 	err = t.queryRow("SELECT EXISTS (SELECT 1 FROM instances WHERE root = ? AND (updated >= ? OR "+unfinished+"))", root, before.UnixNano()).Scan(&alive)
@@ -95,8 +95,8 @@ func purgePart(t tx, id, root string, before time.Time) (done bool, err error) {
 	return true, errors.Join(t.exec("DELETE FROM mails WHERE instance = ?", id), deleteInstance(t, id))
 }
 
-// Purge deletes a finished instance and all finished instances below it, in one transaction, and returns how many it deleted. Running
-// instances below it stay. The error is [api.ErrInstanceNotFound] or a [*NotFinishedError].
+// Purge deletes a finished instance and all finished instances below it, in one transaction, and returns how many it deleted.
+// Running instances below it stay. The error is [api.ErrInstanceNotFound] or a [*NotFinishedError].
 func (h *TaskHub) Purge(ctx context.Context, id string) (n int, err error) {
 	err = h.update(ctx, func(t tx) (err error) {
 		n, err = purgeFinished(t, id)

@@ -126,8 +126,8 @@ func (f Filter) where() (string, []any) {
 	return strings.Join(conditions, " AND "), args
 }
 
-// History returns the events of an instance's turns so far, as its next turn will see them. Before the first turn there are no events.
-// The error is [api.ErrInstanceNotFound] if there is no such instance.
+// History returns the events of an instance's turns so far, as its next turn will see them. Before the first turn there are no
+// events. The error is [api.ErrInstanceNotFound] if there is no such instance.
 func (h *TaskHub) History(ctx context.Context, id string) ([]*backend.HistoryEvent, error) {
 	if _, err := h.Get(ctx, id); err != nil {
 		return nil, err

@@ -28,10 +28,10 @@ func (e *NotFailedError) Error() string {
 	return fmt.Sprintf("the instance %s has not failed: only failed ones can be rewound", e.ID)
 }
 
-// Rewind lets a failed instance continue from where it failed, as the real host does. In the history it replaces every failure with a
-// generic event, and also the event that scheduled a failed activity, so that the orchestrator schedules the activity again. It
-// rewinds failed children too, and their end wakes the parent. If there are no such children, an event with the reason wakes the
-// instance itself. Work in flight is lost: the orchestrator's next turn sees it as scheduled but not finished.
+// Rewind lets a failed instance continue from where it failed, as the real host does. In the history it replaces every failure
+// with a generic event, and also the event that scheduled a failed activity, so that the orchestrator schedules the activity
+// again. It rewinds failed children too, and their end wakes the parent. If there are no such children, an event with the reason
+// wakes the instance itself. Work in flight is lost: the orchestrator's next turn sees it as scheduled but not finished.
 //
 // The error is [api.ErrInstanceNotFound] or a [*NotFailedError].
 func (h *TaskHub) Rewind(ctx context.Context, id, reason string) error {
@@ -159,8 +159,8 @@ func (h *TaskHub) Restart(ctx context.Context, id string, newID bool) (string, e
 	return again, h.RestartAs(ctx, id, again, "")
 }
 
-// RestartAs is Restart with the new instance's id. A finished instance with that id is replaced. A version that is not empty becomes
-// the new instance's version.
+// RestartAs is Restart with the new instance's id. A finished instance with that id is replaced. A version that is not empty
+// becomes the new instance's version.
 func (h *TaskHub) RestartAs(ctx context.Context, id, again, version string) error {
 	err := h.update(ctx, func(t tx) error {
 		if _, err := statusOf(t, id); err != nil {

@@ -16,8 +16,8 @@ func runOf(t testing.TB, h *TaskHub, task int32) Run {
 	return runs[task]
 }
 
-// TestRuns: an activity's input and start time are known while it waits, while it runs, and after its end, also to the next process.
-// They go with the execution.
+// TestRuns: an activity's input and start time are known while it waits, while it runs, and after its end, also to the next
+// process. They go with the execution.
 func TestRuns(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -44,8 +44,8 @@ func TestTagsOfChildren(t *testing.T) {
 	}
 }
 
-// TestStartByEntity: an orchestration that an entity starts has the entity as its parent, a tag that says that nobody waits for it, and
-// the input from the entity. The parent is not told of its end. Recorded: entities.jsonl, byentity1.
+// TestStartByEntity: an orchestration that an entity starts has the entity as its parent, a tag that says that nobody waits for
+// it, and the input from the entity. The parent is not told of its end. Recorded: entities.jsonl, byentity1.
 func TestStartByEntity(t *testing.T) {
 	t.Parallel()
 	h := openEntities(t)

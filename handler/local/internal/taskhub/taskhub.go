@@ -15,10 +15,11 @@
 //
 // # What differs from durabletask-go's own backend
 //
-// It waits for work instead of polling. It holds its locks in memory, where they cannot outlive the process: one process has the data
-// directory, and what it was working on when it died is still in the file for the next one. Each generation of a continue-as-new is a turn of
-// its own, as on the real host, and what an earlier execution asked for finds no receiver. A turn is stored in one transaction. A
-// finished instance is replaced by a start, and a child by another child of its id, running or not, as on the real host.
+// It waits for work instead of polling. It holds its locks in memory, where they cannot outlive the process: one process has the
+// data directory, and what it was working on when it died is still in the file for the next one. Each generation of a
+// continue-as-new is a turn of its own, as on the real host, and what an earlier execution asked for finds no receiver. A turn
+// is stored in one transaction. A finished instance is replaced by a start, and a child by another child of its id, running or
+// not, as on the real host.
 package taskhub
 
 import (

@@ -174,7 +174,8 @@ func scanPayload(rows *sql.Rows, table string, columns ...any) (e *backend.Histo
 	return e, seq, payload, nil
 }
 
-// GetOrchestrationRuntimeState loads an instance's history. The state holds only the events that the engine looks at: see [TaskHub.Past].
+// GetOrchestrationRuntimeState loads an instance's history. The state holds only the events that the engine looks at: see
+// [TaskHub.Past].
 func (h *TaskHub) GetOrchestrationRuntimeState(ctx context.Context, item *backend.OrchestrationWorkItem) (*backend.OrchestrationRuntimeState, error) {
 	h.mu.Lock()
 	current := h.turns[item.InstanceID]
