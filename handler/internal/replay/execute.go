@@ -122,7 +122,8 @@ func (t *Turn) historyEnds() {
 		return
 	}
 	if !t.returned && !t.blocked {
-		t.blocked, t.frozen = true, t.nextID()
+		t.frozen, t.shown = t.nextID(), t.customStatus()
+		t.blocked = true
 	}
 	panic(task.ErrTaskBlocked)
 }
@@ -185,9 +186,11 @@ func (t *Turn) nextID() int32 {
 	return int32(t.sdk.FieldByIndex(sequenceNumber).Int())
 }
 
-// customStatus is the status that the orchestrator has set, or empty.
+// customStatus is the status that the orchestrator has set, or empty. What deferred functions set while it is left does not count.
 func (t *Turn) customStatus() string {
 	switch {
+	case t.blocked:
+		return t.shown
 	case t.Status != nil:
 		return t.Status()
 	case t.Context == nil:

@@ -56,13 +56,17 @@ func (s *Session) Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *s
 	if a.exited {
 		runtime.Goexit()
 	}
+	goesOn := false
+	defer func() {
+		if s.waits && !goesOn { // also if there is no answer, because it panics
+			s.Leave()
+		}
+	}()
 	if all != nil && a.failed == nil {
 		all(a.results)
 	}
 	r := s.turn.answer(a.results, a.failed)
-	if s.waits && !s.remember(r) {
-		s.Leave()
-	}
+	goesOn = s.remember(r)
 	return r
 }
 
@@ -148,7 +152,7 @@ func (s *Session) Leave() {
 // says that the orchestrator is to be left instead.
 func (s *Session) wait() bool {
 	t := s.turn
-	if t.returned || t.blocked || t.strayed.Load() || t.field(continuedAsNew).Bool() {
+	if t.returned || t.blocked || t.strayed.Load() || t.field(continuedAsNew).Bool() || t.hasLate() {
 		return false
 	}
 	s.answers <- sessionAnswer{results: t.scheduledNow(), waits: true}
@@ -157,6 +161,11 @@ func (s *Session) wait() bool {
 	}
 	t.resume()
 	return true
+}
+
+// hasLate says whether an earlier version has let pass what a deferred function scheduled (see dropLate): only a replay repeats that.
+func (t *Turn) hasLate() bool {
+	return slices.ContainsFunc(t.history.scheduled[t.checked:], func(e scheduled) bool { return e.EventId >= t.nextID() })
 }
 
 // resume puts the next turn's events in place of those that the SDK has taken up.

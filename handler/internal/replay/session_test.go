@@ -294,6 +294,54 @@ func TestSessionEnds(t *testing.T) {
 	}
 }
 
+// A replay leaves the orchestrator in each turn, and a session only in the end. What deferred functions do then counts in neither.
+func TestSessionDeferred(t *testing.T) {
+	t.Parallel()
+	const late = scheduledWork + "\n" + `"eventId":1,"taskScheduled":{"name":"Late"}` + "\n" + end
+	for name, c := range map[string]struct {
+		deferred   func(*task.OrchestrationContext)
+		past, news string
+		want       string
+		status     string
+	}{
+		"a status":       {func(ctx *task.OrchestrationContext) { ctx.SetCustomStatus("2") }, "", first, "0 activity Work null", "1"},
+		"progress":       {func(ctx *task.OrchestrationContext) { Of(ctx).Status = func() string { return "2" } }, "", first, "0 activity Work null", "1"},
+		"an activity":    {func(ctx *task.OrchestrationContext) { ctx.CallActivity("Late") }, "", first, "0 activity Work null", "1"},
+		"a recorded one": {func(ctx *task.OrchestrationContext) { ctx.CallActivity("Late") }, late, news(6, raised("e", "1")), "", "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := turn(t, func(ctx *task.OrchestrationContext) (any, error) {
+				ctx.SetCustomStatus("1")
+				defer c.deferred(ctx)
+				return nil, ctx.CallActivity("Work").Await(nil)
+			}, c.past, c.news)
+			a.want(t, c.want)
+			if got := a.Response.CustomStatus.GetValue(); got != c.status {
+				t.Errorf("status %s", got)
+			}
+		})
+	}
+}
+
+// A session is not left waiting when its answer cannot be made.
+func TestSessionPanics(t *testing.T) {
+	t.Parallel()
+	left := false
+	func() {
+		defer func() { _ = recover() }()
+		new(Session).Run(&wire.Turn{InstanceID: "i", New: events(t, first)}, func(ctx *task.OrchestrationContext) (any, error) {
+			defer func() { left = true }()
+			Of(ctx).Status = func() string { panic("no status") }
+			return oneActivity(ctx)
+		}, slog.New(slog.DiscardHandler), nil)
+		t.Error("Run returned")
+	}()
+	if !left {
+		t.Error("the orchestrator waits")
+	}
+}
+
 // An orchestrator that ends its goroutine ends that of Run, as it does without a session.
 func TestSessionExits(t *testing.T) {
 	t.Parallel()

@@ -48,7 +48,8 @@ type Turn struct {
 
 	returned bool        // the orchestrator has returned
 	blocked  bool        // the history ended before what the orchestrator waits for
-	frozen   int32       // the number that was next when it was
+	frozen   int32       // the number that was next then
+	shown    string      // the custom status then
 	strayed  atomic.Bool // another goroutine than the turn's has used it
 
 	session  *Session // nil: the orchestrator is left at the end of the turn
