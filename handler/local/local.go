@@ -4,7 +4,7 @@
 //
 //	host, err := local.Open(ctx, local.Options{
 //		Root:     ".",      // host.json and the function folders
-//		DataDir:  dir,      // everything that survives
+//		DataDir:  dir,      // everything that outlives the process
 //		Handler:  handler,
 //		Settings: os.Getenv,
 //		Environ:  os.Environ(),
@@ -19,32 +19,30 @@
 //
 // # What it does
 //
-// It sends the handler the requests that the real host sends, over HTTP connections in memory, and reacts to each
-// answer as the real host does: an orchestrator turn that is not answered well, an output that cannot be sent, a custom
-// status that is too large each fail the orchestration for good; a failed activity becomes the real host's nested
-// failure details; an invocation longer than functionTimeout is given up, and if it is an orchestrator turn run again.
-// The retry policies of function.json and host.json come before all that: the invocation is tried again, with the same id,
-// while the policy allows. A turn that the handler refuses (requiresHistory) comes again after 2 seconds, 4, 8 and so on.
-// It differs where the real host would hang: an empty answer, an empty or overlong instance id fail at once, with an
-// error that says why. And it gives an activity up at which five processes have died: the real host would go on for ever.
+// It sends the handler the same requests as the real host, over HTTP connections in memory, and reacts to each answer as the real
+// host does. A turn with a wrong answer, an output that cannot be sent and a custom status that is too large each fail the
+// orchestration for good. A failed activity has the real host's nested failure details. An invocation that exceeds functionTimeout
+// is given up; an orchestrator's turn then runs again. Before all that, the retry policies of function.json and host.json count:
+// the invocation is tried again, with the same id, as long as the policy allows. A turn that the handler refuses (requiresHistory)
+// comes again after 2 seconds, 4, 8 and so on. Where the real host would hang, this one fails at once and says why: after an empty
+// answer, and with an instance id that is empty or too long. It also gives up an activity during which five processes died; the
+// real host would go on for ever.
 //
-// Orchestrations run on durabletask-go's engine. Their state is a SQLite file under DataDir. A process that is killed
-// loses nothing: the next Open continues at once. A row of the file that cannot be read fails its own instance only. A power cut
-// can lose the last moments before it, because the file is not synchronised with the disk at every step.
+// Orchestrations run on durabletask-go's engine. Their state is in an SQLite file below DataDir. A killed process loses nothing:
+// the next Open continues at once. A damaged row fails only its own instance. A power cut can lose the last moments before it,
+// because not every step is synchronised with the disk.
 //
-// A message that its function does not take is delivered again, ever later, up to MaxDeliveryCount times; then it is a
-// dead letter, which [DeadLetters] lists and [Resubmit] puts back. An orchestration that has ended is deleted after
-// Retention.
+// A message that its function does not take is delivered again, with growing delays, up to MaxDeliveryCount times. Then it is a
+// dead letter: [DeadLetters] lists it, and [Resubmit] puts it back. An orchestration that has ended is deleted after Retention.
 //
-// The durable client finds TaskHubSidecarService on a free loopback port, which the client binding names. [Host.Handler] is
-// the Durable HTTP API beside it, and the admin endpoint.
+// The durable client finds TaskHubSidecarService on a free loopback port, which the client binding names. [Host.Handler] serves
+// the Durable HTTP API and the admin endpoint.
 //
-// A sendGrid output is sent through SendGrid if the setting that its apiKey names has a value; else each mail becomes a
-// file in DataDir/mails. An output to a queue or topic that a function of the app listens to (of the same connection) becomes a
-// message in its inbox; every other output becomes a file in DataDir/outputs. HTTP functions are served by
-// [Host.Handler], timers fire by their schedules (once for all that a sleeping machine missed), messages of queueTrigger and
-// serviceBusTrigger come from the inbox, blobs are files below DataDir/blobs/<container>. Functions with other triggers run
-// when a message is delivered to them.
+// A sendGrid output goes to SendGrid if the setting that its apiKey names has a value. Otherwise each mail becomes a file in
+// DataDir/mails. An output to a queue or topic becomes a message if a function of the app listens there, with the same connection.
+// Every other output becomes a file in DataDir/outputs. [Host.Handler] serves the HTTP functions. Timers fire by their schedules,
+// but only once for all the times that a sleeping machine has missed. Messages of queueTrigger and serviceBusTrigger come from the
+// inbox. Blobs are files below DataDir/blobs/<container>. Functions with other triggers run when a message is delivered to them.
 package local
 
 import (
@@ -86,23 +84,23 @@ type Options struct {
 	Logger   *slog.Logger             // nothing is logged if nil
 	URL      string                   // where Handler is served, "http://127.0.0.1:7071"; the client binding's httpBaseUrl is below it
 
-	// OnInstance is called when an instance has had its first turn, when its custom status changes and when it ends: never for two
-	// changes of one instance at a time. The instance waits until it returns.
+	// OnInstance is called after an instance's first turn, after each change of its custom status, and after its end, with one
+	// call at a time for each instance. The instance waits until the call returns.
 	OnInstance func(Instance)
 	// OnConsole is called with each line of Logs of a 2xx answer, which the real host writes as Information.
 	OnConsole func(function, line string)
 
 	// HoldMessages leaves waiting messages to the next host. This one delivers only what Deliver is given, and starts no timers.
 	HoldMessages bool
-	// LeaveUnfinished leaves the orchestrations that earlier hosts have not finished to the next host, but for those that somebody
-	// starts here once more, or waits for.
+	// LeaveUnfinished leaves the orchestrations that earlier hosts have not finished to the next host, except those that somebody
+	// starts again here or waits for.
 	LeaveUnfinished bool
-	// MaxDeliveryCount is how often a message is delivered before it is put aside; 0 means 10, Service Bus' default.
+	// MaxDeliveryCount is how often a message is delivered before it becomes a dead letter; 0 means 10, as in Service Bus.
 	MaxDeliveryCount int
 	// MaxMessageBytes is the size of the largest message that [Host.Enqueue] and the admin endpoint take; 0 means no limit.
 	MaxMessageBytes int
-	// Retention is how long an orchestration is kept after it and all its children have ended; 0 means for ever. Dead
-	// letters, mails and other outputs are kept until somebody takes them away.
+	// Retention is how long an orchestration is kept after it and all its children have ended; 0 means for ever. Dead letters,
+	// mails and other outputs are never deleted.
 	Retention time.Duration
 
 	putOffUnit time.Duration // for tests: half of the first delay of a turn that is put off; 0 means a second
@@ -119,8 +117,8 @@ func Reason(i Instance) string { return funchost.Reason(i.Output) }
 // StatusName returns a status as the real host's HTTP API spells it: "Completed".
 func StatusName(status api.OrchestrationStatus) string { return historyevent.StatusName(status) }
 
-// Mail is a mail that was sent: InstanceID (of the root), To, Subject, Path (the file that holds it, empty when SendGrid took
-// it), Failed, and the Reason of that.
+// Mail is a mail that was sent: InstanceID (of the root), To, Subject, Path (of the file that holds it, empty if SendGrid took
+// it), Failed, and Reason (why it failed).
 type Mail = taskhub.Mail
 
 // FunctionInfo is a function of the app.
@@ -144,7 +142,7 @@ func (e *InvocationError) Error() string {
 // MessageSizeError says that a message was refused because it is too large: Size and Limit are in bytes.
 type MessageSizeError = inbox.SizeError
 
-// BusyError says that another host holds the data directory.
+// BusyError says that another host uses the data directory.
 type BusyError struct {
 	DataDir string
 }
@@ -167,7 +165,7 @@ type Host struct {
 	engine   *engine.Engine
 	inbox    *inbox.Inbox
 	front    http.Handler
-	triggers sync.WaitGroup // timers, the watch on the blobs, the retention
+	triggers sync.WaitGroup // timers, blobs, retention
 
 	ctx           context.Context // of the invocations
 	cancel        context.CancelFunc
@@ -337,23 +335,24 @@ func (h *Host) release() error {
 	return err
 }
 
-// Handler is all that the host serves on one port: the admin endpoint at /admin/functions/{name}, the HTTP functions at /api or
-// host.json's routePrefix, a page with the instances at / (its files and endpoints are below /local), and the Durable HTTP API
-// at /runtime/webhooks/durabletask, with the real host's routes and answers and without its keys. It answers 403 to anything but
-// a loopback name in Host, to other web sites than those that Host.CORS of local.settings.json names, and to a browser that
-// writes to the Durable HTTP API without the token of this host's own page.
+// Handler serves everything on one port: the admin endpoint at /admin/functions/{name}, the HTTP functions at /api or host.json's
+// routePrefix, a page with the instances at / (its files and endpoints are below /local), and the Durable HTTP API at
+// /runtime/webhooks/durabletask, with the real host's routes and answers but without its keys. It answers 403 if the name in Host
+// is not a loopback name, to web sites that Host.CORS of local.settings.json does not name, and to a browser that writes to the
+// Durable HTTP API without the token of this host's own page.
 //
-// POST /admin/functions/{name} with {"input":"<message text>"} puts a message into the inbox of a function, as [Host.Enqueue] does,
-// and answers as the real host does: 202 once the message is on disk. A "messageId" beside the input is the message's id.
+// POST /admin/functions/{name} with {"input":"<message text>"} puts a message into the inbox of a function, as [Host.Enqueue]
+// does, and answers as the real host does: 202 once the message is on disk. A "messageId" beside the input becomes the message's
+// id.
 func (h *Host) Handler() http.Handler { return h.front }
 
-// Instance returns the instance of that id. The error is [api.ErrInstanceNotFound] if there is none.
+// Instance returns an instance. The error is [api.ErrInstanceNotFound] if it does not exist.
 func (h *Host) Instance(ctx context.Context, id string) (Instance, error) {
 	return h.hub.Get(ctx, id)
 }
 
-// Wait returns the instance of that id once it has ended, however it ended. It does not poll. The error is
-// [api.ErrInstanceNotFound] if there is no such instance.
+// Wait returns an instance once it has ended, however it ended. It does not poll. The error is [api.ErrInstanceNotFound] if the
+// instance does not exist.
 func (h *Host) Wait(ctx context.Context, id string) (Instance, error) {
 	return h.hub.Wait(ctx, id, Instance.IsFinished)
 }
@@ -366,7 +365,7 @@ func (h *Host) Running(ctx context.Context) ([]Instance, error) {
 // Waiting returns how many messages no function has taken yet. Dead letters do not count.
 func (h *Host) Waiting(ctx context.Context) (int, error) { return h.hub.WaitingMessages(ctx) }
 
-// Mails returns the mails of a root instance and of all below it, in the order in which they were sent.
+// Mails returns the mails of a root instance and of all instances below it, in the order of sending.
 func (h *Host) Mails(ctx context.Context, rootID string) ([]Mail, error) {
 	return h.hub.Mails(ctx, rootID)
 }

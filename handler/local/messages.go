@@ -32,16 +32,15 @@ func WaitingMessages(ctx context.Context, dataDir string) ([]WaitingMessage, err
 	return taskhub.Waiting(ctx, dataDir)
 }
 
-// Resubmit makes dead letters messages again, all or none, and counts their deliveries from the start. A host that is running on
-// the data directory delivers them within seconds, else the next one does.
+// Resubmit puts dead letters back, all or none of them, and counts their deliveries from 0. A host that runs on the data directory
+// delivers them within seconds; otherwise the next one does.
 func Resubmit(ctx context.Context, dataDir string, sequenceNumbers ...int64) error {
 	return taskhub.Resubmit(ctx, dataDir, sequenceNumbers...)
 }
 
-// Enqueue stores a message for a trigger function: it is on disk when Enqueue returns. It is delivered in the
-// background, by this host or by a later one on the same data directory, until the function takes it; after
-// MaxDeliveryCount deliveries it is a dead letter: see [DeadLetters]. The error is a [*MessageSizeError] if the message is too
-// large.
+// Enqueue stores a message for a trigger function. It is on disk when Enqueue returns. This host, or a later one on the same data
+// directory, delivers it in the background until the function takes it. After MaxDeliveryCount deliveries it is a dead letter, see
+// [DeadLetters]. The error is a [*MessageSizeError] if the message is too large.
 func (h *Host) Enqueue(ctx context.Context, function string, m Message) error {
 	f, ok := h.deliverable(function)
 	if !ok {
@@ -52,11 +51,11 @@ func (h *Host) Enqueue(ctx context.Context, function string, m Message) error {
 
 // Delivery is what a delivered message did.
 type Delivery struct {
-	Instances []string // the ids of the orchestrations that the function started, or found when it wanted to start them
+	Instances []string // ids of the orchestrations that the function started, or tried to start and found
 }
 
-// Deliver delivers a message to a trigger function once and waits for the answer. The error is an [*InvocationError] if
-// the invocation failed; it may have started instances all the same.
+// Deliver delivers a message to a trigger function once and waits for the answer. The error is an [*InvocationError] if the
+// invocation failed; even then it may have started instances.
 func (h *Host) Deliver(ctx context.Context, function string, m Message) (Delivery, error) {
 	f, ok := h.deliverable(function)
 	if !ok {
@@ -81,7 +80,7 @@ func (h *Host) deliverWaiting(ctx context.Context, function string, m Message) e
 	return err
 }
 
-// deliverable finds a function that a message can be delivered to: one with any trigger but the durable ones.
+// deliverable finds a function that a message can be delivered to: one with any trigger except the durable ones.
 func (h *Host) deliverable(name string) (config.Function, bool) {
 	f, ok := h.app.Function(name)
 	return f, ok && !funchost.IsDurableTrigger(f.Trigger())

@@ -10,7 +10,7 @@ import (
 	"example.com/durablefunctions/handler/local/internal/trigger"
 )
 
-// startTriggers starts the timers, and the watch on the folders of blobs.
+// startTriggers starts the timers and the search for blobs.
 func (h *Host) startTriggers() error {
 	blobs := &trigger.Blobs{Dir: filepath.Join(h.dataDir, "blobs"), Receipts: filepath.Join(h.dataDir, "blobs.json"), Log: h.log, Found: h.foundBlob}
 	for _, f := range h.app.Functions {
@@ -43,12 +43,12 @@ func (h *Host) fire(f config.Function, due trigger.Due) {
 	}
 }
 
-// foundBlob puts a blob into the inbox, from where it comes again if its function fails.
+// foundBlob puts a blob into the inbox, which delivers it again if its function fails.
 func (h *Host) foundBlob(ctx context.Context, function, name string, content []byte) error {
 	return h.inbox.Put(ctx, function, Message{ID: name, Body: content})
 }
 
-// hint says how a function is called here: its URL, its schedule, its folder, or by deliver.
+// hint says how a function is called here: by its URL, its schedule, its folder, or with deliver.
 func (h *Host) hint(f config.Function) string {
 	switch t := f.Trigger(); {
 	case t.Is(config.HTTPTrigger):

@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// timeSpan is .NET's TimeSpan: [d.]hh:mm[:ss[.fffffff]], d:hh:mm:ss[.fffffff], or d:hh:mm where d is above 23.
+// timeSpan matches .NET's TimeSpan: [d.]hh:mm[:ss[.fffffff]], d:hh:mm:ss[.fffffff], or d:hh:mm where d is above 23.
 var timeSpan = regexp.MustCompile(`^(?:(\d{1,5})\.)?(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,7}))?)?$`)
 
 var timeSpanWithColons = regexp.MustCompile(`^(\d{1,5}):(\d{1,2}:\d{1,2}:\d{1,2}(?:\.\d{1,7})?)$`)
 
 var daysHoursMinutes = regexp.MustCompile(`^(\d{2,5}):(\d{1,2}:\d{1,2})$`)
 
-// ParseTimeSpan reads a .NET TimeSpan that is not negative, such as "00:05:00" or "1.02:03:04.5". A bare number means
-// days, as in .NET, and so does the first number of "24:00:00", which can be no hour. The error is one line that says how to
-// write one.
+// ParseTimeSpan reads a .NET TimeSpan that is not negative, such as "00:05:00" or "1.02:03:04.5". A number alone means days, as in
+// .NET. So does the first number of "24:00:00", because it cannot be an hour. The error is one line that says how to write a time
+// span.
 func ParseTimeSpan(text string) (time.Duration, error) {
 	trimmed := strings.TrimSpace(text)
 	if days, err := strconv.ParseUint(trimmed, 10, 16); err == nil {
@@ -42,7 +42,7 @@ func ParseTimeSpan(text string) (time.Duration, error) {
 	return time.Duration(((days*24+hours)*60+minutes)*60+seconds)*time.Second + time.Duration(ticks)*100, nil
 }
 
-// number is the value of a few digits, 0 of none.
+// number returns the value of digits, 0 if there are none.
 func number(digits string) int64 {
 	n, _ := strconv.ParseInt(strings.TrimLeft(digits, "0"), 10, 64)
 	return n

@@ -8,22 +8,22 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Batch is what the host asks of an entity in one invocation. State is JSON, nil if there is none.
+// Batch is what the host asks of an entity in one invocation. State is JSON; nil means that the entity has no state.
 type Batch struct {
 	ID         string // as the caller wrote it
 	State      []byte
 	Operations []Operation
 }
 
-// Operation is one of a batch. Input is JSON, nil if there is none.
+// Operation is one operation of a batch. Input is JSON; nil means no input.
 type Operation struct {
 	Name      string
 	RequestID string // a GUID
 	Input     []byte
 }
 
-// DecodeBatch reads the text of an entity trigger's value: base64 of a protobuf EntityBatchRequest. The batch keeps no part of the
-// text.
+// DecodeBatch reads the text of an entity trigger's value: base64 of a protobuf EntityBatchRequest. The batch does not share
+// memory with the text.
 func DecodeBatch(text []byte) (*Batch, error) {
 	raw, err := base64.StdEncoding.AppendDecode(nil, text)
 	if err != nil {
@@ -83,7 +83,7 @@ func (b *Batch) Encode() string {
 	return base64.StdEncoding.EncodeToString(m)
 }
 
-// eachField calls f with each field of a protobuf message that has a length: texts and messages. It skips the others.
+// eachField calls f with each text and each message among the fields of a protobuf message. It skips the other fields.
 func eachField(raw []byte, f func(protowire.Number, []byte) error) error {
 	for len(raw) > 0 {
 		number, kind, n := protowire.ConsumeTag(raw)

@@ -1,5 +1,5 @@
-// Package entity holds what the host and the handler say to each other about a durable entity: its id, the batch of operations of
-// one invocation and the answer to it, and the messages that orchestrations send to an entity. Run runs a batch:
+// Package entity has what the host and the handler exchange about a durable entity: its id, the batch of operations of one
+// invocation, the answer to it, and the messages that orchestrations send to an entity. Run runs a batch:
 //
 //	batch, err := entity.DecodeBatch(text)
 //	run := entity.NewRun(batch, class, 0, logger)
@@ -14,11 +14,11 @@ type ID struct {
 	Name, Key string
 }
 
-// NewID is the id of the function's entity with that key. To the host the case of a function's name does not matter, but two ids
-// that differ in case are two entities; so the name is made lower case.
+// NewID returns the id of the function's entity with that key. It makes the name lower case: the host ignores the case of a
+// function's name, but takes ids that differ in case for different entities.
 func NewID(function, key string) ID { return ID{strings.ToLower(function), key} }
 
-// String is the entity's instance id: @name@key.
+// String returns the entity's instance id: @name@key.
 func (id ID) String() string { return "@" + id.Name + "@" + id.Key }
 
 // ParseID reads an entity's instance id.

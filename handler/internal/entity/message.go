@@ -9,14 +9,14 @@ import (
 	"example.com/durablefunctions/handler/internal/plainjson"
 )
 
-// The names of the events that reach an entity. A request that is to be delivered later has its time behind its name.
+// Names of the events that an entity gets. A request with a delay has its time after the name.
 const (
 	RequestEvent = "op"
 	ReleaseEvent = "release"
 )
 
-// Message is what an orchestration sends an entity: an operation that it calls or signals, or the request for a lock on
-// several. Host and handler know it as JSON.
+// Message is what an orchestration sends to an entity: an operation that it calls or signals, or a request for a lock on several
+// entities. Host and handler exchange it as JSON.
 type Message struct {
 	Operation       *string    `json:"op"` // nil: a request for a lock
 	ID              string     `json:"id"`
@@ -43,20 +43,20 @@ type Release struct {
 	ID     string `json:"id"`
 }
 
-// Encode is the message as JSON.
+// Encode returns the message as JSON.
 func (m Message) Encode() string { return encode(m) }
 
-// Encode is the release as JSON.
+// Encode returns the release as JSON.
 func (r Release) Encode() string { return encode(r) }
 
-// Response is what an entity answers a call, by an event whose name is the call's id.
+// Response is an entity's answer to a call: an event whose name is the call's id.
 type Response struct {
-	Result         *string          `json:"result"` // JSON; of a failed dispatch, text
+	Result         *string          `json:"result"` // JSON; plain text if the dispatch failed
 	ExceptionType  string           `json:"exceptionType,omitempty"`
 	FailureDetails *ResponseFailure `json:"failureDetails,omitempty"`
 }
 
-// ResponseFailure is why a call failed. The host writes all of its fields.
+// ResponseFailure says why a call failed. The host writes all of its fields.
 type ResponseFailure struct {
 	ErrorType      string
 	ErrorMessage   string
@@ -66,21 +66,21 @@ type ResponseFailure struct {
 	Properties     map[string]any
 }
 
-// Encode is the response as JSON.
+// Encode returns the response as JSON.
 func (r Response) Encode() string { return encode(r) }
 
-// Granted is the result of the request for a lock.
+// Granted is the result of a request for a lock.
 const Granted = "Lock Acquisition Completed"
 
 func encode(v any) string {
-	text, _ := plainjson.Marshal(v) // texts, numbers and times: nothing that cannot be JSON
+	text, _ := plainjson.Marshal(v) // texts, numbers and times can always be encoded
 	return string(text)
 }
 
 // TimeFormat is .NET's round-trip format.
 const TimeFormat = "2006-01-02T15:04:05.0000000Z"
 
-// Tick is the least difference of two of .NET's times.
+// Tick is the smallest difference between two of .NET's times.
 const Tick = 100 * time.Nanosecond
 
 // Signal is the action by which an orchestration signals an entity at a later time, which durabletask-go v0.6.0 does not
@@ -92,7 +92,8 @@ type Signal struct {
 	Target      string // the entity's instance id
 	ScheduledAt time.Time
 
-	// Of a call, which is an action, too: the host loses it unless it is to come later. This package makes none.
+	// Parent and ParentExecution are set for a call, which is an action too. The host loses a call without a delay, so this
+	// package makes none.
 	Parent, ParentExecution string
 }
 
@@ -146,7 +147,7 @@ func (s *Signal) decode(number protowire.Number, value []byte) (err error) {
 	return err
 }
 
-// Message is what the entity gets of the signal.
+// Message returns the message that the entity gets.
 func (s Signal) Message() Message {
 	m := Message{Operation: &s.Operation, ID: s.ID, Signal: s.Parent == "", Parent: s.Parent, ParentExecution: s.ParentExecution}
 	if s.Input != nil {
@@ -159,7 +160,7 @@ func (s Signal) Message() Message {
 	return m
 }
 
-// Response is the response to a call that ended so.
+// Response returns the response to a call with this outcome.
 func (o Outcome) Response() Response {
 	if o.Failure != nil {
 		return Response{FailureDetails: o.Failure.Response()}
@@ -171,7 +172,7 @@ func (o Outcome) Response() Response {
 	return Response{Result: &result}
 }
 
-// Response is the failure as a response has it.
+// Response returns the failure in the form of a response.
 func (f *Failure) Response() *ResponseFailure {
 	r := &ResponseFailure{ErrorType: f.Type, ErrorMessage: f.Message, Properties: map[string]any{}}
 	if f.StackTrace != "" {
@@ -183,12 +184,12 @@ func (f *Failure) Response() *ResponseFailure {
 	return r
 }
 
-// NotDispatched is the response to a call that reached no code.
+// NotDispatched returns the response to a call that no code could answer.
 func NotDispatched(details *ResponseFailure) Response {
 	return Response{Result: &details.ErrorMessage, ExceptionType: "entity dispatch failed", FailureDetails: details}
 }
 
-// NoFunction is why a call of an entity whose function does not exist fails.
+// NoFunction returns the failure of a call to an entity whose function does not exist.
 func NoFunction(name string, known []string) *ResponseFailure {
 	quoted := make([]string, len(known))
 	for i, k := range known {

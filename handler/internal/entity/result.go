@@ -11,8 +11,8 @@ import (
 	"example.com/durablefunctions/handler/internal/historyevent"
 )
 
-// Result is the answer to a batch. The host takes the outcomes for those of the batch's first operations, in order, and
-// asks for the rest again at once. The state replaces the entity's; nil deletes the entity.
+// Result is the answer to a batch. The outcomes belong to the first operations of the batch, in order. The host asks for the
+// others again at once. The state replaces the entity's state; nil deletes the entity.
 type Result struct {
 	Outcomes []Outcome
 	Actions  []Action
@@ -21,30 +21,30 @@ type Result struct {
 	Refused  bool     // nothing was done: the host asks again after 2 seconds, 4, 8 and so on
 }
 
-// Outcome is how an operation ended: with a result (JSON, nil if there is none), or with a failure.
+// Outcome is how an operation ended: with a result (JSON, nil for none) or with a failure.
 type Outcome struct {
 	Result     []byte
 	Failure    *Failure
 	Start, End time.Time
 }
 
-// Failure is why an operation failed.
+// Failure says why an operation failed.
 type Failure struct {
 	Type, Message string
 	StackTrace    string
 	Inner         *Failure
 }
 
-// The types of failures that Run makes.
+// Types of the failures that Run makes.
 const (
 	FailedType        = "EntityOperationFailed"           // the operation returned an error
 	PanicType         = "EntityOperationPanic"            // it panicked
 	DeadlineType      = "EntityOperationDeadlineExceeded" // it ran past the deadline
 	NotFoundType      = "EntityOperationNotFound"         // the entity has no operation of that name
-	NotUnderstoodType = "EntityOperationNotUnderstood"    // its input, or the entity's state, is of another shape
+	NotUnderstoodType = "EntityOperationNotUnderstood"    // its input or the entity's state has another form
 )
 
-// Action is what an operation has the host do: send a signal to an entity, or start an orchestration.
+// Action is what an operation makes the host do: send a signal to an entity, or start an orchestration.
 type Action struct {
 	Starts      bool
 	InstanceID  string // the receiver's, or the new orchestration's
@@ -177,7 +177,7 @@ func decodeOutcome(raw []byte) (o Outcome, err error) {
 	return o, err
 }
 
-// maxFailures is how deep failures may lie in one another.
+// maxFailures is how deep failures may be nested.
 const maxFailures = 100
 
 func decodeFailure(raw []byte, depth int) (*Failure, error) {
@@ -203,7 +203,7 @@ func decodeFailure(raw []byte, depth int) (*Failure, error) {
 	return f, err
 }
 
-// startTags is the number of StartNewOrchestrationAction's tags.
+// startTags is the field number of the tags in StartNewOrchestrationAction.
 const startTags = 8
 
 func decodeAction(raw []byte) (a Action, err error) {

@@ -15,8 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Function runs one operation: on the state, JSON or nil, with the input, JSON or nil. It returns the result and the state
-// afterwards, either of them nil for none.
+// Function runs one operation. The state and the input are JSON or nil, and so are the result and the state afterwards.
 type Function func(ctx context.Context, state, input []byte) (result, after []byte, err error)
 
 // Class is the code of one function's entities: its operations, by lower-case name.
@@ -47,8 +46,8 @@ type Run struct {
 	mu      sync.Mutex
 	result  Result
 	closed  bool
-	running bool      // an operation
-	began   time.Time // that one
+	running bool      // an operation is running
+	began   time.Time // when that operation began
 }
 
 // NewRun makes a run of the batch.
@@ -56,9 +55,9 @@ func NewRun(b *Batch, c *Class, limit int, log *slog.Logger) *Run {
 	return &Run{batch: b, class: c, limit: limit, log: log, result: Result{State: b.State}}
 }
 
-// Do runs the operations, each on the state that the one before left. An operation that fails, by an error or a panic, leaves the
-// state as it was, and its actions are dropped. When time is up, the operations that remain get no outcome, so that the host asks
-// for them again. The first operation always gets one: the host would ask again without end if there were none at all.
+// Do runs the operations, each on the state that the one before left. If an operation fails, by an error or a panic, the state
+// stays as it was, and the actions of the operation are dropped. When time is up, the remaining operations get no outcome, so the
+// host asks for them again. The first operation always gets an outcome; otherwise the host would ask again for ever.
 func (r *Run) Do(ctx context.Context) {
 	for i, o := range r.batch.Operations {
 		if !r.begin(ctx, i == 0) {
@@ -80,7 +79,7 @@ func (r *Run) Do(ctx context.Context) {
 	}
 }
 
-// trace begins the span of an operation, in the trace of the batch. Without telemetry it is none.
+// trace begins an operation's span in the batch's trace. Without telemetry the span does nothing.
 func (r *Run) trace(ctx context.Context, o Operation) (context.Context, trace.Span) {
 	tracer := trace.SpanFromContext(ctx).TracerProvider().Tracer("example.com/durablefunctions/handler/entity")
 	return tracer.Start(ctx, "entity:"+r.class.Name+":"+o.Name, trace.WithAttributes(attribute.String("durabletask.entity.operation", o.Name)))
@@ -142,7 +141,8 @@ func (r *Run) operate(ctx context.Context, o Operation) (result, after []byte, e
 	return result, after, err
 }
 
-// DeleteOperation deletes an entity that has no operation of that name of its own, as in the other SDKs.
+// DeleteOperation is the operation that deletes an entity, unless the entity has its own operation with that name. The other SDKs
+// do the same.
 const DeleteOperation = "delete"
 
 // named keeps an error's text. The Error method is the function's own code and may panic.

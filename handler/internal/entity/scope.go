@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Scope collects what an operation asks of the host, beside storing its state.
+// Scope collects what an operation asks the host to do besides storing its state.
 type Scope struct {
 	ID string // the entity's instance id
 
@@ -32,25 +32,25 @@ func Current(ctx context.Context) *Scope {
 	return newScope("@test@test", "")
 }
 
-// Add has the host do the action if the operation ends well.
+// Add makes the host do the action if the operation succeeds.
 func (s *Scope) Add(a Action) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.actions = append(s.actions, a)
 }
 
-// Delete deletes the entity if the operation ends well.
+// Delete deletes the entity if the operation succeeds.
 func (s *Scope) Delete() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deleted = true
 }
 
-// scopeSpace is the namespace of the ids, itself a random one.
+// scopeSpace is the namespace of the ids, a random UUID.
 var scopeSpace = uuid.MustParse("2d4a50c1-6a8e-4f0f-8d0a-5f2c31f1c5b7")
 
-// NewInstanceID is an id for an orchestration that the operation starts: the same if the host asks for the operation
-// again, so that it is not started twice.
+// NewInstanceID returns an id for an orchestration that the operation starts. If the host asks for the operation again, the id is
+// the same, so that the orchestration is not started twice.
 func (s *Scope) NewInstanceID() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

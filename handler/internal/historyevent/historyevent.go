@@ -3,8 +3,8 @@
 //	start := historyevent.Start(turn.New, turn.Past)
 //	if historyevent.Execution(start) != execution { … }
 //
-// durabletask-go exports the event's type and none of the types inside it; an event that New made has its inner value, whose
-// fields can be set through the event's getters.
+// durabletask-go exports the type of an event, but not the types inside it. An event from New already has its inner value, whose
+// fields can be set through the getters of the event.
 package historyevent
 
 import (
@@ -27,7 +27,7 @@ func New(kind protoreflect.Name, at time.Time) *backend.HistoryEvent {
 	return e
 }
 
-// Start returns the newest executionStarted of the lists, the first list's before the second's; nil if there is none.
+// Start returns the newest executionStarted of the first list that has one; nil if no list has one.
 func Start(lists ...[]*backend.HistoryEvent) *backend.HistoryEvent {
 	for _, events := range lists {
 		for i := len(events) - 1; i >= 0; i-- {
@@ -50,28 +50,27 @@ var Ends = []api.OrchestrationStatus{api.RUNTIME_STATUS_COMPLETED, api.RUNTIME_S
 // IsEnd says whether the status is one of Ends.
 func IsEnd(status api.OrchestrationStatus) bool { return slices.Contains(Ends, status) }
 
-// KilledType is the type in the failure details of an activity that the local host gives up because its processes died in it. It
-// is the function's own doing, as a panic is.
+// KilledType is the failure type of an activity that the local host gives up because processes died while it was running. It is
+// the function's own failure, as a panic is.
 const KilledType = "ActivityKilledTheProcess"
 
-// OrchestratorKilledType and OperationKilledType are the same for an orchestration whose processes died in its turn, and for an
-// operation of an entity.
+// OrchestratorKilledType and OperationKilledType are the same for an orchestration's turn and for an operation of an entity.
 const (
 	OrchestratorKilledType = "OrchestratorKilledTheProcess"
 	OperationKilledType    = "OperationKilledTheProcess"
 )
 
-// AppendPast appends an encoded event as one of the past events of a turn's request. What it makes, of one event after the
-// other, is the past of that request, which so need not be encoded for each turn anew.
+// AppendPast appends an encoded event to the encoded past events of a turn's request. The result for one event after the other is
+// the past of that request, which need not be encoded again for each turn.
 func AppendPast(past, event []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(past, pastEvents, protowire.BytesType), event)
 }
 
-// pastEvents is the number of the field in OrchestratorRequest.
+// pastEvents is the field number of the past events in OrchestratorRequest.
 const pastEvents = 3
 
-// AsStored returns the event as the real host keeps it in a history and sends it: of what was scheduled neither the input nor
-// the trace, of a termination not whether it is for the children too.
+// AsStored returns the event as the real host stores and sends it: without the input and the trace of what it schedules, and for a
+// termination without the mark that it is for the children too.
 func AsStored(e *backend.HistoryEvent) *backend.HistoryEvent {
 	if e.GetTaskScheduled() == nil && e.GetSubOrchestrationInstanceCreated() == nil && e.GetExecutionTerminated() == nil {
 		return e

@@ -12,7 +12,7 @@ import (
 // FireAndForget is the tag that the host gives an orchestration that an entity starts: nobody waits for its end.
 const FireAndForget = "FireAndForget"
 
-// startTags is the number of ExecutionStartedEvent's tags, a map, which durabletask-go does not know.
+// startTags is the field number of the tags in ExecutionStartedEvent, a map that durabletask-go does not know.
 const startTags = 9
 
 // Tags returns the tags with which an instance was started.
@@ -37,7 +37,7 @@ func SetTags(start *backend.HistoryEvent, tags map[string]string) {
 	m.SetUnknown(AppendTags(others, startTags, tags))
 }
 
-// TagsIn reads the map of texts that stands in fields of that number; nil if there is none.
+// TagsIn reads a map of texts from the fields with that number; nil if there are none.
 func TagsIn(raw []byte, field protowire.Number) (tags map[string]string) {
 	for number, entry := range Fields(raw) {
 		if number != field {

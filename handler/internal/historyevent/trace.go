@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// SpanID is the id of the span that stands for the execution that start begins: the same for whoever has the history. One
-// that was rewound is another span.
+// SpanID returns the id of the span that stands for the execution that start begins. It is the same for everybody who has the
+// history. A rewound execution is another span.
 func SpanID(start *backend.HistoryEvent, lists ...[]*backend.HistoryEvent) (id [8]byte) {
 	rewound := 0
 	for _, events := range lists {
@@ -30,8 +30,8 @@ func SpanID(start *backend.HistoryEvent, lists ...[]*backend.HistoryEvent) (id [
 	return id
 }
 
-// JoinTrace makes an executionStarted a part of the trace that it names, or of a new one, as the real host does when tracing is
-// on: with a sampled flag that is always off.
+// JoinTrace makes an executionStarted a part of the trace that it names, or of a new one. As on the real host with tracing, the
+// sampled flag is always off.
 func JoinTrace(start *backend.HistoryEvent) {
 	es := start.GetExecutionStarted()
 	m := es.ProtoReflect()
@@ -40,7 +40,7 @@ func JoinTrace(start *backend.HistoryEvent) {
 	c.TraceParent = unsampled(c.GetTraceParent())
 }
 
-// unsampled is a traceparent without its flag; a new one if it is none.
+// unsampled returns a traceparent with its flag off, or a new traceparent if the text is not one.
 func unsampled(traceparent string) string {
 	if parts := strings.Split(traceparent, "-"); len(parts) == 4 && len(parts[1]) == 32 && len(parts[2]) == 16 {
 		return "00-" + parts[1] + "-" + parts[2] + "-00"
@@ -51,7 +51,7 @@ func unsampled(traceparent string) string {
 }
 
 // PassTrace makes activities and children part of the trace that the orchestration belongs to, below the span of its execution.
-// The lists are its history.
+// lists hold its history.
 func PassTrace(start *backend.HistoryEvent, scheduled []*backend.HistoryEvent, lists ...[]*backend.HistoryEvent) {
 	parent := start.GetExecutionStarted().GetParentTraceContext()
 	parts := strings.Split(parent.GetTraceParent(), "-")

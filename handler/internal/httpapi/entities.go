@@ -19,16 +19,15 @@ func (id EntityID) path() string {
 	return "/entities/" + url.PathEscape(id.Name) + "/" + url.PathEscape(id.Key)
 }
 
-// Entity is an entity as the API shows it. State is JSON, null if there is none.
+// Entity is an entity as the API shows it. State is JSON, null if the entity has no state.
 type Entity struct {
 	ID            EntityID        `json:"entityId"`
 	LastOperation time.Time       `json:"lastOperationTime"`
 	State         json.RawMessage `json:"state"`
 }
 
-// Entities returns a page of the entities with a name, or of all entities for an empty name. Size is the page size, 0 for the
-// app's default. Token is empty for the first page, and the next of the page before for another. The last page has an empty
-// next.
+// Entities returns a page of the entities with a name, or of all entities for an empty name. size is the page size; 0 means the
+// app's default. token is empty for the first page, and the next of the page before for any other. next is empty on the last page.
 func (c *Client) Entities(ctx context.Context, name string, size int, token string) (page []Entity, next string, err error) {
 	q := url.Values{"fetchState": {"true"}}
 	if size > 0 {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// ManagementURLs are the addresses to manage one instance with, as the extension writes them.
+// ManagementURLs are the addresses for managing one instance, as the extension writes them.
 type ManagementURLs struct {
 	ID                 string `json:"id"`
 	StatusQueryGet     string `json:"statusQueryGetUri"`
@@ -35,6 +35,6 @@ func NewManagementURLs(base, query, id string) ManagementURLs {
 
 var asDotnet = strings.NewReplacer("+", "%20", "%21", "!", "%28", "(", "%29", ")", "%2A", "*", "~", "%7E")
 
-// Escape escapes a part of a URL as the extension does, with .NET's WebUtility.UrlEncode, except for the blank: the extension
-// writes a plus, which in a path means a plus, so its URLs for an id with a blank lead to another instance.
+// Escape escapes a part of a URL as the extension does, with .NET's WebUtility.UrlEncode, except for blanks. The extension writes
+// a plus for a blank. In a path that means a plus, so its URLs for an id with a blank lead to another instance.
 func Escape(s string) string { return asDotnet.Replace(url.QueryEscape(s)) }

@@ -37,7 +37,7 @@ type Invocation struct {
 
 type key struct{}
 
-// With returns a context of the invocation.
+// With returns a context that carries the invocation.
 func With(ctx context.Context, i *Invocation) context.Context {
 	return context.WithValue(ctx, key{}, i)
 }
@@ -51,7 +51,8 @@ func Of(ctx context.Context) *Invocation {
 	return &Invocation{Logger: slog.Default(), outside: true}
 }
 
-// SetOutput sets the value of an output binding. It panics if that cannot be JSON, so that it fails where it is set.
+// SetOutput sets the value of an output binding. It panics if the value cannot be JSON, so that the mistake shows at the place
+// where the value is set.
 func (i *Invocation) SetOutput(binding string, v any) {
 	value := MarshalOutput(binding, v)
 	i.mu.Lock()
@@ -62,7 +63,7 @@ func (i *Invocation) SetOutput(binding string, v any) {
 	i.outputs[binding] = value
 }
 
-// Outputs returns what was set so far.
+// Outputs returns the values that have been set so far.
 func (i *Invocation) Outputs() map[string]json.RawMessage {
 	i.mu.Lock()
 	defer i.mu.Unlock()

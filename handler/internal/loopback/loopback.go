@@ -1,5 +1,5 @@
-// Package loopback tells this machine's own addresses from those of the network. A web page in a browser on this machine can
-// reach a loopback port under a name of its own, and the Host header of its requests gives that away.
+// Package loopback tells this machine's own addresses from those of the network. A web page in a browser on this machine can reach
+// a loopback port under a name of its own. The Host header of its requests shows that name.
 //
 //	http.Handle("/", loopback.Only(handler))
 //	if !loopback.Is(r.Host) { … } // refuse
@@ -20,9 +20,9 @@ func Is(host string) bool {
 	return strings.EqualFold(host, "localhost") || net.ParseIP(strings.Trim(host, "[]")).IsLoopback()
 }
 
-// Only answers 403 to requests that a web site may have made a browser on this machine send: under a name of its own (DNS
-// rebinding), or from its own pages. Pages whose origin is a loopback address may call, and those that a function in allowed
-// accepts.
+// Only answers 403 to requests that a foreign web site may have sent through a browser on this machine: under a name of its own
+// (DNS rebinding), or from its own pages. A page may call if its origin is a loopback address, or if a function in allowed accepts
+// it.
 func Only(next http.Handler, allowed ...func(origin string) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !Is(r.Host) || !isOwn(r) && !isAllowed(r.Header.Get("Origin"), allowed) {

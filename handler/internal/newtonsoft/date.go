@@ -31,7 +31,7 @@ const (
 	local       zone = "+00:00"
 )
 
-// date is a DateTime.
+// date is a DateTime of .NET.
 type date struct {
 	time.Time
 	zone zone
@@ -42,8 +42,8 @@ func (d date) String() string { return d.Format("2006-01-02T15:04:05.9999999") +
 
 var errDateRange = &Error{rangeException, "The added or subtracted value results in an un-representable DateTime."}
 
-// microsoftDate reads "/Date(milliseconds)/", which may have an offset after the milliseconds. The offset changes
-// nothing but that the date counts as local.
+// microsoftDate reads "/Date(milliseconds)/", which may have an offset after the milliseconds. The offset only makes the date a
+// local one.
 func microsoftDate(s string) (any, error) {
 	ticks, z := s[6:len(s)-2], utc
 	sign := strings.IndexByte(ticks[1:], '+') // the first character may be the sign of the milliseconds
@@ -121,8 +121,8 @@ func parseFraction(s string) (fraction time.Duration, n int) {
 	return fraction, n
 }
 
-// parseOffset reads what stands behind the time. Newtonsoft takes two stray digits there for the minutes of an offset
-// that it then ignores.
+// parseOffset reads what follows the time. Newtonsoft takes two digits without a sign for the minutes of an offset, and ignores
+// them then.
 func parseOffset(s string) (offset time.Duration, z zone, ok bool) {
 	if s == "Z" || s == "z" {
 		return 0, utc, true

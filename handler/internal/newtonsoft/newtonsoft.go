@@ -1,12 +1,11 @@
-// Package newtonsoft is a model of what the Functions host does to values on their way, in both directions. It reads an
-// activity's input and result ([Input], [Result]) with Newtonsoft.Json and its defaults, which rewrite numbers, dates and some
-// objects, and refuse others. It writes what a trigger tells as strings within strings ([Once], [Twice], [Encode]) and copies a
-// message's properties over its metadata ([Object.CopyProperties]). A local host that leaves values alone would hide that until
-// the app runs on Azure.
+// Package newtonsoft is a model of what the Functions host does to values on their way, in both directions. It reads an activity's
+// input and result ([Input], [Result]) with Newtonsoft.Json and its defaults, which rewrite numbers, dates and some objects, and
+// refuse others. It writes what a trigger tells as strings within strings ([Once], [Twice], [Encode]) and copies a message's
+// properties over its metadata ([Object.CopyProperties]). A local host that leaves values alone would hide that until the app runs
+// on Azure.
 //
-// The model follows Newtonsoft's sources and the recordings in testdata; the host's time zone is taken to be UTC, as it
-// is on Azure. It reads JSON as RFC 8259 has it: the comments, single quotes and NaN that Newtonsoft also takes are
-// errors here.
+// The model follows Newtonsoft's sources and the recordings in testdata. It takes the host's time zone to be UTC, as it is on
+// Azure. It reads JSON as RFC 8259 defines it: comments, single quotes and NaN, which Newtonsoft also accepts, are errors here.
 package newtonsoft
 
 import (
@@ -58,8 +57,8 @@ func Result(text []byte) ([]byte, error) {
 		return nil, err
 	}
 	v = unique(v, true)
-	// The host looks for outputs among the properties of a result. To do so it reads each of them once more, to no
-	// other effect than that it may fail.
+	// The host looks for outputs among the properties of a result. For that it reads each of them once more, which has no effect
+	// except that it may fail.
 	if o, ok := v.(parsedObject); ok {
 		for _, m := range o {
 			if _, err := takeMetadata(m.value); err != nil {
@@ -70,8 +69,8 @@ func Result(text []byte) ([]byte, error) {
 	return appendValue(nil, v), nil
 }
 
-// takeMetadata does what Newtonsoft does to an object whose first key starts with $: the properties that it takes for
-// its own vanish, or stand for something else.
+// takeMetadata does what Newtonsoft does to an object whose first key starts with $: the properties that Newtonsoft takes for its
+// own vanish, or stand for something else.
 func takeMetadata(v any) (any, error) {
 	o, ok := v.(parsedObject)
 	if !ok {
@@ -119,8 +118,8 @@ func checkScalar(m member) error {
 	return nil
 }
 
-// unique leaves the last of the properties of one name, at the place of the last (as a JTokenWriter does) or of the
-// first (as JToken.Load does).
+// unique keeps only the last of several properties with one name: at the place of the last one (as a JTokenWriter does) or of the
+// first one (as JToken.Load does).
 func unique(v any, atLast bool) any {
 	switch v := v.(type) {
 	case []any:

@@ -19,12 +19,12 @@ type (
 	number string // .NET's text for it
 )
 
-// The host counts every array and object that is open, and no more.
+// maxDepth is how many arrays and objects may be open at once in the host.
 const maxDepth = 64
 
 const maxIntegerDigits = 380 // the sign counts
 
-// parse reads one JSON value, its numbers and, if asked, its dates rewritten.
+// parse reads one JSON value. It rewrites its numbers and, if asked, its dates.
 func parse(text []byte, dates bool) (any, error) {
 	if !json.Valid(text) {
 		return nil, &Error{readerException, "the value is not JSON"}
@@ -93,7 +93,7 @@ func (p parser) object(depth int) (any, error) {
 	return o, err
 }
 
-// rewriteNumber returns .NET's text for a number: of a long, of a BigInteger, else of a double.
+// rewriteNumber returns .NET's text for a number: that of a long, a BigInteger or a double.
 func rewriteNumber(text string) (any, error) {
 	if !isDouble(text) {
 		switch {

@@ -7,15 +7,15 @@ import (
 	"unicode/utf8"
 )
 
-// Object is a JSON object in the making that keeps the order of its properties.
+// Object builds a JSON object and keeps the order of its properties.
 type Object struct {
 	names  []string
 	values [][]byte
 	index  map[string]int // by lower-case name, of those that were set
 }
 
-// Set replaces the property of that name in any case, which then keeps its place and spelling: the host's binding data has no two
-// names that differ only in case.
+// Set adds a property. If there is one with that name in any case, Set replaces its value and keeps its place and spelling,
+// because no two names in the host's binding data differ only in case.
 func (o *Object) Set(name string, value []byte) {
 	if o.index == nil {
 		o.index = map[string]int{}
@@ -29,7 +29,7 @@ func (o *Object) Set(name string, value []byte) {
 	o.Add(name, value)
 }
 
-// Add adds a property, whatever the names of the others are.
+// Add adds a property without looking at the other names.
 func (o *Object) Add(name string, value []byte) {
 	o.names = append(o.names, name)
 	o.values = append(o.values, value)
@@ -51,16 +51,16 @@ func (o *Object) Append(to []byte) []byte {
 	return append(to, '}')
 }
 
-// Once is how the host encodes what is not a string: its text in a JSON string.
+// Once encodes a value that is not a string as the host does: as a JSON string with its text.
 func Once(text string) []byte { return AppendString(nil, text) }
 
-// Twice is how the host encodes a string: the text of a JSON string literal, in a JSON string.
+// Twice encodes a string as the host does: as a JSON string that holds its JSON literal.
 func Twice(text string) []byte {
 	return AppendString(make([]byte, 0, len(text)+8), string(AppendString(make([]byte, 0, len(text)+4), text)))
 }
 
-// AppendString appends a JSON string as Newtonsoft.Json writes it: nothing is escaped that need not be, but for the
-// line separators U+0085, U+2028 and U+2029.
+// AppendString appends a JSON string as Newtonsoft.Json writes it. It escapes only what it must, and the line separators U+0085,
+// U+2028 and U+2029.
 func AppendString(to []byte, text string) []byte {
 	to = append(to, '"')
 	start := 0
@@ -112,7 +112,7 @@ var controlEscapes = func() (escapes [' ']string) {
 	return escapes
 }()
 
-// Encode encodes a JSON value as the host does: an object as it is, anything else, a string's quotes included, once.
+// Encode encodes a JSON value as the host does. An object stays as it is. Anything else is encoded once, a string with its quotes.
 func Encode(value []byte) []byte {
 	value = Compact(value)
 	if bytes.HasPrefix(value, []byte("{")) {
@@ -130,8 +130,8 @@ func Compact(value []byte) []byte {
 	return b.Bytes()
 }
 
-// CopyProperties copies the top-level properties of a trigger value that is a JSON object over the binding data, as the
-// host does: arrays and null stay behind, objects are copied, anything else becomes a string.
+// CopyProperties copies the top-level properties of a trigger value that is a JSON object over the binding data, as the host does:
+// it leaves out arrays and null, copies objects, and makes a string of anything else.
 func (o *Object) CopyProperties(value []byte) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') || !json.Valid(value) {
@@ -156,7 +156,7 @@ func (o *Object) CopyProperties(value []byte) {
 	}
 }
 
-// Text is a scalar as .NET's ToString gives it.
+// Text returns the text of a scalar as .NET's ToString writes it.
 func Text(scalar json.RawMessage) string {
 	switch string(scalar) {
 	case "true":

@@ -1,4 +1,4 @@
-// Package plainjson is the one encoder of JSON that the handler and the hosts speak: encoding/json's, without the escapes for HTML.
+// Package plainjson encodes JSON for the handler and the hosts, as encoding/json does, but without escapes for HTML.
 package plainjson
 
 import (

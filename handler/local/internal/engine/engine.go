@@ -31,7 +31,7 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// Engine runs what the task hub holds.
+// Engine runs the work that the task hub holds.
 type Engine struct {
 	app      *config.App
 	hub      *taskhub.TaskHub
@@ -51,7 +51,7 @@ func New(app *config.App, hub *taskhub.TaskHub, invoker *invoke.Invoker, log *sl
 	return e
 }
 
-// Start begins to run. Cancelling ctx afterwards has no effect.
+// Start starts the engine. Cancelling ctx afterwards has no effect.
 func (e *Engine) Start(ctx context.Context) error {
 	if err := e.worker.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
@@ -60,16 +60,16 @@ func (e *Engine) Start(ctx context.Context) error {
 	return nil
 }
 
-// Shutdown waits until all that is running has ended, even when ctx ends first.
+// Shutdown waits until everything that runs has ended, even if ctx ends first.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	err := e.worker.Shutdown(context.WithoutCancel(ctx))
 	e.entities.Wait()
 	return err
 }
 
-// ExecuteOrchestrator runs a turn. It returns an error only if the turn is to be run again: at functionTimeout, when the
-// handler puts it off, and when the host closes. Of the past it gets only what the engine looks at; the task hub has all.
-// Anything else that goes wrong fails the orchestration for good, as on the real host.
+// ExecuteOrchestrator runs a turn. It returns an error only if the turn must run again: after functionTimeout, when the handler
+// puts it off, or when the host closes. Any other failure fails the orchestration for good, as on the real host. past has only the
+// events that the engine looks at; the task hub has all of them.
 func (e *Engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, past, added []*backend.HistoryEvent) (*funchost.TurnResults, error) {
 	start := historyevent.Start(added, past)
 	ctx = e.traced(ctx, start.GetExecutionStarted().GetParentTraceContext())
@@ -82,15 +82,15 @@ func (e *Engine) ExecuteOrchestrator(ctx context.Context, id api.InstanceID, pas
 	return results, err
 }
 
-// traceContext is the protocol's, whose type durabletask-go does not export.
+// traceContext is a TraceContext, whose type durabletask-go does not export.
 type traceContext interface {
 	GetTraceParent() string
 	GetTraceState() *wrapperspb.StringValue
 }
 
-// traced is ctx with the trace that the header of an invocation names: none unless host.json turns tracing on.
+// traced returns ctx with the trace that an invocation's header names. It names one only if host.json turns tracing on.
 func (e *Engine) traced(ctx context.Context, c traceContext) context.Context {
-	ctx = trace.ContextWithSpan(ctx, nil) // durabletask-go's
+	ctx = trace.ContextWithSpan(ctx, nil) // without durabletask-go's span
 	if !e.app.Host.Tracing {
 		return ctx
 	}
@@ -136,7 +136,7 @@ func (e *Engine) tryTurn(ctx context.Context, f config.Function, try funchost.Tr
 	}
 	putOff := funchost.IsPutOff(results)
 	from := output.Source{Function: f, Instance: string(id)}
-	if !putOff { // the next turn sends again what a refused one has sent
+	if !putOff { // a refused turn comes again, and sends its outputs then
 		from.Execution, from.Turn = historyevent.Execution(start), events
 	}
 	if err := e.invoker.SendOutputs(ctx, from, a); err != nil {
@@ -171,7 +171,7 @@ func (e *Engine) function(name, trigger string) (config.Function, bool) {
 	return f, ok && f.Trigger().Is(trigger)
 }
 
-// takeTags leaves the tags of children to the task hub: durabletask-go does not know them.
+// takeTags hands the tags of children to the task hub, because durabletask-go does not know them.
 func (e *Engine) takeTags(id api.InstanceID, results *funchost.TurnResults) {
 	tags := map[int32]map[string]string{}
 	for _, action := range results.Response.Actions {
@@ -184,7 +184,7 @@ func (e *Engine) takeTags(id api.InstanceID, results *funchost.TurnResults) {
 	e.hub.TagChildren(id, tags)
 }
 
-// takeGeneration takes a continue-as-new out of a turn's actions and leaves it to the task hub.
+// takeGeneration removes a continue-as-new from a turn's actions and hands it to the task hub.
 func (e *Engine) takeGeneration(id api.InstanceID, results *funchost.TurnResults) {
 	for i, action := range results.Response.Actions {
 		if c := action.GetCompleteOrchestration(); c.GetOrchestrationStatus() == api.RUNTIME_STATUS_CONTINUED_AS_NEW {

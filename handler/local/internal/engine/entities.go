@@ -12,8 +12,8 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// runEntities gives the handler the operations of entities until the host stops: of each entity one batch at a time, and of
-// all as many as host.json allows. It returns when the running ones have ended.
+// runEntities sends the operations of entities to the handler until the host stops: one batch at a time for each entity, and as
+// many batches in all as host.json allows. It returns when the running batches have ended.
 func (e *Engine) runEntities() {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -56,7 +56,7 @@ func (t *entityTries) done(id string) {
 }
 
 // runEntity runs a batch. If the invocation fails, all its operations have failed, as on the real host, and their callers are
-// told. A batch that is refused, or that the end of the host interrupts, comes again.
+// told. A batch comes again if the handler refuses it or the host stops meanwhile.
 func (e *Engine) runEntity(w *taskhub.EntityWork, tries *entityTries) {
 	id, _ := entity.ParseID(w.Batch.ID)
 	log := e.log.With("entity", w.Batch.ID)

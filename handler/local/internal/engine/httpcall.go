@@ -27,8 +27,8 @@ const (
 
 var httpClient = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableCompression: true, IdleConnTimeout: time.Minute}}
 
-// runHTTPActivity runs the activity that the host itself runs: it makes an HTTP call for an orchestrator. A call that
-// could not be made is a failure without details, as the real host reports it; the reason is in the log.
+// runHTTPActivity makes an HTTP call for an orchestrator. The real host does that in an activity of its own. A call that cannot be
+// made is a failure without details, as on the real host; the log has the reason.
 func (e *Engine) runHTTPActivity(ctx context.Context, id api.InstanceID, scheduled *backend.HistoryEvent) (*backend.HistoryEvent, error) {
 	result, err := e.callHTTP(ctx, scheduled.GetTaskScheduled().GetInput().GetValue())
 	switch {
@@ -77,7 +77,7 @@ func (e *Engine) callHTTP(ctx context.Context, input string) ([]byte, error) {
 	return readHTTPResponse(response)
 }
 
-// readHTTPResponse makes the activity's result. As on the real host, the headers that describe the content are not in it.
+// readHTTPResponse returns the activity's result. As on the real host, it leaves out the headers that describe the content.
 func readHTTPResponse(response *http.Response) ([]byte, error) {
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxHTTPContent+1))
 	if err != nil {

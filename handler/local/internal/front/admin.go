@@ -14,15 +14,15 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// maxAdminBody bounds what the admin endpoint reads.
+// maxAdminBody is the size of the largest body that the admin endpoint reads.
 const maxAdminBody = 64 << 20
 
-// admin is the Functions admin endpoint: POST /admin/functions/{name} with {"input":"<message text>"} puts a message
-// into the inbox of a function with any trigger but the durable ones, and answers as the real host does: 202 once the message is on
-// disk, 400 for a body that is not such an object, 404 for an unknown function, 415 without a Content-Type of JSON. Beyond
-// that it answers 413 to a message that is too large, and takes a "messageId" beside the input: the function sees it
-// as the message's id, by which it can tell that a message was posted twice.
-// The real host accepts an input that is null or missing too, and then fails; so the answer is 202 and nothing happens.
+// admin is the Functions admin endpoint: POST /admin/functions/{name} with {"input":"<message text>"} puts a message into the
+// inbox of a function with any trigger except the durable ones. It answers as the real host does: 202 once the message is on disk,
+// 400 for a body that is not such an object, 404 for an unknown function, 415 without a Content-Type of JSON. In addition, it
+// answers 413 to a message that is too large, and accepts a "messageId" beside the input. The function gets it as the message's
+// id, so that it can recognize a message that was posted twice. The real host also accepts an input that is null or missing, and
+// then fails. So the answer is 202 and nothing happens.
 func (f *front) admin(w http.ResponseWriter, r *http.Request) {
 	function, ok := f.App.Function(chi.URLParam(r, "name"))
 	if !ok || funchost.IsDurableTrigger(function.Trigger()) {
@@ -64,7 +64,7 @@ func isJSONType(mediaType string) bool {
 	return mediaType == "application/json" || mediaType == "text/json" || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
 }
 
-// adminMessage reads {"input":…,"messageId":…}: the text of a string, number or bool; nil if there is none.
+// adminMessage reads {"input":…,"messageId":…}. The input is a string, a number or a bool; m is nil without an input.
 func adminMessage(body []byte) (m *taskhub.Message, ok bool) {
 	var call *struct {
 		Input     json.RawMessage

@@ -1,6 +1,6 @@
-// Package front is what the local host serves on its one port: the admin endpoint, the HTTP functions, the page with the
-// instances, and the Durable HTTP API. All of it is for this machine: package loopback keeps other web sites away, but for those
-// that Host.CORS of local.settings.json names.
+// Package front serves everything that the local host offers on its one port: the admin endpoint, the HTTP functions, the page
+// with the instances, and the Durable HTTP API. All of it is for this machine only: package loopback refuses other web sites,
+// except those in Host.CORS of local.settings.json.
 //
 //	handler := front.New(front.Options{App: app, Hub: hub, Inbox: inbox, Invoker: invoker, Origins: origins, Log: log})
 package front
@@ -27,14 +27,14 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// Options say what is served. All but Origins and Environ are needed.
+// Options configure the handler. Origins and Environ may be empty.
 type Options struct {
 	App     *config.App
 	Hub     *taskhub.TaskHub
 	Inbox   *inbox.Inbox
 	Invoker *invoke.Invoker
 	Log     *slog.Logger
-	Origins []string // of the web pages that may call, in lower case; "*" is any
+	Origins []string // of the web pages that may call, in lower case; "*" means any
 	Environ []string // with which the app was loaded
 }
 
@@ -49,9 +49,9 @@ type front struct {
 //   - / is the page, and /local what it needs of this host beyond the Durable HTTP API, see forPage;
 //   - /runtime/webhooks/durabletask is the Durable HTTP API.
 //
-// Like func start it asks for no key. It answers 403 to anything but a loopback name in Host, to other web sites than those of
-// Origins, and to a browser that writes to the Durable HTTP API or below /local without the token of this handler's own page.
-// The pages of Origins may call the HTTP functions and read the API, and post no messages.
+// Like func start it asks for no key. It answers 403 if the name in Host is not a loopback name, to web sites that are not in
+// Origins, and to a browser that writes to the Durable HTTP API or below /local without the token of this handler's own page. The
+// pages of Origins may call the HTTP functions and read the API, but not post messages.
 func New(o Options) http.Handler {
 	f := &front{Options: o}
 	token := rand.Text()
@@ -69,7 +69,7 @@ func New(o Options) http.Handler {
 	return mux
 }
 
-// forPages lets the web pages of Origins call, and keeps all others away. Like func start it allows them every method and header.
+// forPages admits the web pages of Origins and refuses all others. Like func start it allows them every method and header.
 func (f *front) forPages(next http.Handler) http.Handler {
 	named := cors.Handler(cors.Options{
 		AllowOriginFunc: func(*http.Request, string) bool { return true },
@@ -88,8 +88,8 @@ func (f *front) forPages(next http.Handler) http.Handler {
 	}), f.isNamed)
 }
 
-// allowingWriter keeps what the host allows a page, whatever a function says about that: a browser refuses two answers, and the
-// function may name the page that it has in Azure.
+// allowingWriter keeps the host's CORS headers and drops the function's own. A browser refuses an answer with both, and the
+// function may name the address that the page has in Azure.
 type allowingWriter struct {
 	http.ResponseWriter
 	allowed http.Header
@@ -107,7 +107,7 @@ func (w *allowingWriter) WriteHeader(status int) {
 // Unwrap is for http.ResponseController.
 func (w *allowingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// isNamed says whether Origins has the origin of a page.
+// isNamed says whether Origins has a page's origin.
 func (f *front) isNamed(origin string) bool {
 	return origin != "" && (slices.Contains(f.Origins, "*") || slices.Contains(f.Origins, strings.ToLower(origin)))
 }

@@ -21,14 +21,14 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// forPage is what the page does on the local host only, below /local. The real host has nothing of the kind:
+// forPage serves what the page can do on the local host only, below /local:
 //
 //   - GET functions: the functions, and what [config.Check] finds wrong with the app's files;
 //   - GET messages: the dead letters and the messages that wait; GET messages/{number}: one with its body;
 //   - POST messages/{number}: puts a dead letter back, with the text of {"body":"…"} if there is one;
 //   - POST timers/{name}: runs a timer's function now, and waits for it.
 //
-// An answer that is not 2xx has {"Message":"…"}. Of a browser it takes no write but from this handler's own page.
+// An answer that is not 2xx has the body {"Message":"…"}. A browser may write only from this handler's own page.
 func (f *front) forPage(token string) http.Handler {
 	r := chi.NewRouter()
 	r.Get("/local/functions", f.listFunctions)
@@ -136,10 +136,10 @@ func (f *front) listFunctions(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, map[string]any{"functions": list, "problems": problems})
 }
 
-// maxListed bounds how many messages of a kind the page gets.
+// maxListed is how many dead letters, and how many waiting messages, the page gets at most.
 const maxListed = 1000
 
-// shownMessage is a message as the page shows it, in a list with the beginning of its body only.
+// shownMessage is a message as the page shows it. In a list, Body is only the beginning of the body.
 type shownMessage struct {
 	Number     int64      `json:"number"`
 	Function   string     `json:"function"`
@@ -147,11 +147,11 @@ type shownMessage struct {
 	Dead       bool       `json:"dead"`
 	Enqueued   time.Time  `json:"enqueued"`
 	Deliveries int        `json:"deliveries"`
-	Time       *time.Time `json:"time,omitempty"` // of a dead letter its last delivery, of another its next one; none: at once
+	Time       *time.Time `json:"time,omitempty"` // a dead letter's last delivery, a waiting message's next one; none: at once
 	Reason     string     `json:"reason,omitempty"`
 	Size       int        `json:"size"`
 	Body       string     `json:"body"`
-	Binary     bool       `json:"binary,omitempty"` // the body is base64 of what is no text
+	Binary     bool       `json:"binary,omitempty"` // Body is base64, because the body is not UTF-8
 }
 
 const shownBeginning = 200

@@ -1,5 +1,5 @@
-// Package inbox delivers messages to functions: each until its function takes it, or so often that it becomes a dead letter. The
-// task hub keeps them.
+// Package inbox delivers messages to functions. It delivers a message again and again until its function takes it, or until it
+// becomes a dead letter after too many deliveries. The task hub keeps the messages.
 //
 //	b := inbox.New(inbox.Options{Hub: hub, Log: log, Parallel: 16, MaxDeliveries: 10, Deliver: deliver})
 //	b.Start(ctx, accepting)
@@ -19,15 +19,16 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// Options configure an inbox. All are needed, but for MaxBytes.
+// Options configure an inbox. Only MaxBytes is optional.
 type Options struct {
 	Hub           *taskhub.TaskHub
 	Log           *slog.Logger
 	Parallel      int // deliveries at a time
-	MaxDeliveries int // of one message, before it is a dead letter
+	MaxDeliveries int // of one message, before it becomes a dead letter
 	MaxBytes      int // of the largest message that Post takes; 0: no limit
 
-	// Deliver gives a function a message. The text of its error is kept as the reason why the function did not take it.
+	// Deliver gives a message to a function. The text of its error is kept as the reason why the function did not take the
+	// message.
 	Deliver func(ctx context.Context, function string, m taskhub.Message) error
 }
 
@@ -49,18 +50,18 @@ type Inbox struct {
 	running sync.WaitGroup
 }
 
-// New returns an inbox that takes messages, and delivers none before Start.
+// New returns an inbox that takes messages, but delivers none before Start.
 func New(o Options) *Inbox {
 	return &Inbox{Options: o, wake: make(chan struct{}, 1), slots: make(chan struct{}, o.Parallel)}
 }
 
-// Start begins to deliver, until accepting ends. Deliveries that have begun get the context ctx.
+// Start delivers messages until accepting ends. Each delivery gets the context ctx.
 func (b *Inbox) Start(ctx, accepting context.Context) {
 	b.running.Go(func() { b.run(ctx, accepting) })
 	b.running.Go(func() { b.watch(accepting) })
 }
 
-// Wait waits for the deliveries that have begun, once accepting has ended.
+// Wait waits for the running deliveries. Call it after accepting has ended.
 func (b *Inbox) Wait() { b.running.Wait() }
 
 func (b *Inbox) run(ctx, accepting context.Context) {
@@ -84,7 +85,7 @@ func (b *Inbox) run(ctx, accepting context.Context) {
 	}
 }
 
-// sleep waits for a message, or until one is due again.
+// sleep waits until a message comes, or until one is due.
 func (b *Inbox) sleep(ctx context.Context, due time.Time) {
 	if !due.IsZero() {
 		timer := time.AfterFunc(time.Until(due), b.wakeUp)
@@ -113,11 +114,11 @@ func (b *Inbox) attempt(ctx context.Context, function string, m taskhub.Message)
 	b.wakeUp()
 }
 
-// try delivers a message once and records the outcome. The delivery is counted before it is made: a message that
-// kills the process counts as well. One that is cut short because the host closes does not. The reason is empty if the
-// function took the message.
+// try delivers a message once and records the outcome. It counts the delivery before it makes it, so that a message that kills the
+// process counts as well. A delivery that is cut short because the host closes does not count. The reason is empty if the function
+// took the message.
 func (b *Inbox) try(ctx context.Context, function string, m taskhub.Message) (reason string, err error) {
-	if m.DeliveryCount > b.MaxDeliveries { // the process died in the last one, or the limit was lowered
+	if m.DeliveryCount > b.MaxDeliveries { // the process died in the last delivery, or the limit was lowered
 		return taskhub.DiedReason, b.Hub.BuryMessage(ctx, m, taskhub.DiedReason)
 	}
 	if err := b.Hub.BeginDelivery(ctx, m); err != nil {
@@ -137,7 +138,7 @@ func (b *Inbox) try(ctx context.Context, function string, m taskhub.Message) (re
 	return reason, b.Hub.DelayMessage(ctx, m, time.Now().Add(redeliveryDelay(m.DeliveryCount)), reason)
 }
 
-// watch wakes the inbox when another process has changed the file: it may have put a dead letter back.
+// watch wakes the inbox when another process has changed the file, because it may have put a dead letter back.
 func (b *Inbox) watch(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
@@ -156,7 +157,7 @@ func (b *Inbox) watch(ctx context.Context) {
 	}
 }
 
-// Post stores a message that somebody sends: it is on disk when Post returns. The error is a [*SizeError] if it is too large.
+// Post stores a message from outside. It is on disk when Post returns. The error is a [*SizeError] if the message is too large.
 func (b *Inbox) Post(ctx context.Context, function string, m taskhub.Message) error {
 	if b.MaxBytes > 0 && len(m.Body) > b.MaxBytes {
 		return &SizeError{Size: len(m.Body), Limit: b.MaxBytes}
@@ -164,7 +165,7 @@ func (b *Inbox) Post(ctx context.Context, function string, m taskhub.Message) er
 	return b.Put(ctx, function, m)
 }
 
-// Put stores a message of the host's own, of any size: it is on disk when Put returns.
+// Put stores a message that the host itself makes, of any size. It is on disk when Put returns.
 func (b *Inbox) Put(ctx context.Context, function string, m taskhub.Message) error {
 	err := b.Hub.PutMessage(ctx, function, m.WithDefaults())
 	if err == nil {
@@ -173,8 +174,8 @@ func (b *Inbox) Put(ctx context.Context, function string, m taskhub.Message) err
 	return err
 }
 
-// PutBack puts a dead letter back, with another body unless body is nil. The error is a [*SizeError] if that is too large, and
-// [taskhub.ErrNoDeadLetter] if there is no dead letter of that number.
+// PutBack puts a dead letter back, with another body unless body is nil. The error is a [*SizeError] if the body is too large, or
+// [taskhub.ErrNoDeadLetter] if no dead letter has that number.
 func (b *Inbox) PutBack(ctx context.Context, number int64, body []byte) error {
 	if b.MaxBytes > 0 && len(body) > b.MaxBytes {
 		return &SizeError{Size: len(body), Limit: b.MaxBytes}
@@ -186,8 +187,8 @@ func (b *Inbox) PutBack(ctx context.Context, number int64, body []byte) error {
 	return err
 }
 
-// next takes the oldest message that is due and not being delivered. With taskhub.ErrNoMessage it says when one will be
-// due.
+// next takes the oldest message that is due and is not being delivered. If the error is taskhub.ErrNoMessage, due says when the
+// next one is due.
 func (b *Inbox) next(ctx context.Context) (function string, m taskhub.Message, due time.Time, err error) {
 	function, m, due, err = b.Hub.NextMessage(ctx, func(number int64) bool { _, ok := b.flying.Load(number); return ok })
 	if err == nil {
@@ -196,7 +197,7 @@ func (b *Inbox) next(ctx context.Context) (function string, m taskhub.Message, d
 	return function, m, due, err
 }
 
-// wakeUp has the inbox look for messages.
+// wakeUp makes the inbox look for messages.
 func (b *Inbox) wakeUp() {
 	select {
 	case b.wake <- struct{}{}:

@@ -7,7 +7,7 @@
 //		return funchost.MessageRequest(function, try, message, client)
 //	})
 //
-// [Invoker.Run] is for all triggers but the durable ones. The engine makes its requests itself, and takes the steps of Run one by
+// [Invoker.Run] is for all triggers except the durable ones. The engine makes its own requests, and calls the steps of Run one by
 // one: [Invoker.Retry], [Invoker.Post], [Invoker.SendOutputs].
 package invoke
 
@@ -24,7 +24,7 @@ import (
 	"example.com/durablefunctions/handler/local/internal/output"
 )
 
-// Options configure an invoker. All are needed, but for URL.
+// Options configure an invoker. Only URL is optional.
 type Options struct {
 	Handler http.Handler
 	Host    config.Host
@@ -35,11 +35,11 @@ type Options struct {
 
 	// OnConsole is called with each line of Logs of a 2xx answer.
 	OnConsole func(function, line string)
-	// Stopping ends when the host begins nothing more, Closing when what runs has to end too.
+	// Stopping ends when the host starts nothing new, Closing when everything that runs must end too.
 	Stopping, Closing context.Context
 }
 
-// Invoker makes invocations. Its methods may be called at the same time.
+// Invoker makes invocations. Its methods may be called by several goroutines.
 type Invoker struct {
 	Options
 	transport *funchost.Transport
@@ -48,7 +48,7 @@ type Invoker struct {
 
 const defaultFunctionTimeout = 30 * time.Minute
 
-// New returns an invoker, which keeps as many connections as host.json allows invocations at a time.
+// New returns an invoker that keeps as many idle connections as host.json allows invocations at a time.
 func New(o Options) *Invoker {
 	i := &Invoker{Options: o, timeout: o.Host.FunctionTimeout}
 	if !o.Host.TimeoutSet {
@@ -61,8 +61,8 @@ func New(o Options) *Invoker {
 // Close ends the connections to the handler.
 func (i *Invoker) Close() { i.transport.Close() }
 
-// Run invokes a function that is not durable, and sends its outputs. The error is an [*funchost.Exception], or that of a context.
-// started are the ids of the orchestrations that the function has started, or found when it wanted to start them.
+// Run invokes a function that is not durable, and sends its outputs. The error is an [*funchost.Exception] or a context's error.
+// started are the ids of the orchestrations that the function started, or tried to start and found.
 func (i *Invoker) Run(ctx context.Context, f config.Function, request func(funchost.Try, funchost.Client) []byte) (answer *funchost.Answer, started []string, err error) {
 	caller := i.Sidecar.NewCaller()
 	defer i.Sidecar.Forget(caller)
@@ -76,7 +76,7 @@ func (i *Invoker) Run(ctx context.Context, f config.Function, request func(funch
 	return answer, caller.Instances(), err
 }
 
-// Forward passes a client's request to a function as it is, and the function's answer back, as the host does with
+// Forward passes a client's request on to a function unchanged, and the function's answer back, as the host does with
 // enableForwardingHttpRequest.
 func (i *Invoker) Forward(w http.ResponseWriter, r *http.Request, f config.Function) {
 	ctx, stop := i.Limit(r.Context())
@@ -89,8 +89,8 @@ func (i *Invoker) Forward(w http.ResponseWriter, r *http.Request, f config.Funct
 // errTimeout says that an invocation ran longer than functionTimeout.
 var errTimeout = errors.New("functionTimeout exceeded")
 
-// Retry calls attempt until it succeeds, fails with an error that is not an [*funchost.Exception], or the function's retry policy
-// allows no more. Like the real host it keeps its worker busy meanwhile. When the host stops, it does not wait for another try.
+// Retry calls attempt until it succeeds, until its error is not an [*funchost.Exception], or until the function's retry policy
+// allows no more. As on the real host, the worker stays busy meanwhile. When the host stops, Retry does not wait for another try.
 func (i *Invoker) Retry(f config.Function, attempt func(funchost.Try) error) error {
 	for try := funchost.FirstTry(f); ; {
 		err := attempt(try)
@@ -112,7 +112,7 @@ func (i *Invoker) Retry(f config.Function, attempt func(funchost.Try) error) err
 	}
 }
 
-// Post posts one invocation and reads its answer. The error is an [*funchost.Exception], or that of a context.
+// Post posts one invocation and reads its answer. The error is an [*funchost.Exception] or a context's error.
 func (i *Invoker) Post(ctx context.Context, f config.Function, try funchost.Try, body []byte) (*funchost.Answer, error) {
 	ctx, stop := i.Limit(ctx)
 	defer stop()
@@ -147,7 +147,7 @@ func (i *Invoker) accept(f config.Function, reply *funchost.Reply) (*funchost.An
 	return a, nil
 }
 
-// SendOutputs sends the outputs of an answer. The error is an [*funchost.Exception], or that of a context.
+// SendOutputs sends the outputs of an answer. The error is an [*funchost.Exception] or a context's error.
 func (i *Invoker) SendOutputs(ctx context.Context, from output.Source, a *funchost.Answer) error {
 	ctx, stop := i.Limit(ctx)
 	defer stop()
