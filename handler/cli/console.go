@@ -89,7 +89,7 @@ func (c *console) line(function, line string) {
 // logLine matches a line that a function's logger has written.
 var logLine = regexp.MustCompile(`^level=(\S+) msg=("(?:[^"\\]|\\.)*"|\S*)(.*)$`)
 
-// readLine takes the level off such a line, and the quotes off its message.
+// readLine removes the level from such a line, and the quotes from its message.
 func readLine(line string) (level slog.Level, rest string) {
 	parts := logLine.FindStringSubmatch(line)
 	if parts == nil || level.UnmarshalText([]byte(parts[1])) != nil {

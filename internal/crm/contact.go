@@ -15,13 +15,13 @@ const (
 	maxLabel     = 63
 )
 
-// normalizeName takes out superfluous white space.
+// normalizeName removes superfluous white space.
 func normalizeName(name string) string {
 	return strings.Join(strings.Fields(name), " ")
 }
 
-// normalizeEmail returns the address without white space around it and with its domain in lower case; the part before
-// the @ may be case-sensitive and stays. The error is a reason for a [RecordError].
+// normalizeEmail returns the address without white space around it and with its domain in lower case. The part before the @ stays,
+// because it may be case-sensitive. The error is a reason for a [RecordError].
 func normalizeEmail(email string) (string, error) {
 	email = strings.TrimSpace(email)
 	if email == "" {
@@ -34,8 +34,8 @@ func normalizeEmail(email string) (string, error) {
 	return email[:at] + strings.ToLower(email[at:]), nil
 }
 
-// checkEmail accepts one bare address at an internet domain. What net/mail accepts is wider, a whole header field, and
-// its errors suppose one; so it has the last word only, on the part before the @.
+// checkEmail accepts one bare address at an internet domain. net/mail accepts more, a whole header field, and its errors are about
+// that. So it comes last, and decides only on the part before the @.
 func checkEmail(email string) error {
 	at := strings.LastIndexByte(email, '@')
 	switch {
@@ -79,7 +79,7 @@ func checkDomain(domain string) error {
 	return nil
 }
 
-// isLabel tells whether s can stand between the dots of a domain name; letters of any script may (RFC 6531).
+// isLabel says whether s can stand between the dots of a domain name. It may have letters of any script (RFC 6531).
 func isLabel(s string) bool {
 	if s == "" || len(s) > maxLabel || s[0] == '-' || s[len(s)-1] == '-' {
 		return false

@@ -36,12 +36,12 @@ import (
 // Store is what the functions need of a CRM; implement it to connect another system. Its methods are called by many
 // goroutines at once.
 type Store interface {
-	// Records returns the ids of a batch in a stable order. The error wraps [ErrNoBatch], and names the batch, when
-	// there is no such batch. It is an [*UnavailableError] when the store cannot answer now.
+	// Records returns the ids of a batch in a stable order. If there is no such batch, the error wraps [ErrNoBatch] and names the
+	// batch. It is an [*UnavailableError] if the store cannot answer now.
 	Records(ctx context.Context, batch string) ([]string, error)
 
-	// Process validates, normalises and stamps one record, once per job: the same record of the same job again, also
-	// at the same time, changes nothing and returns the same outcome.
+	// Process validates, normalises and stamps one record, once per job. A second call with the same record and job, even at the
+	// same time, changes nothing and returns the same outcome.
 	//
 	// An [*UnavailableError] says that the store cannot do it now: it is down, overloaded, locked, or its disk is full. The
 	// same call comes again later, for ten minutes and more. Any other error is this record's failure, and goes into the
@@ -65,10 +65,10 @@ func (e *UnavailableError) Error() string { return e.Err.Error() }
 
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
-// unavailable marks an error as the store's.
+// unavailable makes an error that is the store's fault.
 func unavailable(err error) error { return &UnavailableError{err} }
 
-// RecordError says why one record could not be processed. To process it again in the same job would not help.
+// RecordError says why one record could not be processed. Processing it again in the same job does not help.
 type RecordError struct {
 	RecordID string
 	Reason   string // a predicate, such as "is not in the store"
@@ -79,9 +79,9 @@ func (e *RecordError) Error() string {
 	return "record " + oneLine(e.RecordID, 100) + " " + e.Reason
 }
 
-// Open returns the store that the settings name: [REST] at CRM_BASE_URL, with CRM_TOKEN as its bearer token and CRM_TIMEOUT
-// for an attempt; without CRM_BASE_URL [SQLite] in the file CRM_DATABASE, and without that in defaultPath. getenv is
-// [os.Getenv] or a test's.
+// Open returns the store that the settings name. With CRM_BASE_URL that is [REST] at this URL, with CRM_TOKEN as the bearer token
+// and CRM_TIMEOUT for each attempt. Otherwise it is [SQLite] in the file CRM_DATABASE, or in defaultPath. getenv is [os.Getenv] or
+// a function of a test.
 func Open(getenv func(string) string, defaultPath string) (Store, error) {
 	if base := strings.TrimSpace(getenv("CRM_BASE_URL")); base != "" {
 		token := getenv("CRM_TOKEN")

@@ -29,12 +29,12 @@ type customer struct{ id, batch, name, email string }
 // columns are those that a CSV file must have; others are ignored.
 var columns = []string{"RecordId", "Batch", "Name", "Email"}
 
-// readCustomers reads all of a CSV file of at most limit bytes. E-mail addresses are not checked: that is the
-// processing's work.
+// readCustomers reads a whole CSV file of at most limit bytes. It does not check e-mail addresses; that happens when they are
+// processed.
 func readCustomers(r io.Reader, limit int64) ([]customer, error) {
 	limited := &io.LimitedReader{R: r, N: limit + 1}
 	customers, err := readCSV(limited)
-	if limited.N <= 0 { // first, for a file that was cut there seldom parses
+	if limited.N <= 0 { // before err, which is about the place where the file was cut
 		return nil, fmt.Errorf("the file is larger than %d bytes; import it in parts", limit)
 	}
 	return customers, err
@@ -87,8 +87,8 @@ func readCSV(r io.Reader) ([]customer, error) {
 	}
 }
 
-// findComma returns what separates the fields: what a first line such as sep=; says, which is then skipped, else the comma, or
-// the semicolon or tab of spreadsheets in many countries, if the header has more of them.
+// findComma returns the character that separates the fields. A first line such as sep=; names it, and is then skipped. Otherwise
+// it is the comma, or the semicolon or tab of spreadsheets in many countries if the header has more of them.
 func findComma(in *bufio.Reader) (comma rune, skippedLines int, err error) {
 	start, err := in.Peek(in.Size())
 	if err != nil && !errors.Is(err, io.EOF) {

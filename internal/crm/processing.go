@@ -51,13 +51,13 @@ func (db *database) process(ctx context.Context, jobID, recordID string) (reason
 	db.queue.add(p)
 	select {
 	case db.queue.turn <- struct{}{}:
-		db.processAll(context.WithoutCancel(ctx), db.queue.take()) // the others' contexts go on
+		db.processAll(context.WithoutCancel(ctx), db.queue.take()) // the others must not end with this context
 		<-db.queue.turn
 	case <-p.done:
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
-	<-p.done // by us, or by who had the turn before
+	<-p.done // by this call, or by the one that had the turn before
 	return p.reason, p.err
 }
 

@@ -32,16 +32,17 @@ const (
 //	GET  {base}/batches/{batch}/records  →  200 {"RecordIds": ["C-001", 17, …]}, or 404: no such batch
 //	POST {base}/records/{id}/process     {"JobId": …}  →  2xx, or 4xx: this record failed
 //
-// The POST has the header "Idempotency-Key: {JobId}/{RecordId}", by which the CRM tells a repeated call. The words of a
-// 4xx answer, plain text or the "message", "error" or "title" of a JSON object, go into the [*RecordError].
+// The POST has the header "Idempotency-Key: {JobId}/{RecordId}", by which the CRM recognizes a repeated call. The words of a 4xx
+// answer, plain text or the "message", "error" or "title" of a JSON object, go into the [*RecordError].
 //
 // The statuses 429 and 5xx and failed connections are tried again, 4 attempts in all, one after the other, after waits
 // that grow from half a second or that Retry-After asks for (30 seconds at most). When they fail, too, and for 408, 409
 // and 425, the error is an [*UnavailableError]. After 401 or 403 no record is sent for ten seconds. Redirects are not
 // followed: one could carry the token to another host.
 //
-// An attempt at a record may take until the context ends, and at a batch 30 seconds; with a timeout, both take so long at
-// most. A record whose attempt took too long is not sent again at once: the CRM may still be at work on it.
+// Without a timeout, an attempt may take until the context ends for a record, and 30 seconds for a batch. With a timeout, each
+// attempt may take as long as that. A record whose attempt took too long is not sent again at once, because the CRM may still be
+// working on it.
 type REST struct {
 	base             string // without a slash at its end
 	host             string
@@ -51,12 +52,12 @@ type REST struct {
 	refusedLast atomic.Pointer[refusal] // nil: never
 }
 
-// NewREST returns the store at baseURL, an absolute http or https URL. The token goes with each request as bearer; it
-// may be empty. The timeout is for one attempt; 0: until the context ends.
+// NewREST returns the store at baseURL, an absolute http or https URL. Each request has the token as its bearer token; it may be
+// empty. The timeout is for one attempt; 0 means until the context ends.
 func NewREST(baseURL, token string, timeout time.Duration) (*REST, error) {
 	base, err := url.Parse(strings.TrimSpace(baseURL))
 	switch {
-	case err != nil: // not named: it holds the URL, which may hold a password
+	case err != nil: // without err, which contains the URL and perhaps a password in it
 		return nil, errors.New("the base URL is not a URL; it must look like https://crm.example.com/api")
 	case base.Scheme != "http" && base.Scheme != "https", base.Hostname() == "":
 		return nil, errors.New("the base URL must be absolute and begin with http:// or https://")
@@ -113,13 +114,13 @@ func newClient(timeout time.Duration) *retryablehttp.Client {
 // lastAttempt is the key under which a request's context holds an *error: why the last attempt failed and is repeated.
 type lastAttempt struct{}
 
-// checkRetry says whether an attempt is worth another.
+// checkRetry says whether to try again after an attempt.
 func checkRetry(ctx context.Context, resp *http.Response, err error) (again bool, _ error) {
 	again, checked := retryablehttp.DefaultRetryPolicy(ctx, resp, err)
 	switch timeout, ok := errors.AsType[net.Error](err); {
 	case ctx.Err() != nil:
 	case ok && timeout.Timeout() && isPost(err):
-		again = false // it may still be worked on
+		again = false // the CRM may still be working on it
 	case err == nil && resp.StatusCode == http.StatusNotImplemented:
 		again, checked = true, nil // the library's policy leaves it out of the 5xx
 	}
@@ -134,7 +135,7 @@ func checkRetry(ctx context.Context, resp *http.Response, err error) (again bool
 	return again, checked
 }
 
-// isPost says whether the error is of a POST, which must not be sent again while the CRM may still work on the first one.
+// isPost says whether the error is from a POST, which must not be sent again while the CRM may still work on the first one.
 func isPost(err error) bool {
 	failure, ok := errors.AsType[*url.Error](err)
 	return ok && failure.Op == "Post"
@@ -162,7 +163,7 @@ func (r *REST) Records(ctx context.Context, batch string) ([]string, error) {
 	return ids, nil
 }
 
-// Process implements [Store]. That a record is processed once per job is the CRM's work, by the Idempotency-Key.
+// Process implements [Store]. The CRM processes a record once per job, by the Idempotency-Key.
 func (r *REST) Process(ctx context.Context, jobID, recordID string) error {
 	if !addressable(jobID) {
 		return fmt.Errorf("crm at %s: the job id %q cannot be part of a request", r.host, oneLine(jobID, 100))
@@ -191,8 +192,8 @@ func (r *REST) Process(ctx context.Context, jobID, recordID string) error {
 	return r.refused(got)
 }
 
-// idempotencyKey is the job and the record. HTTP takes blanks off both ends of a header, so that " 1" would have the key of "1":
-// such an id is escaped, and so that nothing else comes to the same, one with a % in it.
+// idempotencyKey returns the job and the record. HTTP removes blanks at both ends of a header, so " 1" would get the key of "1".
+// Therefore such an id is escaped. So is an id with a %, because no two ids may have the same key.
 func idempotencyKey(jobID, recordID string) string {
 	if strings.TrimSpace(recordID) != recordID || strings.Contains(recordID, "%") {
 		recordID = url.PathEscape(recordID)
@@ -207,12 +208,12 @@ func (r *REST) Close() error {
 	return nil
 }
 
-// addressable tells whether s can be a segment of the path and part of a header. A dot or two would name another path.
+// addressable says whether s can be a segment of the path and part of a header. One dot or two dots would name another path.
 func addressable(s string) bool {
 	return s != "" && s != "." && s != ".." && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// answer is what the CRM said, the last time that it was asked.
+// answer is the CRM's answer to the last attempt.
 type answer struct {
 	status int
 	body   []byte
@@ -220,8 +221,8 @@ type answer struct {
 
 func (a answer) ok() bool { return a.status >= 200 && a.status < 300 }
 
-// isTemporary says whether the same request may do better later: a server's fault, too many requests, a request that took
-// too long, or one under the same Idempotency-Key that is still being worked on.
+// isTemporary says whether the same request may succeed later: a fault of the server, too many requests, a request that took too
+// long, or one whose Idempotency-Key is still being worked on.
 func (a answer) isTemporary() bool {
 	switch a.status {
 	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -230,15 +231,15 @@ func (a answer) isTemporary() bool {
 	return a.status >= 500
 }
 
-// isRefusal says whether the CRM does not let this program in, whatever the record.
+// isRefusal says whether the CRM refuses this program, whatever the record.
 func (a answer) isRefusal() bool {
 	return a.status == http.StatusUnauthorized || a.status == http.StatusForbidden
 }
 
-// refusalTime is how long a refusal stands for all records: a wrong token costs one request and not one a record.
+// refusalTime is how long a refusal counts for all records, so that a wrong token costs one request and not one for each record.
 const refusalTime = 10 * time.Second
 
-// refusal is what the CRM said when it did not let this program in.
+// refusal is the CRM's answer when it refused this program.
 type refusal struct {
 	err   error
 	until time.Time
@@ -257,8 +258,8 @@ func (r *REST) refusal() error {
 	return nil
 }
 
-// do asks the CRM, several times if need be. An error is an [*UnavailableError]; any status that is not worth another
-// attempt is an answer.
+// do sends a request to the CRM, several times if necessary. The error is an [*UnavailableError]. A status that makes no other
+// attempt useful is an answer and not an error.
 func (r *REST) do(ctx context.Context, client *retryablehttp.Client, method, path, idempotencyKey string, body []byte) (answer, error) {
 	var content any // a nil []byte would be an empty body
 	if body != nil {
@@ -280,7 +281,7 @@ func (r *REST) do(ctx context.Context, client *retryablehttp.Client, method, pat
 		req.Header.Set("Authorization", "Bearer "+r.token)
 	}
 	var got answer
-	req.SetResponseHandler(func(resp *http.Response) (err error) { // here, a cut body is another attempt
+	req.SetResponseHandler(func(resp *http.Response) (err error) { // read here, so that a body that is cut off leads to another attempt
 		defer resp.Body.Close()
 		got.status = resp.StatusCode
 		got.body, err = io.ReadAll(io.LimitReader(resp.Body, maxResponseBody+1))
@@ -298,10 +299,10 @@ func (r *REST) do(ctx context.Context, client *retryablehttp.Client, method, pat
 	return got, nil
 }
 
-// boundedBackoff is the library's, which waits as long as Retry-After says, with an upper bound.
+// boundedBackoff is the library's backoff, which waits as long as Retry-After says, with an upper bound.
 func boundedBackoff(min, max time.Duration, attempt int, resp *http.Response) time.Duration {
 	wait := retryablehttp.DefaultBackoff(min, max, attempt, resp)
-	if wait < 0 || wait > max { // below zero: seconds that are too many for a Duration
+	if wait < 0 || wait > max { // below zero: too many seconds for a Duration
 		return max
 	}
 	return wait
@@ -318,7 +319,7 @@ func giveUp(resp *http.Response, err error, attempts int) (*http.Response, error
 	return nil, fmt.Errorf("no good answer in %d attempts, the last: %w", attempts, withoutURL(err))
 }
 
-// withoutURL takes off the URL that net/http puts before an error: the host is named already.
+// withoutURL removes the URL that net/http puts before an error, because our error already names the host.
 func withoutURL(err error) error {
 	if failure, ok := err.(*url.Error); ok {
 		return failure.Err
@@ -326,7 +327,7 @@ func withoutURL(err error) error {
 	return err
 }
 
-// refused is the error for an answer that is neither good nor about one record.
+// refused returns the error for an answer that is neither good nor about one record.
 func (r *REST) refused(got answer) error {
 	hint := ""
 	switch {
@@ -342,7 +343,7 @@ func (r *REST) refused(got answer) error {
 	return err
 }
 
-// hide takes the token out of a text: a CRM may send it back, and net/http puts into its errors what it cannot read.
+// hide removes the token from a text: a CRM may send it back, and net/http quotes what it cannot read.
 func (r *REST) hide(text string) string {
 	if r.token == "" {
 		return text
@@ -350,7 +351,7 @@ func (r *REST) hide(text string) string {
 	return strings.ReplaceAll(text, r.token, "(token)")
 }
 
-// hidden is err without the token in its text.
+// hidden returns err without the token in its text.
 func (r *REST) hidden(err error) error { return &hiddenError{err, r.hide(err.Error())} }
 
 type hiddenError struct {
@@ -370,7 +371,7 @@ func (r *REST) words(got answer) string {
 	return fmt.Sprintf("%s (status %s)", text, statusText(got.status))
 }
 
-// message is the text of an error's body: of the usual fields of a JSON object the first that is there, else all of it.
+// message returns the text of an error's body. If the body is a JSON object, that is the first of the usual fields that it has.
 func message(body []byte) string {
 	var fields struct{ Message, Error, Title any }
 	if json.Unmarshal(body, &fields) == nil {
@@ -407,7 +408,7 @@ func recordIDs(body []byte) ([]string, error) {
 	return ids, nil
 }
 
-// recordID takes a number as it is written, for an id may be longer than the numbers of any type.
+// recordID returns a number as it is written, because an id may be longer than any number type allows.
 func recordID(raw json.RawMessage) (id string, ok bool) {
 	if raw[0] == '"' {
 		err := json.Unmarshal(raw, &id)

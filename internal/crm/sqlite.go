@@ -64,7 +64,7 @@ type SQLite struct {
 	closed bool
 }
 
-// database is an open file: one connection, for SQLite knows one writer at a time, and its prepared statements.
+// database is an open file: its prepared statements and its one connection, because SQLite has one writer at a time.
 type database struct {
 	*sql.DB
 	outcome, contact, stamp, keep *sql.Stmt
@@ -153,7 +153,7 @@ func (s *SQLite) Import(ctx context.Context, r io.Reader) (n int, err error) {
 	return len(customers), nil
 }
 
-// upsert leaves the stamp of a known customer, but not what was made of the old name and address.
+// upsert keeps the stamp of a known customer, but not what was made of the old name and address.
 func upsert(ctx context.Context, tx *sql.Tx, customers []customer) error {
 	stmt, err := tx.PrepareContext(ctx, `
 		INSERT INTO customers (id, batch, name, email) VALUES (?, ?, ?, ?)
@@ -184,8 +184,8 @@ func (s *SQLite) Close() error {
 	return db.Close()
 }
 
-// do does work on the file. If another process has locked it, each call waits by itself: SQLite's own wait would hold the only
-// connection, and the calls would wait one after the other.
+// do works on the file. If another process has locked it, each call waits on its own. SQLite would wait in the only connection, so
+// that the calls waited one after the other.
 func (s *SQLite) do(ctx context.Context, work func(*database) error) error {
 	giveUp := time.Now().Add(lockTimeout)
 	var locked error
@@ -199,7 +199,7 @@ func (s *SQLite) do(ctx context.Context, work func(*database) error) error {
 			return nil
 		case primaryCode(err) == sqlite3.SQLITE_BUSY:
 			locked = err
-		case locked != nil && ctx.Err() != nil: // that it is locked says more than that time is up
+		case locked != nil && ctx.Err() != nil: // the lock explains more than the end of the time
 			return s.explain(locked)
 		default:
 			return s.explain(err)
@@ -260,7 +260,7 @@ func openDatabase(ctx context.Context, path string) (_ *database, err error) {
 	return db, db.prepare(ctx)
 }
 
-// dataSource is a URI, because a plain file name must not hold a question mark. What is committed is on the disk (synchronous): the
+// dataSource returns a URI, because a plain file name must not have a question mark. A commit is on the disk (synchronous): the
 // caller stores the result elsewhere, and after a power cut there must be no result whose record is missing here.
 func dataSource(path string) string {
 	path = filepath.ToSlash(path)

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Shorten returns at most limit characters of a text. Where something was cut off, the last of them is an ellipsis.
+// Shorten returns at most limit characters of a text. If something is cut off, the last character is an ellipsis.
 func Shorten(s string, limit int) string {
 	if len(s) <= limit || utf8.RuneCountInString(s) <= limit {
 		return s
@@ -24,7 +24,7 @@ func Shorten(s string, limit int) string {
 	return s[:end] + "…"
 }
 
-// Beginning is Shorten, followed by the size of the whole where something was cut off.
+// Beginning is Shorten, followed by the size of the whole text if something is cut off.
 func Beginning(s string, limit int) string {
 	short := Shorten(s, limit)
 	if short == s {

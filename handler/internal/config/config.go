@@ -9,8 +9,8 @@
 //		fmt.Println(name, f.Trigger().Type)
 //	}
 //
-// Files may hold comments and trailing commas, may be UTF-16 with a byte order mark, and property names are matched without
-// regard to case, as in the host. Every setting of host.json can be overridden by an environment variable:
+// Files may hold comments and trailing commas, may be UTF-16 with a byte order mark, and property names are matched without regard
+// to case, as in the host. Every setting of host.json can be overridden by an environment variable:
 // AzureFunctionsJobHost__extensions__durableTask__hubName=OtherHub (or with ":" in place of "__").
 package config
 

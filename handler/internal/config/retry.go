@@ -48,7 +48,7 @@ func functionRetry(object map[string]any) (*Retry, error) {
 			property := lookup(value, name)
 			text, ok := scalar(property)
 			if !ok && property != nil {
-				text, ok = "an object or a list", true // no property of a policy is one
+				text, ok = "an object or a list", true // which no property of a policy may be
 			}
 			return text, ok
 		})

@@ -79,8 +79,8 @@ func MarshalOutput(binding string, v any) json.RawMessage {
 	return value
 }
 
-// RunActivity runs an activity on the text of its input and returns its result as it is to be sent, with the markers
-// that the two need; nil if there is none. outputs are the output bindings of its function.
+// RunActivity runs an activity on its input as it was sent, and returns its result as it must be sent; nil if it has none. outputs
+// are the output bindings of its function.
 func RunActivity(ctx context.Context, f task.Activity, input []byte, outputs []string) (json.RawMessage, error) {
 	result, err := f(activityContext{ctx, wire.DecodeValue(input)})
 	if err != nil || result == nil {

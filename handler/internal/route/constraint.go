@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// constraint reads one such as int or range(1,9).
+// constraint reads a constraint such as int or range(1,9).
 func constraint(text string) (func(string) bool, error) {
 	name, rest, hasArguments := strings.Cut(text, "(")
 	if hasArguments && !strings.HasSuffix(rest, ")") {
@@ -58,7 +58,7 @@ func isTime(s string) bool {
 	return false
 }
 
-// isFile: the last segment has a dot that something follows.
+// isFile says whether the last segment has a dot with something after it.
 func isFile(s string) bool {
 	name := s[strings.LastIndexByte(s, '/')+1:]
 	dot := strings.LastIndexByte(name, '.')

@@ -249,13 +249,13 @@ func (t *Template) check() error {
 	return nil
 }
 
-// Names are the parameters' names.
+// Names returns the names of the parameters.
 func (t *Template) Names() []string { return t.names }
 
-// String is the template's text.
+// String returns the template's text.
 func (t *Template) String() string { return t.text }
 
-// FirstLiteral is the first segment, in lower case, if it is a literal.
+// FirstLiteral returns the first segment, in lower case, if it is a literal.
 func (t *Template) FirstLiteral() string { return strings.ToLower(t.segments[0].parts[0].literal) }
 
 // key is the same for templates that match the same paths.

@@ -215,8 +215,8 @@ func endpoint(getenv func(string) string, signal string) (variable string) {
 	return ""
 }
 
-// isGRPC says whether the protocol is gRPC. It also checks the endpoint's address, because the SDK would silently replace a
-// wrong one by its default. The error does not quote the address: it may contain a key.
+// isGRPC says whether the protocol is gRPC. It also checks the endpoint's address, because the SDK would silently replace a wrong
+// one by its default. The error does not quote the address: it may contain a key.
 func isGRPC(getenv func(string) string, signal, variable string) (bool, error) {
 	u, err := url.Parse(getenv(variable))
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {

@@ -16,8 +16,8 @@ type Answer struct {
 	ReturnValue json.RawMessage
 }
 
-// ReadAnswer judges an answer as the host does. The error is an [*Exception]. An answer whose outputs are refused is
-// returned beside it, because its Logs count.
+// ReadAnswer judges an answer as the host does. The error is an [*Exception]. If the outputs are refused, the answer is returned
+// together with the error, because its Logs count.
 func ReadAnswer(f config.Function, r *Reply) (*Answer, error) {
 	if r.Status < 200 || r.Status > 299 {
 		return nil, Failed(f.Name, &Exception{Type: httpRequestException, Message: statusMessage(r), Status: r.Status})
@@ -57,8 +57,8 @@ func statusMessage(r *Reply) string {
 	return message + "."
 }
 
-// takeNamedResults: without a $return binding, a result's property with exactly an output's name is that output, in
-// place of the one in Outputs; with one, the result is the output $return.
+// takeNamedResults takes outputs from the result. With a $return binding, the result is the output $return. Without one, a
+// property of the result with exactly the name of an output replaces that output in Outputs.
 func (a *Answer) takeNamedResults(f config.Function) {
 	outputs := f.Outputs()
 	for _, name := range outputs {
@@ -85,8 +85,8 @@ func (a *Answer) setOutput(name string, value json.RawMessage) {
 	a.Outputs[name] = value
 }
 
-// Result returns the result as an orchestrator gets it, altered as Newtonsoft.Json does; nil if there is none. The error
-// is an [*Exception].
+// Result returns the result as an orchestrator gets it, as Newtonsoft.Json has altered it; nil if there is no result. The error is
+// an [*Exception].
 func (a *Answer) Result(f config.Function) ([]byte, error) {
 	if len(a.ReturnValue) == 0 || string(a.ReturnValue) == "null" {
 		return nil, nil

@@ -13,7 +13,7 @@ import (
 	"example.com/durablefunctions/handler/internal/newtonsoft"
 )
 
-// EntityRequest returns the request of a batch of an entity's operations.
+// EntityRequest returns the request for a batch of entity operations.
 func EntityRequest(f config.Function, try Try, b *entity.Batch) []byte {
 	data, metadata := &newtonsoft.Object{}, &newtonsoft.Object{}
 	data.Set(f.Trigger().Name, newtonsoft.Twice(b.Encode()))
@@ -47,7 +47,7 @@ func (a *Answer) Entity(f config.Function) (*entity.Result, error) {
 	return r, nil
 }
 
-// NoEntity is the failure of operations on an entity for which the app has no function.
+// NoEntity returns the failure of operations on an entity for which the app has no function.
 func NoEntity(name string, functions map[string]config.Function) *entity.ResponseFailure {
 	var known []string
 	for _, f := range functions {
@@ -59,7 +59,7 @@ func NoEntity(name string, functions map[string]config.Function) *entity.Respons
 	return entity.NoFunction(name, known)
 }
 
-// EntityFailure is the failure of each operation of a batch whose invocation failed.
+// EntityFailure returns the failure of each operation of a batch whose invocation failed.
 func EntityFailure(name string, failure *Exception) *entity.ResponseFailure {
 	return &entity.ResponseFailure{
 		ErrorType:    "FunctionInvocationFailed",
@@ -75,7 +75,7 @@ func (e *Exception) response() *entity.ResponseFailure {
 	return &entity.ResponseFailure{ErrorType: e.Type, ErrorMessage: e.Message, InnerFailure: e.Inner.response()}
 }
 
-// sendSignals makes events of the actions that signal entities, as the host does.
+// sendSignals turns the actions that signal entities into events, as the host does.
 func sendSignals(results *TurnResults) {
 	for _, action := range results.Response.Actions {
 		m := action.ProtoReflect()

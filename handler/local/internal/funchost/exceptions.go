@@ -37,7 +37,7 @@ func (e *Exception) Error() string {
 	return strings.TrimSuffix(e.Message, ":") + ": " + e.Inner.Error()
 }
 
-// text is how .NET writes an exception, but for its stack traces.
+// text returns the exception as .NET writes it, without stack traces.
 func (e *Exception) text() string {
 	text := e.Type + ": " + e.Message
 	if e.Inner != nil {
@@ -51,7 +51,7 @@ const (
 	innerEnds   = "\n   --- End of inner exception stack trace ---"
 )
 
-// Output is the output of an orchestration that the host itself fails.
+// Output returns the output of an orchestration that the host itself fails.
 func (e *Exception) Output(orchestrator string) string {
 	o := &newtonsoft.Object{}
 	if e.Type == "" {
@@ -64,7 +64,7 @@ func (e *Exception) Output(orchestrator string) string {
 	return string(o.Append(nil))
 }
 
-// Reason is why an orchestration failed, in one line: its output, or what the exceptions say that an [Exception.Output] holds.
+// Reason returns in one line why an orchestration failed: its output or, if that is an [Exception.Output], the messages in it.
 func Reason(output string) string {
 	var o struct{ Message, Details *string }
 	decoder := json.NewDecoder(strings.NewReader(output))
@@ -111,12 +111,12 @@ const (
 // IsTimeout says whether the invocation ran longer than functionTimeout.
 func (e *Exception) IsTimeout() bool { return e.Type == timeoutException }
 
-// TimedOut is the exception of an invocation that ran longer than functionTimeout.
+// TimedOut returns the exception of an invocation that ran longer than functionTimeout.
 func TimedOut(function string, limit time.Duration) *Exception {
 	return &Exception{Type: timeoutException, Message: fmt.Sprintf("Timeout value of %s was exceeded by function: Functions.%s", dotnet.FormatTimeSpan(limit), function)}
 }
 
-// NoAnswer is the exception of an invocation whose connection ended without an answer: the handler died.
+// NoAnswer returns the exception of an invocation whose connection ended without an answer: the handler died.
 func NoAnswer(function string) *Exception {
 	return Failed(function, &Exception{
 		Type: httpRequestException, Message: "An error occurred while sending the request.",
@@ -124,7 +124,7 @@ func NoAnswer(function string) *Exception {
 	})
 }
 
-// FailedOutput is the exception of an output that could not be sent.
+// FailedOutput returns the exception of an output that could not be sent.
 func FailedOutput(function, binding string, err error) *Exception {
 	return Failed(function, &Exception{
 		Type: invalidOperationException, Message: "Error while handling parameter " + binding + " after function returned:",
@@ -132,7 +132,7 @@ func FailedOutput(function, binding string, err error) *Exception {
 	})
 }
 
-// Failed wraps what went wrong in a function's invocation as the host does.
+// Failed wraps the failure of a function's invocation as the host does.
 func Failed(function string, inner *Exception) *Exception {
 	return &Exception{Type: invocationException, Message: "Exception while executing function: Functions." + function, Inner: inner, Status: inner.Status}
 }
@@ -141,7 +141,7 @@ func notUnderstood(r *Reply, why string) *Exception {
 	return &Exception{Type: invalidOperationException, Message: "Invalid HttpResponseMessage: " + why, Status: r.Status}
 }
 
-// refusedValue is the exception of an answer with a value that Newtonsoft.Json refuses.
+// refusedValue returns the exception of an answer with a value that Newtonsoft.Json refuses.
 func refusedValue(err error) *Exception {
 	inner := &Exception{Type: jsonSerializationException, Message: err.Error()}
 	if e := (*newtonsoft.Error)(nil); errors.As(err, &e) {
@@ -150,7 +150,7 @@ func refusedValue(err error) *Exception {
 	return &Exception{Type: invalidOperationException, Message: "Invalid HttpResponseMessage:", Status: http.StatusOK, Inner: inner}
 }
 
-// OwnWords returns what the function itself said of a failure, if it said anything, else what the host says.
+// OwnWords returns the function's own words about a failure, or the host's words if the function said nothing.
 func (e *Exception) OwnWords() string {
 	reason := e.Reason()
 	if phrase, ok := wire.PhraseOf(reason); ok {

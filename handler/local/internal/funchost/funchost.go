@@ -10,5 +10,6 @@
 //	answer, err := funchost.ReadAnswer(function, reply) // err is an *Exception, in .NET's words
 //	result, err := answer.Result(function)
 //
-// Everything here follows recordings of the real host, which tests/conformance plays. It stores nothing, and knows no engine.
+// Everything here follows recordings of the real host, which tests/conformance plays. The package stores nothing and does not know
+// the engine.
 package funchost

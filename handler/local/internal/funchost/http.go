@@ -17,13 +17,13 @@ import (
 // HTTPCall is a request of a client for a function with an httpTrigger.
 type HTTPCall struct {
 	Method, URL string
-	Headers     http.Header // the Host too
+	Headers     http.Header // with the header Host
 	Body        []byte
 	Names       []string // of the route's parameters
 	Params      map[string]string
 }
 
-// posted is the client's request that a message stands for.
+// posted returns the client request that a message stands for.
 func posted(f config.Function, m Message) HTTPCall {
 	contentType := "text/plain"
 	if json.Valid(m.Body) {
@@ -95,7 +95,7 @@ func sortedKeys(m map[string][]string) []string {
 const anonymous = `[{"AuthenticationType":null,"IsAuthenticated":false,"Actor":null,"BootstrapContext":null,"Claims":[],"Label":null,"Name":null,` +
 	`"NameClaimType":"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name","RoleClaimType":"http://schemas.microsoft.com/ws/2008/06/identity/claims/role"}]`
 
-// bodyText is base64 for bytes and forms. Every other body is taken for text.
+// bodyText returns bytes and forms as base64, and every other body as text.
 func bodyText(contentType string, body []byte) string {
 	mediaType, _, _ := strings.Cut(strings.ToLower(contentType), ";")
 	if mediaType = strings.TrimSpace(mediaType); mediaType == "application/octet-stream" || strings.Contains(mediaType, "multipart/") {
@@ -104,7 +104,7 @@ func bodyText(contentType string, body []byte) string {
 	return strings.ToValidUTF8(string(body), "\ufffd")
 }
 
-// listType is what a list becomes where the host wants a text.
+// listType is what the host writes in place of a list where it needs a text.
 const listType = "System.Collections.Generic.List`1[System.Object]"
 
 // WriteHTTP answers the client with the http output of an answer.
@@ -160,7 +160,7 @@ func writeBody(w http.ResponseWriter, status int, value json.RawMessage) {
 	_, _ = w.Write([]byte(text))
 }
 
-// httpText is a value as the host writes it into a body or a header, and the Content-Type that goes with it.
+// httpText returns a value as the host writes it into a body or a header, and the Content-Type that belongs to it.
 func httpText(value json.RawMessage) (text, contentType string) {
 	const plain = "text/plain"
 	switch {
@@ -174,7 +174,7 @@ func httpText(value json.RawMessage) (text, contentType string) {
 	return newtonsoft.Text(value), plain
 }
 
-// Forward sends the client's request as it is, and its answer back.
+// Forward sends the client's request to the handler unchanged, and the answer back.
 func (t *Transport) Forward(w http.ResponseWriter, r *http.Request, invocationID string, failed func(error)) {
 	proxy := &httputil.ReverseProxy{
 		Transport:     t.client,

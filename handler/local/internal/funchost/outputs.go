@@ -10,10 +10,10 @@ import (
 	"example.com/durablefunctions/handler/internal/newtonsoft"
 )
 
-// OutputMessages returns what the host sends for the value of an output binding: nothing for null, a message for each element of an
-// array, else one message. A string is decoded first if it is base64, blanks not counted, unless the binding has "dataType":
-// "binary"; a string that begins and ends like an object or an array is read as JSON, and the output fails if it is not. Objects
-// and arrays leave as indented JSON, dates and numbers as .NET writes them, true as True.
+// OutputMessages returns what the host sends for the value of an output binding: nothing for null, one message for each element of
+// an array, otherwise one message. A string is first decoded if it is base64, ignoring white space, unless the binding has
+// "dataType": "binary". A string that begins and ends like an object or an array is read as JSON, and the output fails if it is
+// not JSON. Objects and arrays are sent as indented JSON, dates and numbers as .NET writes them, true as True.
 func OutputMessages(b config.Binding, value json.RawMessage) ([][]byte, error) {
 	value = bytes.TrimSpace(value)
 	if len(value) == 0 || string(value) == "null" {
@@ -62,7 +62,7 @@ func looksLikeJSON(text string) bool {
 	return strings.HasPrefix(text, "{") && strings.HasSuffix(text, "}") || strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]")
 }
 
-// outputText is a value as .NET's ToString gives it.
+// outputText returns a value as .NET's ToString writes it.
 func outputText(value json.RawMessage) []byte {
 	value = bytes.TrimSpace(value)
 	switch value[0] {

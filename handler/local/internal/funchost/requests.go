@@ -32,7 +32,7 @@ const timeFormat = "2006-01-02T15:04:05.9999999Z"
 
 func timestamp(t time.Time) string { return t.UTC().Format(timeFormat) }
 
-// offsetTime is how a DateTimeOffset is written, utcTime how Service Bus' times in UTC are.
+// offsetTime writes a time as a DateTimeOffset, utcTime as Service Bus writes times in UTC.
 func offsetTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05+00:00") }
 
 func utcTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05") }
@@ -42,7 +42,7 @@ func sys(function string) []byte {
 	return fmt.Appendf(nil, `{"MethodName":"%s","UtcNow":"%s","RandGuid":"%s"}`, function, timestamp(time.Now()), uuid.NewString())
 }
 
-// TurnRequest returns the request of an orchestrator's turn. The history is copied into it once.
+// TurnRequest returns the request of an orchestrator's turn. It copies the history only once.
 func TurnRequest(f config.Function, try Try, turn wire.HostTurn) ([]byte, error) {
 	turn.New = slices.Clone(turn.New)
 	for i, event := range turn.New {
@@ -112,11 +112,11 @@ func busRequest(f config.Function, try Try, m Message, client Client) []byte {
 	return request(f, try, messageValue(f, m.Body), metadata, client)
 }
 
-// isBinary says that a binding has "dataType": "binary": its value travels as bytes, and is not converted.
+// isBinary says whether a binding has "dataType": "binary": the host then sends its value as bytes, without converting it.
 func isBinary(trigger config.Binding) bool { return trigger.DataType() == "binary" }
 
-// textOf is the text that the host makes of bytes: UTF-8, unless a byte order mark says UTF-16, and the replacement
-// character for whatever is neither.
+// textOf returns the text that the host makes of bytes. It reads UTF-8, or UTF-16 if a byte order mark says so, and puts the
+// replacement character for anything else.
 func textOf(body []byte) string {
 	text, _, err := transform.Bytes(unicode.BOMOverride(unicode.UTF8.NewDecoder()), body)
 	if err != nil {
@@ -132,7 +132,7 @@ const messageTimeToLive = 14 * 24 * time.Hour
 type Client struct {
 	TaskHub string // unless the binding names another
 	Address string // host:port of the durable client's service
-	Token   string // which that service asks for; the durable client takes it from the URL's user
+	Token   string // that service requires it; the durable client takes it from the user in the URL
 	URL     string // of the host's HTTP port; empty if it has none
 }
 

@@ -17,8 +17,8 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 )
 
-// Transport posts invocations to the handler as the host does, over connections in memory. They carry real HTTP: what
-// a handler does to its connection, such as a reason phrase of its own, arrives.
+// Transport posts invocations to the handler as the host does, over connections in memory. They carry real HTTP, so the host sees
+// whatever the handler does to its connection, such as a reason phrase of its own.
 type Transport struct {
 	listener *pipeListener
 	server   *http.Server
@@ -63,10 +63,10 @@ type Reply struct {
 	Body        []byte
 }
 
-// maxRedirects is how often the host posts an invocation again because the answer says so.
+// maxRedirects is how many redirects of one invocation the host follows.
 const maxRedirects = 50
 
-// Post sends one invocation: again, at once, while the answer is a redirect that keeps the method.
+// Post sends one invocation. It follows a redirect that keeps the method, at once.
 func (t *Transport) Post(ctx context.Context, function, invocationID string, body []byte) (*Reply, error) {
 	path := "/" + function
 	for redirects := 0; ; redirects++ {

@@ -25,8 +25,8 @@ type Try struct {
 // FirstTry begins an invocation.
 func FirstTry(f config.Function) Try { return Try{InvocationID: uuid.NewString(), policy: f.Retry} }
 
-// Next returns the try that follows when this one has failed, and how long the host waits before it; ok is false if the
-// function has no retry policy, or the policy allows no more.
+// Next returns the try after this one, which has failed, and how long the host waits before it. ok is false if the function has no
+// retry policy, or if the policy allows no more tries.
 func (t Try) Next(failure *Exception) (next Try, delay time.Duration, ok bool) {
 	if t.policy == nil || t.policy.MaxRetryCount >= 0 && t.Count >= t.policy.MaxRetryCount {
 		return Try{}, 0, false
@@ -37,7 +37,8 @@ func (t Try) Next(failure *Exception) (next Try, delay time.Duration, ok bool) {
 	return t, delay, true
 }
 
-// delay follows the WebJobs SDK: the minimum first, then more by a power of two of it, give or take a fifth.
+// delay follows the WebJobs SDK. The first delay is the minimum. To that the later ones add the minimum times 1, 2, 4 and so on,
+// changed at random by up to a fifth.
 func (t Try) delay() time.Duration {
 	p := t.policy
 	if p.Strategy == config.FixedDelay {
@@ -54,8 +55,8 @@ func (t Try) delay() time.Duration {
 	return p.MaximumInterval
 }
 
-// describe adds RetryContext to the metadata, in place of a property of that name that comes from the input. Only a function with a
-// retry policy gets it.
+// describe adds RetryContext to the metadata, and replaces a property with that name from the input. Only a function with a retry
+// policy gets it.
 func (t Try) describe(metadata *newtonsoft.Object, function string) {
 	if t.policy == nil {
 		return
@@ -78,7 +79,7 @@ var hresults = map[string]int{invalidOperationException: -2146233079, httpIOExce
 
 const defaultHResult = -2146233088
 
-// invocationFailure is the exception of an invocation as Newtonsoft.Json writes it, but for the stack traces.
+// invocationFailure returns the exception of an invocation as Newtonsoft.Json writes it, without stack traces.
 func (e *Exception) invocationFailure(function, invocation string) []byte {
 	if e == nil {
 		return null
@@ -160,8 +161,8 @@ func (e *Exception) hresult() int {
 	return defaultHResult
 }
 
-// OrchestrationFailure returns the exception of a turn whose results fail the orchestration, which the host retries like any other;
-// nil for other results. Of two ends in one answer the first decides.
+// OrchestrationFailure returns the exception of a turn whose results fail the orchestration, which the host retries like any
+// other; nil for other results. If an answer ends the orchestration twice, the first end decides.
 func OrchestrationFailure(f config.Function, results *TurnResults) *Exception {
 	for _, action := range results.Response.Actions {
 		c := action.GetCompleteOrchestration()
@@ -180,7 +181,7 @@ func OrchestrationFailure(f config.Function, results *TurnResults) *Exception {
 	return nil
 }
 
-// IsPutOff says that the handler refuses the turn: the host stores nothing of it, and asks again later. It does the same
+// IsPutOff says whether the handler refuses the turn. The host then stores nothing of it and asks again later. It does the same
 // when an orchestration fails for lack of memory.
 func IsPutOff(results *TurnResults) bool {
 	if wire.RequiresHistory(results) {

@@ -12,17 +12,17 @@ import (
 	"example.com/durablefunctions/handler/internal/newtonsoft"
 )
 
-// IsMessageTrigger says whether such a function takes the messages of a queue.
+// IsMessageTrigger says whether a function with this trigger takes the messages of a queue or topic.
 func IsMessageTrigger(b config.Binding) bool {
 	return b.Is("serviceBusTrigger") || b.Is("queueTrigger")
 }
 
-// IsDurableTrigger says that such a function is called by the Durable Task extension only.
+// IsDurableTrigger says whether only the Durable Task extension calls a function with this trigger.
 func IsDurableTrigger(b config.Binding) bool {
 	return b.Is(config.OrchestrationTrigger) || b.Is(config.ActivityTrigger) || b.Is(config.EntityTrigger)
 }
 
-// MessageRequest returns the request of a message for a function with any trigger but the durable ones. The message stands for
+// MessageRequest returns the request of a message for a function with any trigger except the durable ones. The message stands for
 // whatever triggers the function: a blob, an event, an HTTP request.
 func MessageRequest(f config.Function, try Try, m Message, client Client) []byte {
 	switch t := f.Trigger(); {
@@ -63,7 +63,7 @@ func request(f config.Function, try Try, value []byte, metadata *newtonsoft.Obje
 	return envelope(data, metadata)
 }
 
-// messageValue is the value of a message, as bytes or as text.
+// messageValue returns the value of a message, as bytes or as text.
 func messageValue(f config.Function, body []byte) []byte {
 	if isBinary(f.Trigger()) {
 		return newtonsoft.Once(base64.StdEncoding.EncodeToString(body))
@@ -95,7 +95,7 @@ func queueRequest(f config.Function, try Try, m Message, client Client) []byte {
 	return request(f, try, messageValue(f, m.Body), metadata, client)
 }
 
-// Timer is why a timer fires.
+// Timer says why a timer fires.
 type Timer struct {
 	IsPastDue bool
 	Status    *ScheduleStatus // nil: none is kept

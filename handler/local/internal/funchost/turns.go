@@ -19,7 +19,7 @@ import (
 	"example.com/durablefunctions/handler/payload"
 )
 
-// NoOrchestrator is the exception of a turn whose orchestrator the app does not have.
+// NoOrchestrator returns the exception of a turn whose orchestrator the app does not have.
 func NoOrchestrator(name string, functions map[string]config.Function) *Exception {
 	var known []string
 	for _, f := range functions {
@@ -48,7 +48,7 @@ func (a *Answer) Turn(f config.Function) (*TurnResults, error) {
 	return results, nil
 }
 
-// nullResponse is what the host says of a turn whose answer has no text as its ReturnValue.
+// nullResponse is the host's message for an answer to a turn whose ReturnValue is not a text.
 const nullResponse = "The function invocation resulted in a null response. This means that either the orchestrator function was implemented incorrectly, " +
 	"the Durable Task language SDK was implemented incorrectly, or that the destination language worker is not sending the function result back to the host."
 
@@ -109,7 +109,7 @@ func unsupported(action string) error {
 	return &Exception{Type: notSupportedException, Message: "Received unsupported action type '" + action + "'."}
 }
 
-// KeepLastEnd drops all ends of an orchestration but the last of them: that one counts in the real host.
+// KeepLastEnd drops all actions that end the orchestration except the last one, which counts on the real host.
 func KeepLastEnd(results *TurnResults) {
 	actions, last := results.Response.Actions, -1
 	for i, a := range actions {
@@ -126,7 +126,7 @@ func KeepLastEnd(results *TurnResults) {
 	results.Response.Actions = kept
 }
 
-// maxTimer is the longest wait that the host's storage takes.
+// maxTimer is the longest wait that the host's storage accepts.
 const maxTimer = 7 * 24 * time.Hour
 
 func checkTimer(fireAt *timestamppb.Timestamp) error {
@@ -139,7 +139,7 @@ func checkTimer(fireAt *timestamppb.Timestamp) error {
 	return nil
 }
 
-// maxInstanceID is the longest id that the host's storage takes; one that is longer stalls the whole task hub there.
+// maxInstanceID is the longest id that the host's storage accepts. On the real host, a longer one stalls the whole task hub.
 const maxInstanceID = 512
 
 // CheckInstanceID refuses ids that the real host accepts and then cannot work with.
@@ -166,7 +166,7 @@ func newTurnResults() *TurnResults {
 	return results
 }
 
-// FailedTurn is a turn that the host fails for good: the instance's output is the exception, its custom status is gone,
+// FailedTurn returns the results of a turn that the host fails for good: the output is the exception, the custom status is gone,
 // and a parent gets no details.
 func FailedTurn(orchestrator string, e *Exception) *TurnResults {
 	results := newTurnResults()
