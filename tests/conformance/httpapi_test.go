@@ -245,7 +245,7 @@ func (p *apiPlayer) learn(got, want string) {
 	}
 }
 
-// listed returns, ordered by id, those instances of a list that this recording has started under an id of its own.
+// listed returns, ordered by id, those instances of a list that this recording has started with an id that it chose.
 func (p *apiPlayer) listed(body string) string {
 	var list []json.RawMessage
 	_ = json.Unmarshal([]byte(body), &list)

@@ -100,7 +100,7 @@ func BenchmarkSequentialTest(b *testing.B) {
 	}
 }
 
-// BenchmarkRetriesTest is one activity that fails so many times, in durabletest. Each attempt is two turns.
+// BenchmarkRetriesTest runs one activity in durabletest that fails many times. Each attempt takes two turns.
 func BenchmarkRetriesTest(b *testing.B) {
 	for _, n := range lengths {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
