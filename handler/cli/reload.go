@@ -327,7 +327,7 @@ func (s *supervisor) files() map[string]stamp {
 	}
 	_ = filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
-			return nil //nolint:nilerr // what cannot be read is no source
+			return nil //nolint:nilerr // a file that cannot be read does not count
 		}
 		name := entry.Name()
 		switch isHidden := name != "." && strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_"); {

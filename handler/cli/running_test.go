@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The address in the file is believed only if it can be true.
+// The address in the file is used only if it can be true.
 func TestRunningAt(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

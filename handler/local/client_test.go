@@ -123,7 +123,7 @@ func TestClientSteers(t *testing.T) {
 	}
 }
 
-// checkRefusals makes the calls that cannot be, of the instances done and running.
+// checkRefusals makes calls that are refused, for the instances done and running.
 func checkRefusals(t *testing.T, c *durable.Client) {
 	t.Helper()
 	ctx := t.Context()

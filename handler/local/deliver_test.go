@@ -18,7 +18,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// starter is an app whose function Start does what f does with the durable client of its binding.
+// starter is an app whose function Start calls f with the durable client of its binding.
 func starter(t testing.TB, f func(context.Context, *durable.Client) error) *testkit.App {
 	app := testkit.NewApp(t).Orchestrator(fanOut)
 	app.Answers["Start"] = func(w http.ResponseWriter, r *http.Request) {
@@ -36,8 +36,8 @@ func starter(t testing.TB, f func(context.Context, *durable.Client) error) *test
 	return app
 }
 
-// TestDelivery: a delivery names the instances that its function started, and those that it found when it was to start
-// them, whatever the message says.
+// TestDelivery: a delivery names the instances that its function started, and those that it tried to start and found, whatever the
+// message says.
 func TestDelivery(t *testing.T) {
 	t.Parallel()
 	h := open(t, starter(t, func(ctx context.Context, c *durable.Client) error {

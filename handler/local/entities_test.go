@@ -61,7 +61,7 @@ type transfer struct {
 	Amount   int
 }
 
-// move moves money between two accounts, each of which nobody else sees meanwhile.
+// move moves money between two accounts. Nobody else sees them meanwhile.
 func move(ctx *task.OrchestrationContext, t transfer) (string, error) {
 	lock := durable.LockEntities(ctx, accounts.ID(t.From), accounts.ID(t.To))
 	defer lock.Release()
@@ -72,7 +72,7 @@ func move(ctx *task.OrchestrationContext, t transfer) (string, error) {
 	return "done", err
 }
 
-// bank is a local host with accounts, and a function that does what a test wants done with the durable client.
+// bank is a local host with accounts, and with a function that gives a test the durable client.
 type bank struct {
 	*local.Host
 	t   *testing.T
@@ -130,7 +130,7 @@ func (b *bank) open() {
 	b.t.Cleanup(func() { _ = host.Close(context.Background()) })
 }
 
-// client has f called with a durable client.
+// client calls f with a durable client.
 func (b *bank) client(f func(context.Context, *durable.Client) error) {
 	b.t.Helper()
 	b.do = f
@@ -139,7 +139,7 @@ func (b *bank) client(f func(context.Context, *durable.Client) error) {
 	}
 }
 
-// balances are the accounts that there are.
+// balances returns the accounts that exist.
 func (b *bank) balances() map[string]int {
 	b.t.Helper()
 	got := map[string]int{}
@@ -152,7 +152,7 @@ func (b *bank) balances() map[string]int {
 			if err != nil {
 				return err
 			}
-			if exists { // and has not gone since it was listed
+			if exists { // and was not deleted since the list was made
 				got[e.ID.Key] = state.Balance
 			}
 		}
@@ -161,7 +161,7 @@ func (b *bank) balances() map[string]int {
 	return got
 }
 
-// settles waits until the accounts are these.
+// settles waits until the accounts have these balances.
 func (b *bank) settles(want map[string]int) {
 	b.t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
@@ -212,8 +212,8 @@ func TestEntityTransfers(t *testing.T) {
 	b.settles(map[string]int{"ann": 86, "bob": 115})
 }
 
-// TestEntitySignals: at once, later, from entity to entity, and with an orchestration that an entity starts; and what
-// there was before the host was closed is there afterwards.
+// TestEntitySignals: signals at once, later, from entity to entity, and with an orchestration that an entity starts. What was
+// there before the host was closed is there afterwards.
 func TestEntitySignals(t *testing.T) {
 	t.Parallel()
 	b := openBank(t)

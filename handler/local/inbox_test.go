@@ -44,7 +44,7 @@ func TestRedelivery(t *testing.T) {
 	}
 }
 
-// TestDeadLetter: a message that no delivery got through is kept, with the function's own words.
+// TestDeadLetter: a message whose deliveries all failed is kept, with the words of the function.
 func TestDeadLetter(t *testing.T) {
 	t.Parallel()
 	app := testkit.NewApp(t)
@@ -82,7 +82,7 @@ func TestNoDeadLetters(t *testing.T) {
 	}
 }
 
-// TestInboxSurvives: a message whose delivery was cut short comes again with the next host, and that one did not count.
+// TestInboxSurvives: a message whose delivery was cut short comes again on the next host, and that delivery does not count.
 func TestInboxSurvives(t *testing.T) {
 	t.Parallel()
 	app := testkit.NewApp(t)

@@ -148,7 +148,7 @@ func TestUnknownNames(t *testing.T) {
 	}
 }
 
-// TestActivityFailures: the details are the real host's, nested.
+// TestActivityFailures: the details are nested like the real host's.
 func TestActivityFailures(t *testing.T) {
 	t.Parallel()
 	type level struct{ Type, Message string }
@@ -216,7 +216,7 @@ func TestLongReason(t *testing.T) {
 	}
 }
 
-// TestEarlyAnswer: an answer counts that was given before the request was read.
+// TestEarlyAnswer: an answer counts even if it comes before the request has been read.
 func TestEarlyAnswer(t *testing.T) {
 	t.Parallel()
 	app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fail(w, "not read") })

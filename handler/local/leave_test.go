@@ -9,7 +9,7 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// TestLeaveUnfinished: what an earlier host left gets no turn and no activity, but for what somebody starts again or waits for.
+// TestLeaveUnfinished: what an earlier host left gets no turn and no activity, unless somebody starts it again or waits for it.
 func TestLeaveUnfinished(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()

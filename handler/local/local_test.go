@@ -79,7 +79,7 @@ func open(t testing.TB, app http.Handler, change ...func(*Options)) *Host {
 	return h
 }
 
-// closeNow closes a host without waiting for what runs.
+// closeNow closes a host without waiting for running work.
 func closeNow(t testing.TB, h *Host) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -211,7 +211,7 @@ func TestWholeRun(t *testing.T) {
 	}
 }
 
-// TestHistory: the histories have the real host's shape.
+// TestHistory: histories look like the real host's.
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	app := testkit.NewApp(t).Orchestrator(fanOut)
@@ -252,8 +252,8 @@ func kinds(events []*backend.HistoryEvent) string {
 	return strings.Join(names, " ")
 }
 
-// TestContinueAsNew: more generations than the engine takes within a turn, each with its own turn, and nothing of an
-// old one reaches a new one.
+// TestContinueAsNew: there are more generations than the engine takes within a turn. Each has its own turn, and nothing of an old
+// generation reaches a new one.
 func TestContinueAsNew(t *testing.T) {
 	t.Parallel()
 	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
@@ -282,8 +282,8 @@ func TestContinueAsNew(t *testing.T) {
 	}
 }
 
-// TestStaleCompletions: a timer, an activity and a child that are open at a continue-as-new end without effect on the
-// next generation, whose tasks have the same ids.
+// TestStaleCompletions: a timer, an activity and a child that are open at a continue-as-new have no effect on the next generation,
+// whose tasks have the same ids.
 func TestStaleCompletions(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -305,7 +305,7 @@ func TestStaleCompletions(t *testing.T) {
 	if err := durableClient(t, h).RaiseEvent(t.Context(), "stale", "go", api.WithEventPayload("now")); err != nil {
 		t.Fatal(err)
 	}
-	// Only when the next generation is there may the old activities end.
+	// The old activities may end only when the next generation exists.
 	waitFor(t, func() bool { return len(app.Seen("Echo")) >= 4 })
 	close(release)
 	expect(t, wait(t, h, "stale-child"), api.RUNTIME_STATUS_COMPLETED, `"stale"`)
@@ -329,8 +329,8 @@ func TestStaleCompletions(t *testing.T) {
 	}
 }
 
-// staleOrchestrator leaves an activity, a timer and a child behind when it continues as new, and then schedules others under the
-// same ids.
+// staleOrchestrator leaves an activity, a timer and a child open when it continues as new, and then schedules others with the same
+// ids.
 func staleOrchestrator(ctx *task.OrchestrationContext) (any, error) {
 	var input string
 	if err := ctx.GetInput(&input); err != nil {
@@ -374,12 +374,12 @@ func openFile(t testing.TB, dataDir string) *sql.DB {
 	return db
 }
 
-// idOf makes an instance id of any text.
+// idOf makes an instance id from any text.
 func idOf(prefix, text string) string {
 	return fmt.Sprintf("%s-%x", prefix, sha256.Sum256([]byte(text)))
 }
 
-// waitFor polls a condition that nobody announces.
+// waitFor polls a condition that nothing announces.
 func waitFor(t testing.TB, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
@@ -495,7 +495,7 @@ func TestReplacedInstance(t *testing.T) {
 	}
 }
 
-// TestReopen: what a killed process left is taken up by the next.
+// TestReopen: the next host continues what a killed process left.
 func TestReopen(t *testing.T) {
 	t.Parallel()
 	blocked := make(chan struct{}, 8)
@@ -518,7 +518,7 @@ func TestReopen(t *testing.T) {
 	h := open(t, app, func(o *Options) { o.DataDir = data })
 	start(t, h, "reopened", "3")
 	<-blocked
-	// A copy of the directory in the middle of everything is what a killed process leaves.
+	// A copy of the directory, taken in the middle of the work, is what a killed process leaves.
 	copied := t.TempDir()
 	copyDir(t, data, copied)
 
@@ -533,7 +533,7 @@ func TestReopen(t *testing.T) {
 	expect(t, wait(t, third, "reopened"), api.RUNTIME_STATUS_COMPLETED, "3")
 }
 
-// A host can be closed at any moment, also when it has just been opened, and the next one goes on.
+// A host can be closed at any moment, also just after it has been opened, and the next one continues.
 func TestCloseAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()

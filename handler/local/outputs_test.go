@@ -55,7 +55,7 @@ func TestMailToFile(t *testing.T) {
 	}
 }
 
-// TestMailsOfOneID: an instance that is started anew, or after its purge, leaves its predecessor's mail alone.
+// TestMailsOfOneID: an instance that is started again, or after its purge, does not touch the mail of its predecessor.
 func TestMailsOfOneID(t *testing.T) {
 	t.Parallel()
 	h := open(t, mailingApp(t))
@@ -83,7 +83,7 @@ func TestMailsOfOneID(t *testing.T) {
 	}
 }
 
-// TestMailAfterCrash: a turn that is run again after its mail was written makes no second mail.
+// TestMailAfterCrash: a turn that runs again after its mail was written makes no second mail.
 func TestMailAfterCrash(t *testing.T) {
 	t.Parallel()
 	h := open(t, mailingApp(t))
@@ -140,7 +140,7 @@ func TestSendGrid(t *testing.T) {
 		t.Errorf("mails %+v, %v", mails, err)
 	}
 
-	// A turn that is run again after its mail was sent sends no second one.
+	// A turn that runs again after its mail was sent sends no second one.
 	from := output.Source{Function: h.app.Functions["Orch"], Instance: "crashed", Execution: "e", Turn: 2}
 	for range 2 {
 		if err := h.invoker.SendOutputs(t.Context(), from, &funchost.Answer{Outputs: map[string]json.RawMessage{"mail": json.RawMessage(goodMail)}}); err != nil {
@@ -169,7 +169,7 @@ func TestSendGrid(t *testing.T) {
 	}
 }
 
-// TestSendGridRedirects: the key goes nowhere but to the address that was configured.
+// TestSendGridRedirects: the key goes only to the address that is configured.
 func TestSendGridRedirects(t *testing.T) {
 	t.Parallel()
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -199,7 +199,7 @@ func TestBadMails(t *testing.T) {
 	}
 }
 
-// TestOutputToFile: an output of a type that this host does not know becomes a file with what would have been sent.
+// TestOutputToFile: an output of a type that this host does not know becomes a file with the content of the output.
 func TestOutputToFile(t *testing.T) {
 	t.Parallel()
 	h := open(t, mailingApp(t))
@@ -237,7 +237,7 @@ func outputFiles(t testing.TB, h *Host) []string {
 	return contents
 }
 
-// TestFailedOutputOfChild: the parent hears of a child whose mail failed, without details, and goes on.
+// TestFailedOutputOfChild: the parent gets the failure of a child whose mail failed, without details, and continues.
 func TestFailedOutputOfChild(t *testing.T) {
 	t.Parallel()
 	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
@@ -279,7 +279,7 @@ func TestFailedOutputOfChild(t *testing.T) {
 	}
 }
 
-// TestOutputsStay: whatever an instance is called, its files are in the data directory.
+// TestOutputsStay: the files of an instance are in the data directory, whatever its id is.
 func TestOutputsStay(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "a", "b")

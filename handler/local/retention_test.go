@@ -10,8 +10,8 @@ import (
 	"example.com/durablefunctions/internal/testkit"
 )
 
-// TestRetention: what has ended goes with its history when its time is over, also while the host runs; without a
-// retention nothing goes.
+// TestRetention: what has ended is deleted with its history after the retention, also while the host runs. Without a retention
+// nothing is deleted.
 func TestRetention(t *testing.T) {
 	t.Parallel()
 	for _, retention := range []time.Duration{100 * time.Millisecond, 0} {

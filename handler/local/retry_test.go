@@ -28,7 +28,7 @@ func retries(count int, delay string) func(*Options) {
 	}
 }
 
-// inTurn answers the first requests by first, one after the other, and the others as app does by itself.
+// inTurn answers the first requests with first, one after the other, and the others as app does.
 func inTurn(app *testkit.App, function string, first ...http.HandlerFunc) {
 	app.Answers[function] = func(w http.ResponseWriter, r *http.Request) {
 		seen := app.Seen(function)
@@ -58,7 +58,8 @@ const (
 	endsTerminated = `{"ReturnValue":"EgQyAggF"}`
 )
 
-// TestRetriedTurns: whatever fails a turn is tried again with a policy: the same invocation, whose Metadata tells of the failure.
+// TestRetriedTurns: with a policy, a turn is tried again, whatever made it fail. It is the same invocation, and its Metadata
+// describes the failure.
 func TestRetriedTurns(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -119,7 +120,7 @@ func checkTries(t *testing.T, seen []testkit.Request, reason string) {
 	}
 }
 
-// TestRetryContext compares what the handler is told of a failure with what was recorded of the real host, but for the stack
+// TestRetryContext compares what the handler is told about a failure with what the real host sent (recorded), without stack
 // traces.
 func TestRetryContext(t *testing.T) {
 	t.Parallel()
@@ -175,7 +176,7 @@ func TestRetriedActivities(t *testing.T) {
 	checkTries(t, app.Seen("Start"), "second")
 }
 
-// TestRetriedTimeout: the policy takes a turn past functionTimeout, too.
+// TestRetriedTimeout: the policy also covers a turn that exceeds functionTimeout.
 func TestRetriedTimeout(t *testing.T) {
 	t.Parallel()
 	app := testkit.NewApp(t).Orchestrator(func(*task.OrchestrationContext) (any, error) { return "good", nil })
@@ -185,7 +186,7 @@ func TestRetriedTimeout(t *testing.T) {
 	checkTries(t, app.Seen("Orch"), "FunctionTimeoutException")
 }
 
-// TestStopWhileRetrying: a host that stops does not wait for another try; the next host begins the count anew.
+// TestStopWhileRetrying: a host that stops does not wait for another try. The next host counts from the beginning.
 func TestStopWhileRetrying(t *testing.T) {
 	t.Parallel()
 	app := testkit.NewApp(t).Orchestrator(func(*task.OrchestrationContext) (any, error) { return "good", nil })
@@ -241,8 +242,8 @@ func putOff(app *testkit.App) http.HandlerFunc {
 	}
 }
 
-// TestTurnIsPutOff: a refused turn comes again unchanged, as often as it is refused, and costs no try of the policy. What it sends
-// is sent.
+// TestTurnIsPutOff: a refused turn comes again unchanged, as often as it is refused, and uses up no try of the policy. Its outputs
+// are sent.
 func TestTurnIsPutOff(t *testing.T) {
 	t.Parallel()
 	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
@@ -274,7 +275,7 @@ func TestTurnIsPutOff(t *testing.T) {
 	}
 }
 
-// TestEventsPassATurnThatIsPutOff: what comes while a turn is put off makes a turn of its own; the delay outlives the host.
+// TestEventsPassATurnThatIsPutOff: events that come while a turn is put off make a turn of their own. The delay outlives the host.
 func TestEventsPassATurnThatIsPutOff(t *testing.T) {
 	t.Parallel()
 	app := testkit.NewApp(t).Orchestrator(func(ctx *task.OrchestrationContext) (any, error) {
@@ -313,7 +314,7 @@ func TestEventsPassATurnThatIsPutOff(t *testing.T) {
 	expect(t, wait(t, h, "late"), api.RUNTIME_STATUS_TERMINATED, "")
 }
 
-// TestRedirects: 307 and 308 have the host post again at once, up to fifty times.
+// TestRedirects: after 307 and 308 the host posts again at once, up to fifty times.
 func TestRedirects(t *testing.T) {
 	t.Parallel()
 	redirect := func(status int, to string) http.HandlerFunc {
@@ -344,8 +345,8 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// TestFirstTurnPutOff: while a first turn is put off, what is raised for its instance is lost, as on the real host; the start is
-// not.
+// TestFirstTurnPutOff: while a first turn is put off, events for its instance are lost, as on the real host. The start is not
+// lost.
 func TestFirstTurnPutOff(t *testing.T) {
 	t.Parallel()
 	app := testkit.NewApp(t)

@@ -13,8 +13,8 @@ import (
 	"example.com/durablefunctions/handler/durable"
 )
 
-// TestRewind: an orchestration whose turn was lost while an activity was running goes on when it is rewound, and comes to its end:
-// what was in flight runs again.
+// TestRewind: an orchestration whose turn was lost while an activity was running continues after a rewind, and completes: the lost
+// activity runs again.
 func TestRewind(t *testing.T) {
 	t.Parallel()
 	running, release := make(chan struct{}, 8), make(chan struct{})

@@ -46,7 +46,7 @@ func eventApp(t testing.TB) *testkit.App {
 	})
 }
 
-// expectStatus checks a call's error against the one that the real host gave (recorded).
+// expectStatus compares the error of a call with the recorded one of the real host.
 func expectStatus(t testing.TB, err error, code codes.Code, message string) {
 	t.Helper()
 	var s interface{ GRPCStatus() *status.Status }
@@ -103,7 +103,7 @@ func TestLifecycle(t *testing.T) {
 	}
 }
 
-// TestSidecarIsLocal: the service listens on this machine only, and does not answer what a browser sends.
+// TestSidecarIsLocal: the service listens on this machine only, and does not answer requests of a browser.
 func TestSidecarIsLocal(t *testing.T) {
 	t.Parallel()
 	h := open(t, testkit.NewApp(t))
@@ -201,7 +201,7 @@ func TestScheduledStart(t *testing.T) {
 	wait(t, h, "later")
 }
 
-// TestBadIDs: ids that the real host would choke on are refused.
+// TestBadIDs: ids that would stall the real host are refused.
 func TestBadIDs(t *testing.T) {
 	t.Parallel()
 	h := open(t, eventApp(t))
@@ -221,7 +221,7 @@ func TestBadIDs(t *testing.T) {
 	}
 }
 
-// TestLargePayloads: 5 MB both ways, more than gRPC's default.
+// TestLargePayloads: 5 MB in both directions, which is more than gRPC's default limit.
 func TestLargePayloads(t *testing.T) {
 	t.Parallel()
 	app := eventApp(t)
@@ -249,7 +249,7 @@ func TestWaitIsCancelled(t *testing.T) {
 	}
 }
 
-// TestCloseDrains: what runs when a host is closed may finish.
+// TestCloseDrains: running work may finish when a host is closed.
 func TestCloseDrains(t *testing.T) {
 	t.Parallel()
 	running, release := make(chan struct{}), make(chan struct{})
@@ -276,8 +276,8 @@ func TestCloseDrains(t *testing.T) {
 	}
 }
 
-// TestReusePolicy: which instances a start replaces, as recorded: without a policy any finished one, with one those that
-// it lists, and never one that has not finished.
+// TestReusePolicy: which instances a start replaces, as recorded. Without a policy it replaces any finished one, with a policy
+// those that it lists, and never an unfinished one.
 func TestReusePolicy(t *testing.T) {
 	t.Parallel()
 	h := open(t, eventApp(t))

@@ -60,12 +60,11 @@ type UnavailableError struct {
 	Err error // what happened, and where
 }
 
-// Error returns the error's text.
 func (e *UnavailableError) Error() string { return e.Err.Error() }
 
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
-// unavailable makes an error that is the store's fault.
+// unavailable wraps err in an [*UnavailableError].
 func unavailable(err error) error { return &UnavailableError{err} }
 
 // RecordError says why one record could not be processed. Processing it again in the same job does not help.

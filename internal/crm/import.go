@@ -34,7 +34,7 @@ var columns = []string{"RecordId", "Batch", "Name", "Email"}
 func readCustomers(r io.Reader, limit int64) ([]customer, error) {
 	limited := &io.LimitedReader{R: r, N: limit + 1}
 	customers, err := readCSV(limited)
-	if limited.N <= 0 { // before err, which is about the place where the file was cut
+	if limited.N <= 0 { // before err: a file that is cut off can rarely be parsed
 		return nil, fmt.Errorf("the file is larger than %d bytes; import it in parts", limit)
 	}
 	return customers, err

@@ -371,7 +371,8 @@ func (r *REST) words(got answer) string {
 	return fmt.Sprintf("%s (status %s)", text, statusText(got.status))
 }
 
-// message returns the text of an error's body. If the body is a JSON object, that is the first of the usual fields that it has.
+// message returns the text of an error's body: if the body is a JSON object, the first of the usual fields that it has, otherwise
+// the whole body.
 func message(body []byte) string {
 	var fields struct{ Message, Error, Title any }
 	if json.Unmarshal(body, &fields) == nil {

@@ -28,8 +28,8 @@ type server struct {
 
 type request = testkit.CRMRequest
 
-// newREST starts a CRM that answers with handler, which is told which attempt, from 1, it answers. The store's waits
-// between attempts are noted, and cut short.
+// newREST starts a CRM that answers with handler. The handler is told which attempt it answers, from 1. The waits of the store
+// between attempts are recorded and cut short.
 func newREST(t *testing.T, handler func(w http.ResponseWriter, r *http.Request, attempt int)) (*REST, *server) {
 	t.Helper()
 	s := &server{CRM: testkit.NewCRM()}
@@ -115,7 +115,7 @@ func TestRESTRecords(t *testing.T) {
 	}
 }
 
-// checkError looks at what holds for every error: one line without the token, with the CRM's host unless it is about a
+// checkError checks what holds for every error: it is one line without the token, with the host of the CRM unless it is about a
 // record or a batch.
 func checkError(t *testing.T, err error, server *server) {
 	t.Helper()
@@ -202,7 +202,7 @@ func TestRESTEscapes(t *testing.T) {
 	}
 }
 
-// Two records never have one key, whatever HTTP does to the ends of a header.
+// Two records never have the same key, whatever HTTP does to the ends of a header.
 func TestRESTKeys(t *testing.T) {
 	t.Parallel()
 	store, server := newREST(t, answering(200, ""))
@@ -458,7 +458,7 @@ func FuzzRecordIDs(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What was read can be said again, and is read as the same.
+		// What has been read can be written again, and reading that gives the same.
 		again, err := json.Marshal(map[string]any{"RecordIds": ids})
 		if err != nil {
 			t.Fatal(err)
@@ -521,8 +521,8 @@ func ExampleREST() {
 	// batch "2026-12": no such batch
 }
 
-// TestRESTUnavailable: what may do better later is the store's failure and not the record's, and a store that does not let
-// us in is asked once.
+// TestRESTUnavailable: what may succeed later is a failure of the store and not of the record, and a store that refuses this
+// program is asked only once.
 func TestRESTUnavailable(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]struct {
@@ -554,7 +554,7 @@ func TestRESTUnavailable(t *testing.T) {
 	}
 }
 
-// TestRESTAttempts: a request whose connection breaks is sent as often as is promised, and net/http adds none.
+// TestRESTAttempts: a request whose connection breaks is sent as often as promised, and net/http adds no attempts.
 func TestRESTAttempts(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64

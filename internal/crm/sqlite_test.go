@@ -36,7 +36,7 @@ func tempSQLite(t *testing.T) *SQLite {
 	return newSQLite(t, filepath.Join(t.TempDir(), "crm.db"))
 }
 
-// stored is what the tests look at in a row of customers.
+// stored is the part of a row of customers that the tests look at.
 type stored struct {
 	Batch, Name, Email, ProcessedBy, ProcessedAt string
 	NormalizedName, NormalizedEmail              string
@@ -80,7 +80,7 @@ func importText(t *testing.T, s *SQLite, text string) {
 	}
 }
 
-// Names and addresses are for this user only: the file and those that SQLite keeps beside it.
+// Only this user may read names and addresses: in the file and in those that SQLite keeps beside it.
 func TestSQLiteIsPrivate(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "new", "crm.db")
@@ -165,7 +165,7 @@ func TestSQLiteProcess(t *testing.T) {
 		t.Errorf("after another job: %+v", got)
 	}
 
-	// A failure is an outcome too: it stays, in its job, even when its cause is gone.
+	// A failure is an outcome too: it stays in its job, even if its cause is gone.
 	const malformed = `record Y has the malformed e-mail address "bob.example.com": it has no @`
 	wantRecordError(t, store.Process(t.Context(), "job-1", "Y"), malformed)
 	if got := read(t, store, "Y"); got.Count != 0 || got.ProcessedBy != "" {
@@ -282,7 +282,7 @@ func TestSQLiteProcesses(t *testing.T) {
 
 func TestSQLiteSurvivesClose(t *testing.T) {
 	t.Parallel()
-	// What a URI or a data source name gives a meaning to is a plain character of a path.
+	// Characters with a meaning in a URI or a data source name are plain characters of a path.
 	path := filepath.Join(t.TempDir(), "new dir", "50% & a #1=é.db")
 	first := newSQLite(t, path)
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
@@ -479,7 +479,7 @@ func TestSQLiteUnusableFile(t *testing.T) {
 	}
 }
 
-// readOnly takes the right to write from a directory. It skips the test where that does not stop this user.
+// readOnly removes the right to write to a directory. It skips the test if that does not stop this user.
 func readOnly(t *testing.T, dir string) {
 	t.Helper()
 	if err := os.Chmod(dir, 0o500); err != nil {
@@ -492,7 +492,7 @@ func readOnly(t *testing.T, dir string) {
 	}
 }
 
-// TestSQLiteLocked: a file that another process keeps locked is the store's fault and not the record's, for each call within
+// TestSQLiteLocked: a file that another process keeps locked is a failure of the store and not of the record. Each call waits for
 // its own time.
 func TestSQLiteLocked(t *testing.T) {
 	t.Parallel()
@@ -530,7 +530,7 @@ func TestSQLiteLocked(t *testing.T) {
 	}
 }
 
-// TestSQLiteIsDurable: what a call has returned is on the disk, before the caller keeps it elsewhere.
+// TestSQLiteIsDurable: when a call returns, its outcome is on the disk, before the caller stores it elsewhere.
 func TestSQLiteIsDurable(t *testing.T) {
 	t.Parallel()
 	const full = 2
@@ -584,7 +584,7 @@ func TestSQLiteContext(t *testing.T) {
 	}
 }
 
-// BenchmarkSQLiteProcess has as many records in work as the host has activities.
+// BenchmarkSQLiteProcess processes as many records at once as the host runs activities.
 func BenchmarkSQLiteProcess(b *testing.B) {
 	store, err := OpenSQLite(filepath.Join(b.TempDir(), "crm.db"))
 	if err != nil {

@@ -35,7 +35,7 @@ var goodApp = map[string]string{
 ]}`,
 }
 
-// changed is goodApp with other texts; an empty one removes the file.
+// changed returns goodApp with other texts; an empty text removes the file.
 func changed(files map[string]string) map[string]string {
 	app := maps.Clone(goodApp)
 	maps.Copy(app, files)
@@ -126,7 +126,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// web is functions with an httpTrigger that has these properties, on the third line.
+// web returns functions with an httpTrigger that has these properties, on the third line.
 func web(properties ...string) map[string]string {
 	files := map[string]string{}
 	for i, p := range properties {
@@ -139,7 +139,7 @@ func web(properties ...string) map[string]string {
 	return files
 }
 
-// timer is a function with a timerTrigger.
+// timer returns a function with a timerTrigger.
 func timer(schedule string) map[string]string {
 	return map[string]string{"Tick/function.json": `{"bindings": [
   {"name": "timer", "type": "timerTrigger", "schedule": "` + schedule + `"}
@@ -151,7 +151,7 @@ func merged(files, more map[string]string) map[string]string {
 	return files
 }
 
-// TestCheckSettings: a setting that is named must be there, in any of the ways that the host looks for it.
+// TestCheckSettings: a setting that is named must exist, in any of the forms in which the host looks for it.
 func TestCheckSettings(t *testing.T) {
 	t.Parallel()
 	settings := func(values string) map[string]string {
@@ -230,7 +230,7 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-// TestFunctionsList: the host loads the listed functions only, and so do we.
+// TestFunctionsList: like the host, we load only the listed functions.
 func TestFunctionsList(t *testing.T) {
 	t.Parallel()
 	root := writeApp(t, changed(in("host.json", `"version": "2.0"`, `"version": "2.0", "functions": ["orch"]`)))
@@ -281,7 +281,7 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// TestSendGridDefaults: the addresses in host.json apply where the function names none.
+// TestSendGridDefaults: the addresses in host.json count where the function names none.
 func TestSendGridDefaults(t *testing.T) {
 	t.Parallel()
 	host := in("host.json", `"from": "no-reply@example.com"`, `"from": "host@example.com", "to": "all@example.com"`)

@@ -151,7 +151,7 @@ func TestBindingDataType(t *testing.T) {
 	}
 }
 
-// TestEncodings reads every file in each encoding that .NET takes for text.
+// TestEncodings reads every file in each encoding that .NET accepts for text.
 func TestEncodings(t *testing.T) {
 	t.Parallel()
 	utf16With := func(order binary.AppendByteOrder, text string) string {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestVersions: what host.json says of an orchestration's versions, with the environment's override.
+// TestVersions: what host.json says about an orchestration's version, with the override from the environment.
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// recorded are the batches and the answers to them that the real host exchanged with a handler, in base64.
+// recorded returns the batches that the real host sent to a handler, and the answers to them, in base64.
 func recorded(t testing.TB) (batches, results []string) {
 	t.Helper()
 	f, err := os.Open("../../../tests/conformance/testdata/recordings/3.19/entities.jsonl")
@@ -137,7 +137,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestImplicitDelete: an entity without an operation of that name can be deleted all the same.
+// TestImplicitDelete: an entity without an operation of that name can be deleted, too.
 func TestImplicitDelete(t *testing.T) {
 	t.Parallel()
 	b := &Batch{ID: "@text@1", State: []byte("1"), Operations: []Operation{{Name: "Delete"}}}
@@ -160,7 +160,7 @@ func outcomes(r *Result) string {
 	return strings.Join(list, " ")
 }
 
-// TestGiveUp: what was done before is kept, the operation that runs fails, and those behind it are left out.
+// TestGiveUp: what was done before is kept, the running operation fails, and those behind it are left out.
 func TestGiveUp(t *testing.T) {
 	t.Parallel()
 	begun, finish := make(chan bool), make(chan bool)
@@ -185,7 +185,7 @@ func TestGiveUp(t *testing.T) {
 	}
 }
 
-// TestGiveUpBetweenOperations: an operation that has not begun when time is up does not fail, it is left to the host to ask again.
+// TestGiveUpBetweenOperations: an operation that has not begun when time is up does not fail. The host asks for it again.
 func TestGiveUpBetweenOperations(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// TestTags: tags stand in a field that durabletask-go does not know, and survive its encoding.
+// TestTags: tags are in a field that durabletask-go does not know, and survive when it encodes an event.
 func TestTags(t *testing.T) {
 	t.Parallel()
 	e := New("executionStarted", time.Now())

@@ -16,8 +16,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// step is one value's way through the real host: as the orchestrator scheduled it, as the activity received and
-// returned it, as the next turn's history holds the result.
+// step is one value on its way through the real host: as the orchestrator scheduled it, as the activity received and returned it,
+// and as the next turn's history holds the result.
 type step struct {
 	instance                          string
 	scheduled, received, returned     string
@@ -25,7 +25,7 @@ type step struct {
 	wasScheduled, wasRun, done, fails bool
 }
 
-// TestRecordings takes every input and result of values.jsonl through the model, to exactly what was recorded.
+// TestRecordings: the model turns every input and result of values.jsonl into exactly what was recorded.
 func TestRecordings(t *testing.T) {
 	t.Parallel()
 	steps := readSteps(t)
@@ -53,8 +53,8 @@ func TestRecordings(t *testing.T) {
 	}
 }
 
-// TestOutputs holds more values against what the host's HTTP API showed of orchestrations that echoed them: values as
-// the host showed them in the orchestration's input, outputs that start with ERROR where the invocation failed.
+// TestOutputs compares more values with what the host's HTTP API showed of orchestrations that echoed them. Value is the input as
+// the API showed it. Output is what came back; it starts with ERROR if the invocation failed.
 func TestOutputs(t *testing.T) {
 	t.Parallel()
 	lines := 0
@@ -202,7 +202,7 @@ func decodeAnswer(t *testing.T, text string) *backend.ExecutionResults {
 
 func newOf[T any](*T) *T { return new(T) }
 
-// TestRules holds what the recordings do not show, or show only once altered, but the sources and the protocol do.
+// TestRules has cases that the recordings do not show, or show only after a change, but that the sources and the protocol do show.
 func TestRules(t *testing.T) {
 	t.Parallel()
 	nested := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
@@ -263,7 +263,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// What the host has altered once, it leaves alone.
+// The host leaves alone what it has altered once.
 func FuzzResult(f *testing.F) {
 	for _, seed := range []string{`{"a":[1.50,-0,1e400,"2026-11-22T10:11:12.50+02:00"],"a":1}`, `{"$id":1,"$values":{"x":"/Date(1)/"}}`, `"\ud800"`, `[[]]`} {
 		f.Add([]byte(seed))

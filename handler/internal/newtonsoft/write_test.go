@@ -19,14 +19,14 @@ func FuzzTwice(f *testing.F) {
 		if err := json.Unmarshal([]byte(outer), &inner); err != nil {
 			t.Fatalf("%q: %v", s, err)
 		}
-		// ToValidUTF8 makes one mark of a run of bad bytes, .NET one of each.
+		// ToValidUTF8 makes one replacement character of a run of bad bytes, .NET makes one of each byte.
 		if strings.ReplaceAll(inner, "\ufffd", "") != strings.ReplaceAll(valid, "\ufffd", "") {
 			t.Errorf("%q came back as %q", s, inner)
 		}
 	})
 }
 
-// TestCopyProperties: null and arrays leave alone what there is, anything else replaces it in any case of its name.
+// TestCopyProperties: null and arrays change nothing. Anything else replaces the property with that name in any case.
 func TestCopyProperties(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]string{

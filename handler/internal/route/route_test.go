@@ -66,7 +66,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestPrecedence: the template that says more wins, whatever the order in which they came.
+// TestPrecedence: the more specific template wins, whatever the order in which templates were added.
 func TestPrecedence(t *testing.T) {
 	t.Parallel()
 	table := Table{}

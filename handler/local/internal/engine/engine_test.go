@@ -18,14 +18,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// newInvoker is an invoker whose handler knows no function.
+// newInvoker returns an invoker whose handler knows no function.
 func newInvoker(t testing.TB) *invoke.Invoker {
 	i := invoke.New(invoke.Options{Handler: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler), Stopping: t.Context(), Closing: t.Context()})
 	t.Cleanup(i.Close)
 	return i
 }
 
-// FuzzAnswer: no answer to a turn that the host takes is one that durabletask-go's engine would try again without end.
+// FuzzAnswer: if the host accepts the answer to a turn, the engine of durabletask-go does not try that turn again for ever.
 func FuzzAnswer(f *testing.F) {
 	for _, s := range []string{`{"ReturnValue":"EgA="}`, `{"Outputs":{"mail":[{}]},"Logs":["x"],"returnvalue":null}`, `{"ReturnValue":"EhoKATESFQoKCg=="}`, "null", ""} {
 		f.Add([]byte(s))

@@ -18,7 +18,7 @@ import (
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
-// The host makes the call itself; what it cannot make fails without details, as on the real host.
+// The host makes the call itself. A call that it cannot make fails without details, as on the real host.
 func TestHTTPActivity(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -48,7 +48,7 @@ var adminCalls = map[string]struct {
 	"own page":        {"Start", adminJSON, `{"input":"x"}`, map[string]string{"Origin": "http://localhost:7071", "Host": "[::1]:7071"}, 202, "x"},
 }
 
-// TestAdmin: which calls of the admin endpoint are taken.
+// TestAdmin: which calls the admin endpoint accepts.
 func TestAdmin(t *testing.T) {
 	t.Parallel()
 	for name, c := range adminCalls {
@@ -75,7 +75,7 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
-// TestAdminLimits: neither a request that is too large nor one without a host is taken, and nothing but a POST.
+// TestAdminLimits: a request that is too large, a request without a host, and anything but a POST are refused.
 func TestAdminLimits(t *testing.T) {
 	t.Parallel()
 	s := serve(t, http.NotFoundHandler(), plain, nil)

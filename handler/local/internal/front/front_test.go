@@ -36,7 +36,7 @@ var functions = map[string]string{
 	"Hello":   `{"bindings":[{"type":"httpTrigger","direction":"in","name":"req"},{"type":"http","direction":"out","name":"res"}]}`,
 }
 
-// served is what is served, and where the messages go.
+// served is what New serves, and where the messages go.
 type served struct {
 	http.Handler
 	hub       *taskhub.TaskHub
@@ -113,7 +113,7 @@ func (s *served) do(method, path, body string, header map[string]string) *httpte
 	return w
 }
 
-// token is that of the page.
+// token returns the token of the page.
 func (s *served) token(t testing.TB) string {
 	t.Helper()
 	found := regexp.MustCompile(`content="([A-Z2-7]{26})"`).FindStringSubmatch(s.do("GET", "/", "", nil).Body.String())
@@ -132,7 +132,7 @@ func (s *served) messagesLeft(t testing.TB) int {
 	return n
 }
 
-// TestGuards: the Durable HTTP API takes no call from another site, and of a browser no write but from this host's own page.
+// TestGuards: the Durable HTTP API refuses calls from other sites, and writes of a browser from anywhere but this host's own page.
 func TestGuards(t *testing.T) {
 	t.Parallel()
 	s := serve(t, http.NotFoundHandler(), plain, nil)
@@ -162,8 +162,8 @@ func TestGuards(t *testing.T) {
 
 const page = "https://page.example"
 
-// TestCORS: the pages that local.settings.json names may read the Durable HTTP API and call the HTTP functions, by this machine's
-// own name, and no others; none may write to the API, or post messages.
+// TestCORS: the pages that local.settings.json names may read the Durable HTTP API and call the HTTP functions, under this
+// machine's own name. Other pages may not. No page may write to the API or post messages.
 func TestCORS(t *testing.T) {
 	t.Parallel()
 	const (
@@ -214,8 +214,8 @@ func TestCORS(t *testing.T) {
 	}
 }
 
-// TestCORSOfFunction: a page that the host lets in gets the host's answer about itself, and no other one of the function's,
-// whether the request is forwarded or not.
+// TestCORSOfFunction: a page that the host admits gets the host's CORS headers and not those of the function, whether the request
+// is forwarded or not.
 func TestCORSOfFunction(t *testing.T) {
 	t.Parallel()
 	const azure = "https://azure.example"

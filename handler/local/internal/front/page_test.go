@@ -14,7 +14,7 @@ import (
 	"example.com/durablefunctions/handler/local/internal/taskhub"
 )
 
-// bury has a message refused until it is a dead letter, the only one, and returns its number.
+// bury makes a message the only dead letter, and returns its number.
 func (s *served) bury(t testing.TB, body string) int64 {
 	t.Helper()
 	s.refuses.Store(true)
@@ -36,8 +36,8 @@ func (s *served) bury(t testing.TB, body string) int64 {
 
 const hurts = "it <b>hurts</b>"
 
-// TestPageGuards attacks each endpoint of the page: by a foreign name, from a foreign page, and by a browser without the page's
-// token.
+// TestPageGuards attacks each endpoint of the page: under a foreign name, from a foreign page, and from a browser without the
+// token of the page.
 func TestPageGuards(t *testing.T) {
 	t.Parallel()
 	s := serve(t, http.NotFoundHandler(), plain, func(o *Options) { o.Origins = []string{"https://named.example"} })
@@ -181,7 +181,7 @@ func TestPageMessages(t *testing.T) {
 	}
 }
 
-// TestPageTimer: a timer's function runs now, and its failure is told.
+// TestPageTimer: a timer's function runs now, and the answer reports its failure.
 func TestPageTimer(t *testing.T) {
 	t.Parallel()
 	fails := false

@@ -2,7 +2,7 @@ package funchost
 
 import "testing"
 
-// TestReason: what an orchestration's output says of a failure, with .NET's exceptions or without.
+// TestReason: what an orchestration's output says about a failure, with and without exceptions of .NET.
 func TestReason(t *testing.T) {
 	t.Parallel()
 	lost := Failed("Orch", &Exception{Type: httpRequestException, Message: "Response status code does not indicate success: 500 (lost \"turn\")."})

@@ -8,7 +8,7 @@ import (
 	"example.com/durablefunctions/handler/internal/config"
 )
 
-// TestWriteHTTP: what the host makes of an http output, as PROTOCOL says it was seen.
+// TestWriteHTTP: what the host answers to an http output, as it was seen.
 func TestWriteHTTP(t *testing.T) {
 	t.Parallel()
 	f := config.Function{Name: "F", Bindings: []config.Binding{{Name: "req", Type: "httpTrigger", Direction: "in"}, {Name: "res", Type: "http", Direction: "out"}}}

@@ -40,7 +40,7 @@ func (f *function) deliveries() []taskhub.Message {
 	return slices.Clone(f.seen)
 }
 
-// opened is an inbox on its own task hub.
+// opened is an inbox on a task hub of its own.
 type opened struct {
 	*Inbox
 	data string
@@ -73,7 +73,7 @@ func (o *opened) post(t testing.TB, id string) {
 	}
 }
 
-// empties waits until nothing waits any more.
+// empties waits until no message waits.
 func (o *opened) empties(t testing.TB) {
 	t.Helper()
 	waitFor(t, func() bool {
@@ -121,7 +121,7 @@ func TestRedelivery(t *testing.T) {
 	}
 }
 
-// TestSize: what somebody sends is bounded, what the host itself found is not.
+// TestSize: what somebody sends has a limit, what the host itself finds has none.
 func TestSize(t *testing.T) {
 	t.Parallel()
 	f := &function{answer: func(context.Context, int) error { return nil }}
@@ -140,8 +140,8 @@ func TestSize(t *testing.T) {
 	}
 }
 
-// TestRecordedLater: the outcome of a delivery is stored when the file can be written again; meanwhile the message is not delivered
-// once more.
+// TestRecordedLater: the outcome of a delivery is stored when the file can be written again. Meanwhile the message is not
+// delivered again.
 func TestRecordedLater(t *testing.T) {
 	t.Parallel()
 	for name, refused := range map[string]bool{"taken": false, "refused": true} {
@@ -231,7 +231,7 @@ func deadLetter(t testing.TB, data string) taskhub.DeadLetter {
 	return letters[0]
 }
 
-// TestDeadly: a message whose delivery has killed the process so often is not delivered again.
+// TestDeadly: a message whose deliveries killed the process too often is not delivered again.
 func TestDeadly(t *testing.T) {
 	t.Parallel()
 	f := &function{answer: func(context.Context, int) error { return nil }}
