@@ -92,7 +92,7 @@ func (i *instance) turn(events []*backend.HistoryEvent) {
 	if i.replays(result) {
 		// As the turns to come may see it: as part of the past.
 		again, scheduled := i.replay()
-		if !proto.Equal(result.Response, again.Response) {
+		if !proto.Equal(result.Response, again.Response) || fmt.Sprint(result.Outputs) != fmt.Sprint(again.Outputs) {
 			e.t.Fatalf("durabletest: %s is not deterministic: turn %d and a replay of it differ:\n%v\n%v", i.id, e.turns, result.Response, again.Response)
 		}
 		i.compare(scheduled)

@@ -108,7 +108,9 @@ func (t *Turn) Lock(ids []entity.ID, guid string) (*Section, *Op) {
 		set[i] = entity.LockedID(id)
 		s.targets = append(s.targets, id.String())
 	}
-	t.sections = append(t.sections, s)
+	if !t.blocked { // what a deferred function asks for then is dropped
+		t.sections = append(t.sections, s)
+	}
 	first := 0
 	t.sendMessage(s.targets[0], entity.Message{ID: guid, LockSet: set, Position: &first})
 	return s, t.Event(guid)

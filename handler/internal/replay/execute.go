@@ -137,13 +137,14 @@ func (t *Turn) dropLate(results *backend.ExecutionResults) {
 	for _, e := range t.history.scheduled {
 		recorded[e.EventId] = true
 	}
-	kept := results.Response.Actions[:0]
+	kept, next := results.Response.Actions[:0], t.frozen
 	for _, a := range results.Response.Actions {
 		if a.Id < t.frozen || recorded[a.Id] {
-			kept = append(kept, a)
+			kept, next = append(kept, a), max(next, a.Id+1)
 		}
 	}
 	results.Response.Actions = kept
+	t.field(sequenceNumber).SetInt(int64(next))
 }
 
 const strayMessage = "the orchestrator called or awaited something in another goroutine than its own, which cannot be replayed: " +

@@ -13,6 +13,7 @@ import (
 	"github.com/microsoft/durabletask-go/backend"
 	"github.com/microsoft/durabletask-go/task"
 
+	"example.com/durablefunctions/handler/internal/entity"
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
@@ -308,6 +309,8 @@ func TestSessionDeferred(t *testing.T) {
 		"progress":       {func(ctx *task.OrchestrationContext) { Of(ctx).Status = func() string { return "2" } }, "", first, "0 activity Work null", "1"},
 		"an activity":    {func(ctx *task.OrchestrationContext) { ctx.CallActivity("Late") }, "", first, "0 activity Work null", "1"},
 		"a recorded one": {func(ctx *task.OrchestrationContext) { ctx.CallActivity("Late") }, late, news(6, raised("e", "1")), "", "1"},
+		"one more":       {func(ctx *task.OrchestrationContext) { ctx.CallActivity("Late") }, "", first + "\n" + raised(TerminateEvent, "1"), "1 TERMINATED 1", "1"},
+		"a lock":         {func(ctx *task.OrchestrationContext) { Of(ctx).Lock([]entity.ID{{Name: "box", Key: "a"}}, "g") }, "", first + "\n" + raised(TerminateEvent, "1"), "1 TERMINATED 1", "1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
