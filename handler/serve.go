@@ -306,8 +306,10 @@ func (s *server) turn(c *call) replay.Result {
 	if c.session == nil {
 		return replay.Run(c.turn, c.orchestrator, logger)
 	}
-	r := c.session.Run(c.turn, c.orchestrator, logger, nil)
-	s.sessions.keep(c.turn.InstanceID, c.session)
+	session := c.session
+	c.session = nil // the call is kept as long as its log is, and that outlives the session
+	r := session.Run(c.turn, c.orchestrator, logger, nil)
+	s.sessions.keep(c.turn.InstanceID, session)
 	return r
 }
 

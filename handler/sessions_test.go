@@ -2,12 +2,14 @@ package handler
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/microsoft/durabletask-go/backend"
 	"github.com/microsoft/durabletask-go/task"
@@ -168,6 +170,28 @@ func TestSessionMemory(t *testing.T) {
 	if begun.Load() != instances {
 		t.Errorf("begun %d times", begun.Load())
 	}
+}
+
+// Nothing of a session is kept when it is left.
+func TestSessionIsFreed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := sumServer(t)
+		run := func() weak.Pointer[session] {
+			r := newLongRun("i", "")
+			r.check(t, s.turnOf(t, r.next()))
+			return weak.Make(s.sessions.kept["i"])
+		}
+		kept := run()
+		time.Sleep(sessionIdle + time.Second)
+		synctest.Wait()
+		for range 10 {
+			runtime.GC()
+		}
+		if kept.Value() != nil {
+			t.Error("the session is kept")
+		}
+	})
 }
 
 // A session that has no turn for a while is left.

@@ -111,7 +111,7 @@ func (s *script) anything() []func() {
 			s.say(durable.FanOut(ctx, work, make([]int, s.IntN(8)), nil, s.retry(), durable.WithLimit(s.IntN(4))))
 		},
 		func() {
-			durable.FanOutFunc(ctx, work, make([]int, s.IntN(8)), func(i int, o durable.Outcome[int]) { s.say(i, o) })
+			durable.FanOutFunc(ctx, work, make([]int, s.IntN(8)), func(i int, o durable.Outcome[int]) { s.say(i, o); s.await() })
 		},
 		func() { s.say(durable.Timer(ctx, s.minutes()*time.Duration(s.IntN(300))).Await()) },
 		func() { s.say(put.Call(ctx, s.name(), "x").Await()) },

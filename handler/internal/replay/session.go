@@ -25,10 +25,10 @@ import (
 type Session struct {
 	turn     *Turn
 	events   *sorter
-	replayed int            // how many events the replay had from which the session has gone on
-	steps    map[int32]step // what the last turn scheduled, by number
-	log      atomic.Pointer[slog.Logger]
-	waits    bool // the orchestrator waits for the next turn
+	replayed int                          // how many events the replay had from which the session has gone on
+	steps    map[int32]step               // what the last turn scheduled, by number
+	log      *atomic.Pointer[slog.Logger] // of the turn that is running. It outlives the session, see Turn.end
+	waits    bool                         // the orchestrator waits for the next turn
 
 	turns   chan struct{} // the next turn's events are in place; closed: no turn comes
 	answers chan sessionAnswer
@@ -45,10 +45,10 @@ type sessionAnswer struct {
 // Run runs a turn as Observe does: the first one by a replay, any other, which the session must follow, from where the one before
 // has ended.
 func (s *Session) Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger, all func(*backend.ExecutionResults)) Result {
-	s.log.Store(logger)
 	if s.turn == nil {
-		s.begin(turn, orchestrator, all == nil)
+		s.begin(turn, orchestrator, logger, all == nil)
 	} else {
+		s.log.Store(logger)
 		s.goOn(turn)
 	}
 	a := <-s.answers
@@ -70,11 +70,13 @@ func (s *Session) Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *s
 	return r
 }
 
-func (s *Session) begin(turn *wire.Turn, orchestrator task.Orchestrator, sparing bool) {
+func (s *Session) begin(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger, sparing bool) {
 	s.turns, s.answers = make(chan struct{}), make(chan sessionAnswer, 1)
+	s.log = new(atomic.Pointer[slog.Logger])
+	s.log.Store(logger)
 	s.events = sortHistory(turn)
 	s.replayed = s.events.count
-	t := newTurn(s.events.history, slog.New(relay{now: &s.log}))
+	t := newTurn(s.events.history, slog.New(relay{now: s.log}))
 	t.HTTPPause, t.session = turn.HTTPPause, s
 	if sparing {
 		t.earlier = t.history.earlier()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/microsoft/durabletask-go/backend"
 	"github.com/microsoft/durabletask-go/task"
@@ -324,6 +325,24 @@ func TestSessionDeferred(t *testing.T) {
 				t.Errorf("status %s", got)
 			}
 		})
+	}
+}
+
+// Nothing of a session is kept when it is left.
+func TestSessionIsFreed(t *testing.T) {
+	t.Parallel()
+	run := func() weak.Pointer[task.OrchestrationContext] {
+		var s Session
+		s.Run(&wire.Turn{InstanceID: "i", New: events(t, first)}, oneActivity, slog.New(slog.DiscardHandler), nil)
+		s.Leave()
+		return weak.Make(s.turn.Context)
+	}
+	left := run()
+	for range 10 {
+		runtime.GC()
+	}
+	if left.Value() != nil {
+		t.Error("the orchestrator's context is kept")
 	}
 }
 
