@@ -26,7 +26,7 @@ func (s *server) forwarding(routes *route.Table, next http.Handler) http.Handler
 			next.ServeHTTP(w, r)
 			return
 		}
-		// A web page on this machine cannot send this header without leave, which nobody gives it.
+		// A web page on this machine may not send this header without a permission, which it does not get.
 		if r.Header.Get(invocationID) == "" {
 			http.Error(w, "only the Functions host may call functions", http.StatusForbidden)
 			return
@@ -43,7 +43,7 @@ const invocationID = "X-Azure-Functions-Invocationid"
 // forward runs an HTTP function on a request as the client sent it.
 func (s *server) forward(w http.ResponseWriter, r *http.Request, f *function) {
 	c := &call{function: f, id: r.Header.Get(invocationID)}
-	c.logs = &logs{stdout: s.stdout, function: f.name, invocation: c.id, answered: true} // there is no answer to hold them
+	c.logs = &logs{stdout: s.stdout, function: f.name, invocation: c.id, answered: true} // a forwarded answer cannot carry them
 	c.logger = s.logger(c)
 	inv := &invocation.Invocation{Logger: c.logger}
 	ctx, cancel := s.deadline(invocation.With(s.begin(r, c), inv))
@@ -61,7 +61,7 @@ func (s *server) forward(w http.ResponseWriter, r *http.Request, f *function) {
 	done := make(chan error, 1)
 	go func() {
 		err := errors.New("the function ended its goroutine")
-		defer func() { done <- err }() // whatever the function does to its goroutine
+		defer func() { done <- err }() // also when the function ends its goroutine
 		err = runHTTP(f.http, out, r, inv)
 	}()
 	var err error

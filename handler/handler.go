@@ -29,8 +29,8 @@
 //	app.Blob(name, func(context.Context, handler.Blob) error)        blobTrigger
 //	app.Trigger(name, func(context.Context, *handler.Invocation) error)  any other
 //
-// All of these are ordinary functions, which a test calls as such. Package durable is what functions call and says what an orchestrator may do. Package local runs the same app
-// on a machine that has only Go.
+// All of these are ordinary functions, which a test can call. Package durable is what functions call, and says what an orchestrator
+// may do. Package local runs the same app on a machine that has only Go.
 //
 // # How failures reach the host
 //

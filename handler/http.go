@@ -47,7 +47,7 @@ func (in *Invocation) serveHTTP(ctx context.Context, h http.Handler) error {
 	}
 	w := &recorder{header: http.Header{}, limit: in.maxPayload}
 	h.ServeHTTP(w, r)
-	w.WriteHeader(http.StatusOK) // if there was none
+	w.WriteHeader(http.StatusOK) // if the function has not written one
 	if w.err != nil {
 		return w.err
 	}

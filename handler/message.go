@@ -15,9 +15,9 @@ import (
 
 // Message is a message of a queueTrigger or a serviceBusTrigger.
 //
-// Write "dataType": "binary" into the trigger in function.json: then Body is what was sent, to the byte, and all else is
-// the host's word. Without it Body is the text that the host read, and the properties of a body that is a JSON object
-// overwrite the host's values: those are left out here, zero or empty.
+// Write "dataType": "binary" into the trigger in function.json: then Body has exactly the bytes that were sent, and all other
+// fields are what the host says. Without it Body is the text that the host read, and the properties of a body that is a JSON
+// object overwrite the host's values: those are left out here, zero or empty.
 type Message struct {
 	Body          []byte
 	ID            string
@@ -113,7 +113,7 @@ func (m metadata) raw(names ...string) json.RawMessage {
 
 func (m metadata) text(names ...string) string { return wire.Text(m.raw(names...)) }
 
-// time reads a time in UTC, which may not say so.
+// time reads a time in UTC, with or without a zone.
 func (m metadata) time(names ...string) time.Time { return hostTime(m.text(names...)) }
 
 func hostTime(text string) time.Time {

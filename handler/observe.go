@@ -15,7 +15,7 @@ import (
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
-// end is what an answer that is no error says of its work: how the orchestration ends, or that operations failed.
+// end is how an orchestration ends, or which of an entity's operations failed, when the answer itself is not an error.
 type end struct {
 	status             string // of the orchestration
 	errorType, message string // of the failure, if there is one
@@ -115,7 +115,7 @@ func endOf(r replay.Result) *end {
 	return nil
 }
 
-// failureOf returns the first failure of a batch's operations; nil if there is none.
+// failureOf returns the first failure of a batch's operations; nil if all succeeded.
 func failureOf(r *entity.Result) *end {
 	for _, o := range r.Outcomes {
 		if o.Failure != nil {

@@ -41,7 +41,7 @@ type call struct {
 	id      string
 	request wire.Request
 	turn    *wire.Turn    // of an orchestrator
-	session *session      // of the orchestrator; nil: it is left at the end of the turn
+	session *session      // that runs the turn; nil: the turn is replayed, and has no session
 	batch   *entity.Batch // of an entity
 	running *entity.Run   // of the batch
 	logs    *logs

@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// longHistory is how many events a history has at least for which a session is worth its memory: a turn of fewer is replayed in
-	// less than a millisecond.
+	// longHistory is from how many events on a history gets a session: with fewer, a replay takes less than a millisecond, and a
+	// session is not worth its memory.
 	longHistory = 500
 
 	sessionMemory = 16 << 20    // for all sessions
 	eventMemory   = 512         // which an event takes beside its bytes, about
-	sessionIdle   = time.Minute // for which a session is kept that has no turn
+	sessionIdle   = time.Minute // how long a session is kept without a turn
 )
 
 // sessions keeps the orchestrators of long orchestrations between their turns, by instance id. The zero value is empty.
@@ -29,18 +29,18 @@ type sessions struct {
 	size int // of all
 }
 
-// session is an orchestrator that waits for its next turn, or is in one.
+// session is an orchestrator that waits for its next turn, or runs one.
 type session struct {
 	replay.Session
-	seen   []byte // what the request of the next turn begins with
+	seen   []byte // the request of the next turn must begin with this
 	start  *backend.HistoryEvent
 	length int // of the history, in events
 	since  time.Time
 	idle   *time.Timer
 }
 
-// read reads a turn's request. If a session has seen all that the request begins with, the turn holds only what is behind it. Otherwise
-// it is whole, and the session, if there is one, is new.
+// read reads a turn's request. If a session continues with it, the turn has only the events that the session has not seen.
+// Otherwise the turn is whole, and the session is new, or nil if the history is short.
 func (s *sessions) read(request []byte) (*wire.Turn, *session, error) {
 	id := wire.InstanceOf(request)
 	if kept := s.take(id); kept != nil {
@@ -60,7 +60,7 @@ func (s *sessions) read(request []byte) (*wire.Turn, *session, error) {
 	return turn, &session{seen: wire.AppendSeen(nil, request), start: historyevent.Start(turn.New, turn.Past), length: length}, nil
 }
 
-// goOn returns the turn that the session goes on with; nil if it cannot.
+// goOn returns the turn that the session continues with; nil if the request does not fit.
 func (s *session) goOn(id string, request []byte) *wire.Turn {
 	rest, ok := bytes.CutPrefix(request, s.seen)
 	if !ok {
@@ -78,7 +78,7 @@ func (s *session) goOn(id string, request []byte) *wire.Turn {
 
 func (s *session) size() int { return len(s.seen) + eventMemory*s.length }
 
-// take returns the instance's session, for the caller alone; nil if there is none.
+// take removes the instance's session and returns it; nil if it has no session.
 func (s *sessions) take(id string) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +96,7 @@ func (s *sessions) drop(id string) {
 	delete(s.kept, id)
 }
 
-// keep keeps a session whose orchestrator waits, and leaves those that have waited longest if all together are too large.
+// keep keeps a session whose orchestrator waits. If all sessions together are too large, it leaves those that have waited longest.
 func (s *sessions) keep(id string, k *session) {
 	if !k.Waits() {
 		return
@@ -106,7 +106,7 @@ func (s *sessions) keep(id string, k *session) {
 	if s.kept == nil {
 		s.kept = map[string]*session{}
 	}
-	if s.kept[id] != nil { // of a turn that the host has asked for twice at the same time
+	if s.kept[id] != nil { // the host has asked for a turn twice at the same time
 		s.leave(id)
 	}
 	k.since = time.Now()

@@ -25,8 +25,8 @@ var turns sync.Map // weak.Pointer[task.OrchestrationContext] → *Turn or tombs
 
 type tombstone struct{ logger *slog.Logger }
 
-// Of returns the state of the turn that ctx belongs to. It panics where there is none: the toolkit only works for
-// orchestrators that the handler or the test kit runs.
+// Of returns the state of the turn that ctx belongs to. It panics if ctx is not from the handler or the test kit: the toolkit works
+// only for the orchestrators that these run.
 func Of(ctx *task.OrchestrationContext) *Turn {
 	found, _ := turns.Load(weak.Make(ctx))
 	switch t := found.(type) {
@@ -39,8 +39,7 @@ func Of(ctx *task.OrchestrationContext) *Turn {
 	panic("durable: this orchestrator does not run under the custom handler or durabletest")
 }
 
-// execute runs the SDK's executor. A panic that is not the SDK's own signal is contained here, and with it whatever
-// state the SDK was left in.
+// execute runs the SDK's executor. It contains a panic that is not the SDK's own signal; the SDK's state is not used after one.
 func (t *Turn) execute(orchestrator task.Orchestrator) (results *backend.ExecutionResults, failed *failure) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // see isTurns
 	registry := task.NewTaskRegistry()
@@ -86,8 +85,8 @@ func (t *Turn) enter(ctx *task.OrchestrationContext) {
 	turns.Store(weak.Make(ctx), t)
 }
 
-// exit runs when the orchestrator returns or panics. If it was left because it has to wait, it is left now, whatever it
-// made of that.
+// exit runs when the orchestrator returns or panics. An orchestrator that has to wait is left now, even if it has recovered the
+// panic by which it was to be left.
 func (t *Turn) exit() {
 	t.returned = true
 	if !t.blocked {
@@ -100,8 +99,8 @@ func (t *Turn) exit() {
 	panic(task.ErrTaskBlocked)
 }
 
-// end leaves a tombstone for goroutines that outlive the turn: if they found nothing they would panic, and a panic in a
-// goroutine of its own ends the process.
+// end leaves a tombstone for goroutines that outlive the turn: without one they would panic, and a panic in a goroutine that the
+// orchestrator has started ends the process. The tombstone must not lead to the context, which would never be freed then.
 func (t *Turn) end() {
 	if t.Context == nil {
 		return
@@ -128,7 +127,8 @@ func (t *Turn) historyEnds() {
 	panic(task.ErrTaskBlocked)
 }
 
-// dropLate drops what the orchestrator scheduled after it should have been left, unless an earlier version let that pass.
+// dropLate drops what the orchestrator scheduled after it should have been left, unless the history has it: earlier versions of
+// this package did not drop it.
 func (t *Turn) dropLate(results *backend.ExecutionResults) {
 	if !t.blocked || t.nextID() == t.frozen {
 		return
@@ -172,8 +172,8 @@ func isTurns() bool {
 	return on
 }
 
-// claimID is nextID for what schedules it right after. It lets no other goroutine come to the SDK, which writes to a map then:
-// Go ends a process in which two goroutines do so at the same time.
+// claimID is nextID for a caller that schedules right after it. It keeps other goroutines away from the SDK, which writes to a map
+// then: Go ends a process in which two goroutines do so at the same time.
 func (t *Turn) claimID() int32 {
 	t.mustOwn()
 	return t.nextID()
@@ -200,8 +200,8 @@ func (t *Turn) customStatus() string {
 	return t.sdk.FieldByIndex(customStatus).String()
 }
 
-// What the SDK keeps to itself. Its number of what an orchestrator schedules is what lets the toolkit find an operation's
-// outcome in the history, beside operations that the orchestrator called on the SDK directly.
+// Fields that the SDK does not export. By its sequence number the toolkit finds the outcome of an operation in the history, beside
+// operations that the orchestrator called on the SDK directly.
 var (
 	sequenceNumber = fieldOfContext("sequenceNumber")
 	customStatus   = fieldOfContext("customStatus")
@@ -212,7 +212,7 @@ var (
 	continuedAsNew = fieldOfContext("continuedAsNew")
 )
 
-// field is what the SDK keeps to itself under the name, to be set.
+// field returns a field that the SDK does not export, so that it can be set.
 func (t *Turn) field(index []int) reflect.Value {
 	v := t.sdk.FieldByIndex(index)
 	return reflect.NewAt(v.Type(), unsafe.Pointer(v.UnsafeAddr())).Elem()

@@ -70,7 +70,7 @@ func classify(d *backend.TaskFailureDetails) *Failure {
 		return &Failure{Kind: NotUnderstood, Message: inner.ErrorMessage}
 	}
 	if d.ErrorType == invocationType {
-		return &Failure{Kind: Lost, Message: inner.ErrorMessage} // the function's own word would have come in a reason phrase
+		return &Failure{Kind: Lost, Message: inner.ErrorMessage} // an error of the function itself comes in a reason phrase
 	}
 	return &Failure{Kind: Failed, Message: inner.ErrorMessage}
 }

@@ -27,7 +27,7 @@ type history struct {
 
 	executionID string
 	version     string // of the orchestration
-	fallback    string // the version of a child that is given none
+	fallback    string // the version of a child that is started without one
 	parentID    string // the parent's instance id, if there is one
 	suspended   bool
 	terminated  bool
@@ -123,8 +123,8 @@ func (s *sorter) sort(e *backend.HistoryEvent) {
 	}
 }
 
-// start takes up the start of the orchestration. A second one has the newer execution id; the SDK would enter the
-// orchestrator a second time.
+// start sorts the start of the orchestration. Of a second one it keeps the execution id, which is newer, and not the event, for
+// which the SDK would call the orchestrator a second time.
 func (s *sorter) start(e *backend.HistoryEvent) {
 	first := s.executionID == ""
 	s.executionID = executionID(s.instanceID, e)
@@ -170,9 +170,9 @@ func matters(e *backend.HistoryEvent) bool {
 		e.GetTimerFired() != nil || e.GetEventRaised() != nil && e.GetEventRaised().Name != wire.AgainEvent
 }
 
-// takeOutcome lists the event if it completes something, and returns it as the SDK gets it: markers come off results, and a failure
-// gets details that say in the author's terms what happened, as v0.6.0 takes a failure without details for a success. The event in the
-// history stays as it is.
+// takeOutcome lists the event if it completes something, and returns it as the SDK gets it: markers come off results, and a
+// failure gets details that say in the author's terms what happened, as v0.6.0 takes a failure without details for a success. The
+// event in the history stays as it is.
 func (s *sorter) takeOutcome(e *backend.HistoryEvent) *backend.HistoryEvent {
 	o := outcome{event: e, turn: s.turn}
 	switch {
@@ -197,8 +197,7 @@ func (s *sorter) takeOutcome(e *backend.HistoryEvent) *backend.HistoryEvent {
 	return o.event
 }
 
-// earlier says by id what earlier turns scheduled and nobody schedules again. The ids count up from 0; one out of line is
-// left out.
+// earlier says by id what earlier turns scheduled and nobody schedules again. The ids count up from 0; any other id is ignored.
 func (h *history) earlier() []bool {
 	if h.rewind.at >= 0 {
 		return nil

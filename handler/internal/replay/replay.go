@@ -1,5 +1,5 @@
-// Package replay runs one turn of an orchestration: it gives durabletask-go's executor a history that it can take, and
-// the host a list of actions that it can take. Between the two it mends what v0.6.0 gets wrong; the comments say what.
+// Package replay runs the turns of an orchestration. It makes the host's history fit for durabletask-go's executor, and the
+// executor's actions fit for the host, and corrects what v0.6.0 of the executor gets wrong; the comments say what.
 package replay
 
 import (
@@ -50,8 +50,8 @@ type Result struct {
 	Outputs map[string]json.RawMessage // of the output bindings; only when this turn completes the orchestration
 }
 
-// Run replays the orchestrator over the turn's history and returns what it wants done. It never panics, and whatever
-// the orchestrator does is an answer: what it gets wrong is a completion in state FAILED.
+// Run replays the orchestrator over the turn's history and returns what it wants done. It does not panic: when the orchestrator
+// panics, or does what it must not do, the answer is a completion in state FAILED.
 func Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger) Result {
 	return Observe(turn, orchestrator, logger, nil)
 }
@@ -126,8 +126,8 @@ func (h *history) finish(results *backend.ExecutionResults, t *Turn) (completed 
 // checkDeterminism compares what earlier turns scheduled with what the orchestrator scheduled now, takes it off the
 // actions and sorts these. The events were kept from the SDK, which compares no names and panics at some differences.
 //
-// After a rewind the orchestrator may take another course than before, because what had failed runs again: what it does
-// not schedule any more, or only later than it did, is let be.
+// After a rewind the orchestrator may take another course than before, because what had failed runs again: then it is allowed that
+// the orchestrator no longer schedules something, or schedules it later than before.
 func (h *history) checkDeterminism(results *backend.ExecutionResults, t *Turn) error {
 	actions := byID(results.Response.Actions)
 	results.Response.Actions = slices.Clone(actions)
@@ -303,8 +303,8 @@ func activityInput(in *wrapperspb.StringValue) (*wrapperspb.StringValue, error) 
 	return wrapperspb.String(string(safe)), err
 }
 
-// setCustomStatus sends the status as the host takes it: none when none was set (the empty string would show), JSON, and
-// not too long. Every turn sends it, for one that does not erases it.
+// setCustomStatus puts the status into the answer in the form that the host takes: JSON, not too long, and absent if the
+// orchestrator has not set it (an empty string would be shown). Every answer has it, because one without it erases it.
 func setCustomStatus(results *backend.ExecutionResults, status string, logger *slog.Logger) {
 	resp := results.Response
 	if status == "" {

@@ -26,8 +26,8 @@ type rewind struct {
 	lost     map[int32]bool // by id
 }
 
-// add takes up a genericEvent. What replaces something scheduled or the orchestration's failure keeps its id; what
-// replaces the failure of something, and what wakes the orchestration, has none.
+// add counts a genericEvent. One that replaces something scheduled, or the orchestration's failure, has the id of that event. One
+// that replaces the failure of something, or wakes the orchestration, has no id.
 func (r *rewind) add(at int, e *backend.HistoryEvent) {
 	r.woken = e.EventId < 0
 	if r.at < 0 {
@@ -100,8 +100,8 @@ func kindOfEvent(e *backend.HistoryEvent) opKind {
 	return timer
 }
 
-// awaitsAnswer says whether a message to an entity is a call, or the request for a lock, that has no answer. Whatever else was
-// sent has arrived, and would count twice.
+// awaitsAnswer says whether a message to an entity is a call, or the request for a lock, that has no answer yet. All other messages
+// have arrived: sent again, they would count twice.
 func awaitsAnswer(e *backend.HistoryEvent, answered map[string]bool) bool {
 	var m entity.Message
 	err := json.Unmarshal([]byte(e.GetEventSent().GetInput().GetValue()), &m)

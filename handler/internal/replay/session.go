@@ -16,21 +16,21 @@ import (
 	"example.com/durablefunctions/handler/internal/wire"
 )
 
-// Session keeps an orchestrator between two turns. It waits in a goroutine for the next turn's events and goes on there, where a
-// replay would run all turns before once more: with replays alone, the time of an orchestration grows with the square of its length.
-// The zero value is ready for Run.
+// Session keeps an orchestrator between two turns: it waits in a goroutine for the events of the next turn and continues with them.
+// A replay runs all earlier turns again, so that with replays alone the time of an orchestration grows with the square of its
+// length. The zero value is ready for Run.
 //
-// A session only saves time, and a turn that does not fit (see Follows) is replayed. So is one turn each time that the history has
-// doubled, which finds an orchestrator that is not deterministic.
+// A session only saves time: a turn that it cannot continue with (see Follows) is replayed. One turn is also replayed each time
+// that the history has doubled, to find an orchestrator that is not deterministic.
 type Session struct {
 	turn     *Turn
 	events   *sorter
-	replayed int                          // how many events the replay had from which the session has gone on
+	replayed int                          // how many events the first turn had, which was a replay
 	steps    map[int32]step               // what the last turn scheduled, by number
 	log      *atomic.Pointer[slog.Logger] // of the turn that is running. It outlives the session, see Turn.end
 	waits    bool                         // the orchestrator waits for the next turn
 
-	turns   chan struct{} // the next turn's events are in place; closed: no turn comes
+	turns   chan struct{} // tells that the next turn's events are in place; closed: there is no next turn
 	answers chan sessionAnswer
 }
 
@@ -38,12 +38,12 @@ type Session struct {
 type sessionAnswer struct {
 	results *backend.ExecutionResults
 	failed  *failure
-	waits   bool // it waits for the next turn; otherwise its goroutine has ended
-	exited  bool // it has ended its goroutine itself
+	waits   bool // it waits for the next turn; otherwise its goroutine ends
+	exited  bool // it has ended its goroutine by runtime.Goexit
 }
 
-// Run runs a turn as Observe does: the first one by a replay, any other, which the session must follow, from where the one before
-// has ended.
+// Run runs a turn as Observe does. The first turn is a replay. Any other turn, which Follows must have accepted, begins where the
+// turn before has ended.
 func (s *Session) Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *slog.Logger, all func(*backend.ExecutionResults)) Result {
 	if s.turn == nil {
 		s.begin(turn, orchestrator, logger, all == nil)
@@ -58,7 +58,7 @@ func (s *Session) Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *s
 	}
 	goesOn := false
 	defer func() {
-		if s.waits && !goesOn { // also if there is no answer, because it panics
+		if s.waits && !goesOn { // also when making the answer panics
 			s.Leave()
 		}
 	}()
@@ -102,7 +102,7 @@ func (s *Session) goOn(turn *wire.Turn) {
 	s.turns <- struct{}{}
 }
 
-// remember keeps what a turn scheduled, for Follows. It says whether the orchestration goes on as usual.
+// remember keeps what the turn scheduled, for Follows. It says whether the session can continue with another turn.
 func (s *Session) remember(r Result) bool {
 	h := s.events
 	if h.suspended || h.terminated || h.rewind.at >= 0 {
@@ -118,11 +118,11 @@ func (s *Session) remember(r Result) bool {
 	return true
 }
 
-// Waits says whether the orchestrator waits for another turn. If so, the session must be run again or left.
+// Waits says whether the orchestrator waits for another turn. Then Run or Leave must be called.
 func (s *Session) Waits() bool { return s.waits }
 
-// Follows says whether the session can go on with a turn, of which it gets only the events behind those that it has seen: what its
-// last turn scheduled, and news of the usual kinds. If not, the session is to be left, and the turn to be replayed.
+// Follows says whether the session can continue with a turn, which has only the events that the session has not seen. The past ones
+// must be what its last turn scheduled, and the new ones of the usual kinds. Otherwise call Leave, and replay the turn.
 func (s *Session) Follows(turn *wire.Turn) bool {
 	if s.turn.strayed.Load() || s.events.count+len(turn.Past)+len(turn.New) > 2*s.replayed {
 		return false
@@ -142,16 +142,15 @@ func (s *Session) Follows(turn *wire.Turn) bool {
 	return len(s.steps) == 0 && len(turn.New) > 0 && !slices.ContainsFunc(turn.New, unusual)
 }
 
-// Leave ends the wait: the orchestrator is left, as at the end of a turn that is replayed. Leave returns when its deferred functions
-// have.
+// Leave ends the wait: the orchestrator is left, as at the end of a replay. Leave returns after its deferred functions.
 func (s *Session) Leave() {
 	s.waits = false
 	close(s.turns)
 	<-s.answers
 }
 
-// wait is called by the orchestrator's goroutine at the end of the history. It answers the turn and waits for the next one; false
-// says that the orchestrator is to be left instead.
+// wait is called in the orchestrator's goroutine at the end of the history. It answers the turn and waits for the next one. False
+// means that the orchestrator must be left.
 func (s *Session) wait() bool {
 	t := s.turn
 	if t.returned || t.blocked || t.strayed.Load() || t.field(continuedAsNew).Bool() || t.hasLate() {
@@ -165,12 +164,13 @@ func (s *Session) wait() bool {
 	return true
 }
 
-// hasLate says whether an earlier version has let pass what a deferred function scheduled (see dropLate): only a replay repeats that.
+// hasLate says whether the history has something that a deferred function scheduled (see dropLate): only a replay schedules it
+// again.
 func (t *Turn) hasLate() bool {
 	return slices.ContainsFunc(t.history.scheduled[t.checked:], func(e scheduled) bool { return e.EventId >= t.nextID() })
 }
 
-// resume puts the next turn's events in place of those that the SDK has taken up.
+// resume gives the SDK the events of the next turn in place of those that it has processed.
 func (t *Turn) resume() {
 	events := t.history.new
 	if t.waiting {
@@ -182,7 +182,7 @@ func (t *Turn) resume() {
 	t.field(newEvents).Set(reflect.ValueOf(events))
 	t.field(historyIndex).SetInt(0)
 	t.outcomes = t.history.outcomes
-	// The SDK takes the return from its call for the orchestrator's end and schedules that. It gets a number that is answered.
+	// When historyEnds returns, the SDK schedules the end of the orchestration. It gets a number below answered, and is dropped.
 	t.answered = t.nextID()
 	t.field(pendingActions).Clear()
 	t.field(sequenceNumber).SetInt(int64(t.answered) - 1)
@@ -200,7 +200,7 @@ func (t *Turn) scheduledNow() *backend.ExecutionResults {
 	return results
 }
 
-// dropAnswered drops the actions that the answers to earlier turns of the session had.
+// dropAnswered drops the actions that are in the answers to earlier turns of the session.
 func (t *Turn) dropAnswered(results *backend.ExecutionResults) {
 	kept := results.Response.Actions[:0]
 	for _, a := range results.Response.Actions {
@@ -211,7 +211,8 @@ func (t *Turn) dropAnswered(results *backend.ExecutionResults) {
 	results.Response.Actions = kept
 }
 
-// relay is the handler of a session's log: that of the turn which is running, also for who got the log in an earlier one.
+// relay is the handler of a session's log. It passes each record to the log of the turn that is running, also when the orchestrator
+// got its logger in an earlier turn.
 type relay struct {
 	now  *atomic.Pointer[slog.Logger]
 	with []func(slog.Handler) slog.Handler // attributes and groups that were added

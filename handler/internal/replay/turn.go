@@ -18,7 +18,7 @@ import (
 //
 // Everything here happens in the order of the history, which is what makes a replay take the same course: Step moves
 // the SDK to the next event that completes one of our operations, and tells that operation. What the orchestrator
-// called directly on the SDK is none of ours, and the SDK completes it itself.
+// called directly on the SDK, the SDK completes itself.
 type Turn struct {
 	Context     *task.OrchestrationContext
 	Logger      *slog.Logger
@@ -29,7 +29,7 @@ type Turn struct {
 	GUIDs       int // how many deterministic GUIDs were made
 	Ended       int // how many tasks have ended
 
-	// Status makes the custom status when the turn ends, in place of the one that was set; nil: there is none to make.
+	// Status makes the custom status when the turn ends, in place of the one that was set; nil: the one that was set is shown.
 	Status func() string
 
 	history  *history
@@ -54,8 +54,8 @@ type Turn struct {
 
 	session  *Session // nil: the orchestrator is left at the end of the turn
 	waiting  bool     // for the event never
-	checked  int      // how much of what earlier turns scheduled is known to be as it was
-	answered int32    // what has a lower number is in the answers to the session's earlier turns
+	checked  int      // how many of history.scheduled need no check of determinism any more
+	answered int32    // the actions with lower numbers are in the answers to the session's earlier turns
 }
 
 func newTurn(h *history, logger *slog.Logger) *Turn {
@@ -182,7 +182,7 @@ func (op *Op) Cancel() { op.canceled = true }
 // take consumes the oldest event of that name in the SDK too, which moves the SDK up to it.
 func (t *Turn) take(name string) { _ = t.Context.WaitForSingleEvent(name, -1).Await(nil) }
 
-// never is the name of an event that does not come. Only a session brings it, to go on where the orchestrator waits for it.
+// never is the name of an event that the host does not send. A session adds it to the history to end the wait for it.
 const never = "\x00"
 
 // Until steps through the history until done says so. If the history ends before, the turn ends here: the SDK's

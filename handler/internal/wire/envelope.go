@@ -180,7 +180,7 @@ func Unwrap(raw json.RawMessage) []byte {
 }
 
 // Bytes returns the bytes of a value that the host sends as base64, encoded once. If the value is optional, as a blob that may not
-// exist, the text "null" means that there is none. Of a value in any other form it returns the text.
+// exist, the text "null" means that it does not. Of a value in any other form Bytes returns the text.
 func Bytes(raw json.RawMessage, optional bool) []byte {
 	text, ok := unquote(raw)
 	switch {

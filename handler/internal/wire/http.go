@@ -68,10 +68,9 @@ func isBase64Type(contentType string) bool {
 var ErrNotCarried = errors.New("the host cannot carry the answer in an invocation: " +
 	"set customHandler.enableForwardingHttpRequest in host.json, and leave the function nothing but its httpTrigger and its http output")
 
-// EncodeHTTPResponse makes the value of an http output. The body goes as a string, in which the host alters nothing; but
-// a string that looks like a date as a whole it would rewrite, so that gets a line feed, and such a header a blank at its
-// end, which HTTP does not count. Each header has one value, to which several are joined. The error is an
-// [ErrNotCarried].
+// EncodeHTTPResponse makes the value of an http output. The body is a string, in which the host alters nothing, unless the whole of
+// it looks like a date: such a body gets a line feed at its end, and such a header a blank, which HTTP ignores. Several values of a
+// header are joined to one. The error is an [ErrNotCarried].
 func EncodeHTTPResponse(status int, headers map[string][]string, body []byte) (json.RawMessage, error) {
 	if !utf8.Valid(body) {
 		return nil, fmt.Errorf("%w: its body is not text in UTF-8", ErrNotCarried)

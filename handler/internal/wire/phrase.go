@@ -17,7 +17,7 @@ const (
 	KindNotUnderstood Kind = "not-understood" // the handler could not read the request
 )
 
-// A reason phrase of ours is phraseMark, the kind, a colon and, unless it is empty, a space and the message.
+// The handler's reason phrases consist of phraseMark, the kind, a colon and, unless it is empty, a space and the message.
 const phraseMark = "durable/"
 
 // maxPhrase leaves room below the 65,536 bytes that the host reads of all headers together.
@@ -78,8 +78,8 @@ func escapeEnd(phrase string) string {
 }
 
 // DecodePhrase reads a reason phrase as it stands in the failure details, where each byte that was sent is a character.
-// A phrase without our mark is returned as it stands, read as UTF-8 again where that is possible. A kind that
-// is not known counts as KindFailed.
+// A phrase without phraseMark is returned as it is, read as UTF-8 again where that is possible. An unknown kind counts as
+// KindFailed.
 func DecodePhrase(phrase string) (kind Kind, message string, marked bool) {
 	kind, message, _, marked = DecodeFailure(phrase)
 	return kind, message, marked

@@ -16,14 +16,14 @@ const HTTPActivity = "BuiltIn::HttpActivity"
 // propertiesField is the number of OrchestratorRequest's properties, a map, which durabletask-go does not know.
 const propertiesField = 7
 
-// The properties that say something to us.
+// The names of the properties that the handler reads.
 const (
 	versionProperty   = "defaultVersion"
 	httpPauseProperty = "HttpDefaultAsyncRequestSleepTimeMilliseconds"
 )
 
-// appendProperties appends the properties that the host sends with a turn, in its order: those that a setting of host.json stands
-// behind only when it is set.
+// appendProperties appends the properties that the host sends with a turn, in the host's order. Those that come from host.json are
+// there only if they are set.
 func (t *HostTurn) appendProperties(request []byte) ([]byte, error) {
 	properties := []struct {
 		name  string
@@ -63,7 +63,7 @@ func (t *Turn) readProperties(unknown []byte) {
 // readProperty reads an entry of the map. A struct's field has the same form.
 func (t *Turn) readProperty(entry []byte) {
 	var field structpb.Struct
-	// A struct is such a map as its field 1.
+	// A struct has this map as its field 1.
 	wrapped := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), entry)
 	if proto.Unmarshal(wrapped, &field) != nil {
 		return

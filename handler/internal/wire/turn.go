@@ -29,8 +29,8 @@ type Turn struct {
 	HTTPPause      time.Duration // between the polls of a durable HTTP call that names none; 0: unknown
 }
 
-// ErrWithheld says that the host left the past out of a turn, as it may with extended sessions. To replay it would run
-// the whole orchestration again.
+// ErrWithheld says that the host left the past out of a turn, as it may with extended sessions. A replay of such a turn would
+// schedule everything once more.
 var ErrWithheld = errors.New("the turn has neither a past nor a start: the host withheld the history (extended sessions must be off)")
 
 // durabletask-go does not export the message type, but registers it.
@@ -51,8 +51,8 @@ func mustFind(name protoreflect.FullName) protoreflect.MessageType {
 	return t
 }
 
-// ReadTurn decodes the orchestration trigger's value, base64 of a protobuf OrchestratorRequest, and calls read with that request. It
-// is read's only for the time of the call.
+// ReadTurn decodes the orchestration trigger's value, base64 of a protobuf OrchestratorRequest, and calls read with that request,
+// which is overwritten after the call.
 func (r *Request) ReadTurn(binding string, read func(request []byte) error) error {
 	if text, ok := plainTwice(r.Data[binding]); ok {
 		return readTurn(text, read)
@@ -84,8 +84,8 @@ func readTurn(text []byte, read func(request []byte) error) error {
 
 var turnBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// UnmarshalTurn reads an OrchestratorRequest, of which the turn keeps no part. Beside the error ErrWithheld there is a turn as well,
-// which names the instance.
+// UnmarshalTurn reads an OrchestratorRequest. The turn is a copy. With the error ErrWithheld it returns a turn, too, which has only
+// the instance's id.
 func UnmarshalTurn(request []byte) (*Turn, error) {
 	turn, err := UnmarshalRest(request)
 	switch {
@@ -101,7 +101,7 @@ func UnmarshalTurn(request []byte) (*Turn, error) {
 	return nil, errors.New("the turn's history has no executionStarted")
 }
 
-// UnmarshalRest reads what is left of an OrchestratorRequest behind some of its fields.
+// UnmarshalRest reads an OrchestratorRequest from which the first fields were cut off.
 func UnmarshalRest(rest []byte) (*Turn, error) {
 	m := turnRequest.New()
 	if err := proto.Unmarshal(rest, m.Interface()); err != nil {
@@ -113,7 +113,7 @@ func UnmarshalRest(rest []byte) (*Turn, error) {
 	return turn, nil
 }
 
-// InstanceOf reads the instance id from the start of an OrchestratorRequest; empty if it is not there.
+// InstanceOf reads the instance id from the first field of an OrchestratorRequest; empty if that is another field.
 func InstanceOf(request []byte) string {
 	number, kind, n := protowire.ConsumeTag(request)
 	if n < 0 || number != requestInstanceID || kind != protowire.BytesType {
@@ -123,8 +123,8 @@ func InstanceOf(request []byte) string {
 	return id
 }
 
-// AppendSeen appends the part of an OrchestratorRequest, or of its rest, that the request of the next turn begins with: its new events
-// are past ones there.
+// AppendSeen appends what the request of the next turn begins with, given this turn's OrchestratorRequest or the rest of one: the
+// same fields, with the new events as past ones.
 func AppendSeen(seen, request []byte) []byte {
 	for rest := request; len(rest) > 0; {
 		number, kind, tag := protowire.ConsumeTag(rest)
@@ -158,7 +158,7 @@ func hasStart(events []*backend.HistoryEvent) bool {
 // HostTurn is a turn as a host sends it.
 type HostTurn struct {
 	InstanceID string
-	Past       []byte // by historyevent.AppendPast
+	Past       []byte // made by historyevent.AppendPast
 	New        []*backend.HistoryEvent
 
 	DefaultVersion string        // of orchestrations that are started without one, as host.json says
@@ -222,8 +222,8 @@ func EncodeActions(results *backend.ExecutionResults) ([]byte, error) {
 	return out, nil
 }
 
-// RenameExceptions takes the namespace off the types in the answer's failures that .NET would take for its own lack of
-// memory: the host would not fail such an orchestration but ask for its turn again, without end.
+// RenameExceptions removes the namespace from those failure types in the answer that .NET would take for its own lack of memory:
+// the host would not fail such an orchestration, but ask for its turn again for ever.
 func RenameExceptions(results *backend.ExecutionResults) {
 	for _, a := range results.Response.Actions {
 		for d := a.GetCompleteOrchestration().GetFailureDetails(); d != nil; d = d.InnerFailure {

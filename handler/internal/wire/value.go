@@ -87,7 +87,7 @@ func (s *scanner) altered() bool {
 	return s.value()
 }
 
-// value reports whether the host alters the value at pos. If it does not, the scanner stands behind the value afterwards.
+// value reports whether the host alters the value at pos. If it does not, pos is behind the value afterwards.
 func (s *scanner) value() bool {
 	s.space()
 	switch s.text[s.pos] {
@@ -177,7 +177,7 @@ func (s *scanner) space() {
 	}
 }
 
-// string returns what stands between the quotes, as it stands there, and moves behind them.
+// string returns the text between the quotes, with its escapes, and moves behind them.
 func (s *scanner) string() []byte {
 	start := s.pos + 1
 	for s.pos = start; s.text[s.pos] != '"'; s.pos++ {
@@ -215,7 +215,7 @@ func hasRepeated(keys [][]byte) bool {
 	return len(seen) < len(keys)
 }
 
-// badString reports whether the host alters a string. raw is what stands between its quotes.
+// badString reports whether the host alters a string. raw is the text between its quotes.
 func badString(raw []byte) bool { return hasLoneSurrogate(raw) || looksLikeDate(raw) }
 
 // looksLikeDate reports whether a string has the outer shape of a date and time, or of a /Date(…)/. It is generous: a
@@ -244,7 +244,7 @@ func unescape(raw []byte) []byte {
 	return text
 }
 
-// hasLoneSurrogate looks for a half of a surrogate pair among the escapes. Unescaped, UTF-8 has none.
+// hasLoneSurrogate looks for half of a surrogate pair among the escapes. Outside of escapes, UTF-8 cannot have one.
 func hasLoneSurrogate(raw []byte) bool {
 	for i := bytes.IndexByte(raw, '\\'); i >= 0 && i < len(raw); i++ {
 		if raw[i] != '\\' {
