@@ -177,7 +177,7 @@ func TestNoRoomForOthers(t *testing.T) {
 	}
 }
 
-// TestRoomIsGivenBack: whatever comes of a large body, all the room is free afterwards.
+// TestRoomIsGivenBack: after a large body, handled well or not, all the room is free again.
 func TestRoomIsGivenBack(t *testing.T) {
 	t.Parallel()
 	pad := strings.Repeat(" ", 2<<20)

@@ -421,7 +421,7 @@ func TestNondeterminism(t *testing.T) {
 			}
 		})
 	}
-	// The same course is none, whichever order the history has it in.
+	// Scheduling the same is not an error, in whichever order the history has it.
 	turn(t, oneActivity, scheduledWork, begin).want(t, "")
 }
 

@@ -136,7 +136,7 @@ func TestRewindOfAHandledFailure(t *testing.T) {
 	turn(t, o, past, done("1", "8")).want(t, "2 activity Work 1") // not the one that was done before
 	past += "\n" + done("1", "8") + `"eventId":2,"taskScheduled":{"name":"Work"}` + "\n" + end
 	turn(t, o, past, done("2", "9")).want(t, "3 COMPLETED 789")
-	// Since the rewind, another course is none.
+	// What was scheduled after the rewind must be scheduled again.
 	turn(t, oneActivity, past, done("2", "9")).contains(t, "NonDeterministic")
 }
 
