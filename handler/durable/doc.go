@@ -29,7 +29,8 @@
 // (NewGUID), no environment, no I/O, no goroutines, no iteration over maps that schedules anything. What shapes its course comes
 // in its input. A turn that schedules something else than the one before is answered with a failed orchestration that says what
 // differs. A panic of the value task.ErrTaskBlocked is how the SDK leaves an orchestrator that has to wait: a deferred function
-// runs then, too, and must not recover it.
+// runs then, too, and must not recover it. A long orchestration may wait in memory instead, for a minute and more: hold nothing
+// meanwhile that others wait for, such as a mutex.
 //
 // The tasks of this package and those of the SDK can be mixed, with one exception: wait for the events of one name
 // either with WaitForEvent or with the SDK's WaitForSingleEvent, not with both. A timer of the SDK of more than seven days
