@@ -180,6 +180,8 @@ func TestSessionIsFreed(t *testing.T) {
 		run := func() weak.Pointer[session] {
 			r := newLongRun("i", "")
 			r.check(t, s.turnOf(t, r.next()))
+			s.sessions.mu.Lock()
+			defer s.sessions.mu.Unlock()
 			return weak.Make(s.sessions.kept["i"])
 		}
 		kept := run()
