@@ -84,13 +84,17 @@ func (c *slowCRM) life(t *testing.T, env []string, args ...string) (time.Duratio
 // are right, and there is one mail. Each restart resumes the work at once.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"process", "start"} {
+	for name, env := range map[string][]string{
+		"process":                 nil,
+		"process without batches": {"BATCH_SIZE=100000"}, // one long history, whose orchestrator waits in a session
+		"start":                   nil,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			// The delay makes the run longer than all lives together, so that every kill hits a running process.
 			delay := time.Duration(*crashKills) * 250 * time.Millisecond * 20 / time.Duration(*crashRecords)
 			crm := startSlowCRM(t, *crashRecords, delay)
-			env := []string{"CRM_BASE_URL=" + crm.URL, "CRM_TOKEN=secret", "AlertEmailTo=ops@example.com"}
+			env := append(env, "CRM_BASE_URL="+crm.URL, "CRM_TOKEN=secret", "AlertEmailTo=ops@example.com")
 			data := t.TempDir()
 			message := testkit.WriteFile(t, filepath.Join(t.TempDir(), "message.json"), `{"Batch":"all"}`)
 			args := []string{"process", "--data", data, "--json", message}
