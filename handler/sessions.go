@@ -57,7 +57,7 @@ func (s *sessions) read(request []byte) (*wire.Turn, *session, error) {
 	if length < longHistory || len(request)+eventMemory*length > sessionMemory {
 		return turn, nil, nil
 	}
-	return turn, &session{seen: wire.AppendSeen(nil, request), start: historyevent.Start(turn.New, turn.Past), length: length}, nil
+	return turn, &session{seen: wire.AppendSeen(make([]byte, 0, len(request)), request), start: historyevent.Start(turn.New, turn.Past), length: length}, nil
 }
 
 // goOn returns the turn that the session continues with; nil if the request does not fit.
