@@ -32,8 +32,8 @@ func exampleRoot(function, bindings string) string {
 	return root
 }
 
-// A whole app with one activity, and an invocation as the Functions host sends it. In main there is os.Exit(app.Serve()) in place of
-// the test server.
+// A whole app with one activity, and an invocation as the Functions host sends it. In main, os.Exit(app.Serve()) takes the place
+// of the test server.
 func Example() {
 	root := exampleRoot("SayHello", `{"name":"city","type":"activityTrigger","direction":"in"}`)
 	defer os.RemoveAll(root)

@@ -23,8 +23,8 @@ import (
 //
 //   - a request's body is exact if its Content-Type is application/octet-stream or multipart/…, or its text UTF-8; the host
 //     has destroyed other bytes before we see them. Its Accept-Encoding is left out, because a compressed answer has no way back;
-//   - an answer's body must be text in UTF-8, and there may be one Set-Cookie; other headers with several values are joined. Anything
-//     else is logged, and answered with status 500. A body that is a date and nothing else gets a line feed at its end;
+//   - an answer's body must be text in UTF-8, and there may be one Set-Cookie; other headers with several values are joined.
+//     Anything else is logged, and answered with status 500. A body that is a date and nothing else gets a line feed at its end;
 //   - Flush does nothing: the host sends the answer when the handler has returned.
 //
 // When the host forwards, a query's repeated parameters are joined (q=1,2), and an answer that has begun when the

@@ -104,8 +104,8 @@ func (s *server) turnOf(t *testing.T, turn wire.Turn) string {
 	return s.test(t, "Orch", `{"Data":{"context":"\"`+text+`\""},"Metadata":{}}`).ReturnValue
 }
 
-// A long orchestration is begun anew for each of its first turns, and then each time that its history has doubled. Whatever happens to a
-// turn, its answer is that of a replay.
+// A long orchestration is replayed in each of its first turns, and then each time that its history has doubled. Whatever happens to
+// a turn, its answer is that of a replay.
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	s, begun := sumServer(t)

@@ -110,8 +110,8 @@ func (i *instance) turn(events []*backend.HistoryEvent) {
 	}
 }
 
-// alwaysReplayed is how many events a history has at most of which each turn is replayed. In a longer one it is the last turn, and one
-// each time that the history has doubled.
+// alwaysReplayed is how long a history is at most, in events, for each of its turns to be replayed. In a longer one, the last turn is
+// replayed, and one turn each time that the history has doubled.
 const alwaysReplayed = 1000
 
 // replays says whether the turn is to be replayed.
@@ -160,7 +160,7 @@ func (i *instance) run(news []*backend.HistoryEvent, logger *slog.Logger) replay
 	return result
 }
 
-// replay runs the orchestrator over all events, once more, and says what it scheduled: nil if it panicked, which leaves nothing to see.
+// replay runs the orchestrator over all events once more and says what it scheduled; nil if it panicked.
 func (i *instance) replay() (result replay.Result, scheduled map[int32]step) {
 	turn := &wire.Turn{InstanceID: i.id, Past: i.past, DefaultVersion: i.env.version}
 	result = replay.Observe(turn, i.orchestrator, slog.New(slog.DiscardHandler), seen(&scheduled))
