@@ -51,7 +51,7 @@ var rows = []row{
 	{"activity through ServeHTTP", "at most 20 µs", "BenchmarkActivity µs/op", "", "%.1f µs"},
 	{"its allocations, the activity's own among them", "at most 60", "BenchmarkActivity allocs", "", "%.0f"},
 	{"orchestration of 1,000 activities in 130 turns, CPU time", "at most 0.6 s", "BenchmarkOrchestration130 cpu-s/orchestration", "", "%.2f s"},
-	{"of that, if the turns were only unmarshalled, executed and marshalled", "", "BenchmarkOrchestration130 bare-cpu-s/orchestration", "", "%.2f s"},
+	{"the same turns only unmarshalled, executed and marshalled, each from the start", "", "BenchmarkOrchestration130 bare-cpu-s/orchestration", "", "%.2f s"},
 	{"process start to first answer under the host", "aim for 30 ms", "BenchmarkStart ms-to-answer", "", "%.0f ms"},
 	{"binary, stripped", "aim for 25 MB", "BenchmarkStart binary-MB", "", "%.1f MB"},
 	{"idle memory under the host", "aim for 25 MB", "BenchmarkStart idle-MB", "", "%.1f MB"},
