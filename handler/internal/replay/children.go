@@ -122,8 +122,7 @@ func (h *history) checkChild(name, id string, open map[string]bool) error {
 // terminate is the answer that ends the orchestration, and its children with it. Nothing else is scheduled any more; the
 // activities that run are left to end.
 func (h *history) terminate(next int32) *backend.ExecutionResults {
-	results := Fail(h.instanceID, "", "")
-	results.Response.Actions = nil
+	results := wire.NewResults(h.instanceID)
 	for _, id := range h.openChildren(-1) {
 		addAction(results, next, "sendEvent")
 		event := last(results.Response.Actions).GetSendEvent()

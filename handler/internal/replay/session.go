@@ -190,9 +190,8 @@ func (t *Turn) resume() {
 
 // scheduledNow returns what the orchestrator has scheduled since its last answer.
 func (t *Turn) scheduledNow() *backend.ExecutionResults {
-	results := Fail(t.history.instanceID, "", "")
+	results := wire.NewResults(t.history.instanceID)
 	actions := reflect.ValueOf(&results.Response.Actions).Elem()
-	actions.SetZero()
 	for all := t.field(pendingActions).MapRange(); all.Next(); {
 		actions.Set(reflect.Append(actions, all.Value()))
 	}

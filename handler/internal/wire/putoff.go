@@ -32,9 +32,7 @@ const (
 // until it asks again. It is answered by an event to the instance itself, which has the host store that turn as done, and
 // ask for a second one at once.
 func PutOff(instanceID string, first bool) *backend.ExecutionResults {
-	results := &backend.ExecutionResults{}
-	results.Response = newOf(results.Response)
-	results.Response.InstanceId = instanceID
+	results := NewResults(instanceID)
 	if !first {
 		flag := protowire.AppendTag(nil, responseRequiresHistory, protowire.VarintType)
 		results.Response.ProtoReflect().SetUnknown(protowire.AppendVarint(flag, 1))

@@ -113,35 +113,23 @@ func UnmarshalRest(rest []byte) (*Turn, error) {
 	return turn, nil
 }
 
-// InstanceOf reads the instance id from the first field of an OrchestratorRequest; empty if that is another field.
+// InstanceOf reads the instance id of an OrchestratorRequest; empty if it has none.
 func InstanceOf(request []byte) string {
-	number, kind, n := protowire.ConsumeTag(request)
-	if n < 0 || number != requestInstanceID || kind != protowire.BytesType {
-		return ""
+	for number, id := range historyevent.Fields(request) {
+		if number == requestInstanceID {
+			return string(id)
+		}
 	}
-	id, _ := protowire.ConsumeString(request[n:])
-	return id
+	return ""
 }
 
 // AppendSeen appends what the request of the next turn begins with, given this turn's OrchestratorRequest or the rest of one: the
 // same fields, with the new events as past ones.
 func AppendSeen(seen, request []byte) []byte {
-	for rest := request; len(rest) > 0; {
-		number, kind, tag := protowire.ConsumeTag(rest)
-		size := protowire.ConsumeFieldValue(number, kind, rest[max(tag, 0):])
-		if tag < 0 || size < 0 {
-			break // which UnmarshalRest has refused
+	for number, value := range historyevent.Fields(request) {
+		if number <= requestNewEvents {
+			seen = protowire.AppendBytes(protowire.AppendTag(seen, min(number, requestPastEvents), protowire.BytesType), value)
 		}
-		field := rest[:tag+size]
-		switch {
-		case kind != protowire.BytesType:
-		case number == requestNewEvents:
-			event, _ := protowire.ConsumeBytes(field[tag:])
-			seen = historyevent.AppendPast(seen, event)
-		case number <= requestPastEvents:
-			seen = append(seen, field...)
-		}
-		rest = rest[len(field):]
 	}
 	return seen
 }
@@ -240,12 +228,19 @@ func DecodeActions(text string) (*backend.ExecutionResults, error) {
 	if err != nil {
 		return nil, err
 	}
-	results := &backend.ExecutionResults{}
-	results.Response = newOf(results.Response)
+	results := NewResults("")
 	if err := proto.Unmarshal(raw, results.Response); err != nil {
 		return nil, err
 	}
 	return results, nil
+}
+
+// NewResults returns an answer without actions. durabletask-go does not export the type of its Response.
+func NewResults(instanceID string) *backend.ExecutionResults {
+	results := &backend.ExecutionResults{}
+	results.Response = newOf(results.Response)
+	results.Response.InstanceId = instanceID
+	return results
 }
 
 // newOf makes a value of a type that durabletask-go does not export, from a nil pointer to it.
