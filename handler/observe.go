@@ -58,10 +58,9 @@ func (s *server) observe(c *call) {
 
 func (c *call) observedTurn() telemetry.Turn {
 	t := telemetry.Turn{Instance: c.turn.InstanceID, Past: c.turn.Past, New: c.turn.New, Size: c.size}
-	if c.session != nil {
-		t.Start, t.Length = c.session.start, c.session.length
-	} else {
-		t.Start, t.Length = historyevent.Start(t.New, t.Past), len(t.Past)+len(t.New)
+	t.Start, t.Length = historyevent.Start(t.New, t.Past), len(t.Past)+len(t.New)
+	if c.session != nil { // which may have seen the start
+		t.Start, t.Length = c.session.start, t.Length+c.session.Length()
 	}
 	return t
 }

@@ -32,11 +32,10 @@ type sessions struct {
 // session is an orchestrator that waits for its next turn, or runs one.
 type session struct {
 	replay.Session
-	seen   []byte // the request of the next turn must begin with this
-	start  *backend.HistoryEvent
-	length int // of the history, in events
-	since  time.Time
-	idle   *time.Timer
+	seen  []byte // the request of the next turn must begin with this
+	start *backend.HistoryEvent
+	since time.Time
+	idle  *time.Timer
 }
 
 // read reads a turn's request. If a session continues with it, the turn has only the events that the session has not seen.
@@ -57,7 +56,7 @@ func (s *sessions) read(request []byte) (*wire.Turn, *session, error) {
 	if length < longHistory || len(request)+eventMemory*length > sessionMemory {
 		return turn, nil, nil
 	}
-	return turn, &session{seen: wire.AppendSeen(make([]byte, 0, len(request)), request), start: historyevent.Start(turn.New, turn.Past), length: length}, nil
+	return turn, &session{seen: wire.AppendSeen(make([]byte, 0, len(request)), request), start: historyevent.Start(turn.New, turn.Past)}, nil
 }
 
 // goOn returns the turn that the session continues with; nil if the request does not fit.
@@ -72,11 +71,10 @@ func (s *session) goOn(id string, request []byte) *wire.Turn {
 	}
 	turn.InstanceID = id
 	s.seen = wire.AppendSeen(s.seen, rest)
-	s.length += len(turn.Past) + len(turn.New)
 	return turn
 }
 
-func (s *session) size() int { return len(s.seen) + eventMemory*s.length }
+func (s *session) size() int { return len(s.seen) + eventMemory*s.Length() }
 
 // take removes the instance's session and returns it; nil if it has no session.
 func (s *sessions) take(id string) *session {

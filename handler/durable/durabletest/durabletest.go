@@ -173,7 +173,7 @@ func (e *Env) Run(o task.Orchestrator, input any) *Result {
 	e.t.Helper()
 	defer func() {
 		for _, i := range e.instances {
-			i.leave()
+			i.session.Leave()
 		}
 	}()
 	const name = "\x00root"

@@ -34,7 +34,6 @@ type instance struct {
 	past      []*backend.HistoryEvent
 	session   *replay.Session
 	taken     int            // how many events of the past the session has
-	replayed  int            // how many there were when a turn was replayed
 	scheduled map[int32]step // what was scheduled, in full: the history does not hold inputs and times
 
 	status  api.OrchestrationStatus
@@ -52,18 +51,11 @@ func (e *Env) start(id, name, input, version string, parent *instance, parentTas
 	e.queue = slices.DeleteFunc(e.queue, func(m message) bool { return m.to == id && id != RootID }) // of an instance that is replaced
 	heap.Init(&e.queue)
 	if replaced := e.instances[id]; replaced != nil {
-		replaced.leave()
+		replaced.session.Leave()
 	}
 	e.instances[id] = i
 	e.send(e.now, id, i.started(wrapperspb.String(input)))
 	return i
-}
-
-// leave ends an orchestrator that waits for a turn that does not come.
-func (i *instance) leave() {
-	if i.session.Waits() {
-		i.session.Leave()
-	}
 }
 
 func (i *instance) started(input *wrapperspb.StringValue) *backend.HistoryEvent {
@@ -87,9 +79,9 @@ func (i *instance) turn(events []*backend.HistoryEvent) {
 	e.t.Helper()
 	news := append([]*backend.HistoryEvent{newEvent("orchestratorStarted", e.now)}, events...)
 	logger := slog.New(slog.NewTextHandler(&e.logs, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
-	result := i.run(news, logger)
+	result, begins := i.run(news, logger)
 	i.past = append(i.past, news...)
-	if i.replays(result) {
+	if begins || len(i.past) <= alwaysReplayed || completes(result) {
 		// As the turns to come may see it: as part of the past.
 		again, scheduled := i.replay()
 		if !proto.Equal(result.Response, again.Response) || fmt.Sprint(result.Outputs) != fmt.Sprint(again.Outputs) {
@@ -111,17 +103,8 @@ func (i *instance) turn(events []*backend.HistoryEvent) {
 }
 
 // alwaysReplayed is how long a history is at most, in events, for each of its turns to be replayed. In a longer one, the last turn is
-// replayed, and one turn each time that the history has doubled.
+// replayed, and each that begins a session, as one does when the history has doubled.
 const alwaysReplayed = 1000
-
-// replays says whether the turn is to be replayed.
-func (i *instance) replays(r replay.Result) bool {
-	if len(i.past) > alwaysReplayed && len(i.past) < 2*i.replayed && !completes(r) {
-		return false
-	}
-	i.replayed = len(i.past)
-	return true
-}
 
 func completes(r replay.Result) bool {
 	for _, a := range r.Response.Actions {
@@ -139,25 +122,24 @@ func withoutTime(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// run gives the orchestrator its new events, in its session if that can go on with them.
-func (i *instance) run(news []*backend.HistoryEvent, logger *slog.Logger) replay.Result {
+// run gives the orchestrator its new events, in its session if that can continue with them; otherwise it begins another one.
+func (i *instance) run(news []*backend.HistoryEvent, logger *slog.Logger) (result replay.Result, begins bool) {
 	turn := &wire.Turn{InstanceID: i.id, Past: i.past[i.taken:], New: news, DefaultVersion: i.env.version}
-	if i.session.Waits() && !i.session.Follows(turn) {
+	begins = !i.session.Follows(turn)
+	if begins {
 		i.session.Leave()
-	}
-	if !i.session.Waits() {
 		i.session, turn.Past = &replay.Session{}, i.past
 	}
 	i.taken = len(i.past) + len(news)
 	var scheduled map[int32]step
-	result := i.session.Run(turn, i.orchestrator, logger, seen(&scheduled))
+	result = i.session.Run(turn, i.orchestrator, logger, seen(&scheduled))
 	for id, now := range scheduled {
 		if was, ok := i.scheduled[id]; ok && was != now {
 			i.differ(id, was, now)
 		}
 		i.scheduled[id] = now
 	}
-	return result
+	return result, begins
 }
 
 // replay runs the orchestrator over all events once more and says what it scheduled; nil if it panicked.
@@ -282,7 +264,7 @@ func (i *instance) remember(kind string, id int32) *backend.HistoryEvent {
 
 func (i *instance) continueAsNew(input *wrapperspb.StringValue, carryover []*backend.HistoryEvent) {
 	i.generation++
-	i.past, i.scheduled, i.taken, i.replayed = nil, map[int32]step{}, 0, 0
+	i.past, i.scheduled, i.taken = nil, map[int32]step{}, 0
 	e := i.env
 	// What the run before has scheduled does not reach the next one. Events that were raised do.
 	kept := queue{}

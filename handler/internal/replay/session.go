@@ -58,7 +58,7 @@ func (s *Session) Run(turn *wire.Turn, orchestrator task.Orchestrator, logger *s
 	}
 	goesOn := false
 	defer func() {
-		if s.waits && !goesOn { // also when making the answer panics
+		if !goesOn { // also when making the answer panics
 			s.Leave()
 		}
 	}()
@@ -118,13 +118,21 @@ func (s *Session) remember(r Result) bool {
 	return true
 }
 
+// Length is how many events of the history the session has seen.
+func (s *Session) Length() int {
+	if s.events == nil {
+		return 0
+	}
+	return s.events.count
+}
+
 // Waits says whether the orchestrator waits for another turn. Then Run or Leave must be called.
 func (s *Session) Waits() bool { return s.waits }
 
 // Follows says whether the session can continue with a turn, which has only the events that the session has not seen. The past ones
 // must be what its last turn scheduled, and the new ones of the usual kinds. Otherwise call Leave, and replay the turn.
 func (s *Session) Follows(turn *wire.Turn) bool {
-	if s.turn.strayed.Load() || s.events.count+len(turn.Past)+len(turn.New) > 2*s.replayed {
+	if !s.waits || s.turn.strayed.Load() || s.events.count+len(turn.Past)+len(turn.New) > 2*s.replayed {
 		return false
 	}
 	for _, e := range turn.Past {
@@ -142,8 +150,11 @@ func (s *Session) Follows(turn *wire.Turn) bool {
 	return len(s.steps) == 0 && len(turn.New) > 0 && !slices.ContainsFunc(turn.New, unusual)
 }
 
-// Leave ends the wait: the orchestrator is left, as at the end of a replay. Leave returns after its deferred functions.
+// Leave ends the wait, if the orchestrator waits: it is left, as at the end of a replay. Leave returns after its deferred functions.
 func (s *Session) Leave() {
+	if !s.waits {
+		return
+	}
 	s.waits = false
 	close(s.turns)
 	<-s.answers

@@ -28,7 +28,7 @@ type player struct {
 
 func (p *player) play(o task.Orchestrator, past, news []*backend.HistoryEvent, logger *slog.Logger) Result {
 	turn := &wire.Turn{InstanceID: "i", Past: past, New: news}
-	if p.session.waitsFor(turn) {
+	if p.session != nil && p.session.Follows(turn) {
 		p.wentOn++
 	} else {
 		p.leave()
@@ -43,10 +43,8 @@ func (p *player) play(o task.Orchestrator, past, news []*backend.HistoryEvent, l
 	return r
 }
 
-func (s *Session) waitsFor(turn *wire.Turn) bool { return s != nil && s.Waits() && s.Follows(turn) }
-
 func (p *player) leave() {
-	if p.session != nil && p.session.Waits() {
+	if p.session != nil {
 		p.session.Leave()
 	}
 }
